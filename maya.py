@@ -1,0 +1,1 @@
+"""Maya's public Python API (filled by telephony.simulator)."""

@@ -1,0 +1,152 @@
+"""What a call asks of its models: hear, answer, speak, and notice a voice.
+
+Models know nothing of calls. Arrays and text go in, text and arrays come out; every coroutine and
+iterator here may be cancelled or closed at any await, and then stops working within one step of its
+model. None of them runs inference on the event loop.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = NDArray[np.float32]
+"""Mono audio, (n_samples,) float32 in [-1, 1]; the rate stands beside it."""
+
+STT_RATE_HZ = 16_000
+VAD_RATE_HZ = 8_000
+VAD_WINDOW_SAMPLES = 256
+"""One Silero decision: 32 ms at 8 kHz (silero-vad 6, `silero_vad.onnx`)."""
+
+
+class ModelError(Exception):
+    """Base of what goes wrong in this package; the message tells the operator what to do next."""
+
+
+class ModelMissing(ModelError):
+    """A model's file is absent or damaged: names the file, what was expected, and the mending command."""
+
+
+class ModelBusy(ModelError):
+    """No free sequence or slot for one more call."""
+
+
+class ModelFailed(ModelError):
+    """A model raised while it worked for one call. The call ends or apologises; the model lives on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What was heard in one stretch of audio. `text` is empty when nothing trustworthy was said."""
+
+    text: str
+    duration_s: float
+    mean_log_probability: float = 0.0
+    no_speech_probability: float = 0.0
+
+
+class Transcriber(Protocol):
+    """Speech to text. One object serves every call; requests wait their turn."""
+
+    async def transcribe(self, audio: Samples, *, language: str = "en", hot_words: str = "") -> Transcript:
+        """Transcribe (n,) float32 at 16 kHz, at most 30 s. Hallucinations on noise and silence come
+        back as empty text. Raises `ModelFailed`. Cancelling drops the request if it still waits."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat message; `content` is plain text."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class ChatSession(Protocol):
+    """One call's sequence in the language model's context.
+
+    Only one `prefill` or `reply` runs at a time. Each is given the whole conversation after the
+    session's prefix; the session keeps what it evaluated, and nothing before the first changed token
+    is evaluated again.
+    """
+
+    async def prefill(self, messages: Sequence[Message]) -> None:
+        """Evaluate `messages` ahead of the reply. A last message of the user may still grow: it is
+        evaluated without its end-of-message tokens."""
+        ...
+
+    def reply(self, messages: Sequence[Message], *, max_tokens: int = 120) -> AsyncIterator[str]:
+        """Yield the assistant's next message in pieces of text as they are decoded. Closing the
+        iterator cancels within one step (<= 32 prompt tokens or 1 decoded token). Raises `ModelFailed`."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give the sequence back. Safe to call twice."""
+        ...
+
+
+class ChatModel(Protocol):
+    async def open(self, prefix: Sequence[Message]) -> ChatSession:
+        """A session that starts after `prefix` (system prompt, example turns). A prefix is evaluated
+        once per process and shared by all the calls that name it. Raises `ModelBusy`."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class Voice(Protocol):
+    """A voice reserved for one call."""
+
+    sample_rate_hz: int
+
+    def speak(self, text: str) -> AsyncIterator[Samples]:
+        """Yield (n,) float32 chunks at `sample_rate_hz` as they are synthesised. `text` is one
+        speakable clause or sentence. Raises `ModelFailed`."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class Synthesizer(Protocol):
+    async def open(self, voice: str = "", *, speed: float = 1.0) -> Voice:
+        """Reserve a voice by name; "" is the model's default. Raises `ModelError` naming the known ones."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class VoiceActivityStream(Protocol):
+    """State of one audio stream in a `VoiceActivity` model; opaque."""
+
+
+class VoiceActivity(Protocol):
+    """Probability of speech, for the windows of many streams in one batch."""
+
+    def open(self) -> VoiceActivityStream:
+        """Fresh state. Cheap; no need to close."""
+        ...
+
+    def probabilities(self, streams: Sequence[VoiceActivityStream], windows: Samples) -> Samples:
+        """Advance each stream by one window. `windows` is (n_streams, 256) float32 at 8 kHz; returns
+        (n_streams,) float32 in [0, 1]. Blocks for about 0.2 ms a stream: call it off the event loop.
+        No stream may occur twice in one batch."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """One process's models. Loaded once, used by every call."""
+
+    transcriber: Transcriber
+    chat: ChatModel
+    synthesizer: Synthesizer
+    voice_activity: VoiceActivity
+
+    async def aclose(self) -> None:
+        await self.transcriber.aclose()
+        await self.chat.aclose()
+        await self.synthesizer.aclose()

@@ -1,0 +1,140 @@
+"""What a call tells about itself while it happens, to recorders, transcripts, timelines and pages.
+
+Times `at_s` are seconds on the call's own clock: 0 is the moment the line was answered, and the
+caller's audio sample n arrived at about n / 8000. Observers must not block and must not raise.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from pipeline.line import LineInfo, Pcm
+
+
+@dataclass(frozen=True, slots=True)
+class CallStarted:
+    at_s: float
+    line: LineInfo
+    persona: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallerAudio:
+    """The caller's samples; the first sample stands at `start_sample` of the call (8 kHz)."""
+
+    start_sample: int
+    pcm: Pcm
+
+
+@dataclass(frozen=True, slots=True)
+class AgentAudio:
+    """Agent's samples that were played to the caller, placed on the caller's sample clock. Never
+    overlaps what was reported before; what a `clear` discarded is never reported."""
+
+    start_sample: int
+    pcm: Pcm
+
+
+@dataclass(frozen=True, slots=True)
+class CallerSpoke:
+    """One utterance by the voice detector: voiced from `start_s` to `end_s`."""
+
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CallerTurn:
+    """A turn ended and its words are final. Stages of the wait are in `TurnTimes`."""
+
+    at_s: float
+    turn: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnTimes:
+    """When each stage of one turn was reached, on the call's clock; None where it never was.
+
+    `speech_end_s` last voiced caller sample; `transcribed_s` words ready; `committed_s` turn declared
+    over; `first_token_s`, `first_clause_s`, `first_audio_s` of the reply; `first_played_s` first
+    sample of the reply leaves for the caller.
+    """
+
+    turn: int
+    speech_end_s: float | None = None
+    transcribe_started_s: float | None = None
+    transcribed_s: float | None = None
+    committed_s: float | None = None
+    first_token_s: float | None = None
+    first_clause_s: float | None = None
+    first_audio_s: float | None = None
+    first_played_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentClause:
+    """A clause was handed to playout."""
+
+    at_s: float
+    turn: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTurn:
+    """A reply is over. `text` is what the model said, `heard` the part the caller heard."""
+
+    at_s: float
+    turn: int
+    text: str
+    heard: str
+    interrupted: bool
+    times: TurnTimes
+
+
+@dataclass(frozen=True, slots=True)
+class KeyReceived:
+    at_s: float
+    digit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something failed and the call coped or ended; `detail` is for the operator."""
+
+    at_s: float
+    where: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    at_s: float
+    reason: str
+    outcome: Literal["completed", "failed"]
+    counters: dict[str, int] = field(default_factory=dict)
+
+
+CallEvent = (
+    CallStarted
+    | CallerAudio
+    | AgentAudio
+    | CallerSpoke
+    | CallerTurn
+    | AgentClause
+    | AgentTurn
+    | KeyReceived
+    | Fault
+    | CallEnded
+)
+
+
+class CallObserver(Protocol):
+    def observe(self, event: CallEvent) -> None: ...
+
+
+class Unobserved:
+    """Keeps nothing."""
+
+    def observe(self, event: CallEvent) -> None:
+        return None

@@ -1,0 +1,94 @@
+"""The phone line, as a call needs it. Twilio, SIP, Asterisk, the browser and a simulated caller implement it."""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+LINE_RATE_HZ = 8_000
+AUDIO_FRAME_SAMPLES = 160
+"""One AudioFrame: 20 ms at 8 kHz."""
+AUDIO_FRAME_S = 0.020
+
+Pcm = NDArray[np.int16]
+"""Mono audio at 8 kHz, (n_samples,) int16."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioReceived:
+    """The caller's next samples, in order, without gaps: a line fills what it lost with silence."""
+
+    pcm: Pcm
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPressed:
+    digit: str
+
+
+@dataclass(frozen=True, slots=True)
+class MarkReached:
+    """A mark came back. `heard` is False when our own `clear` sent it back: what stood before it in
+    the buffer was discarded, not played."""
+
+    name: str
+    heard: bool
+
+
+LineEvent = AudioReceived | KeyPressed | MarkReached
+
+HangUpReason = Literal["goodbye", "apology", "limit", "shutdown"]
+"""Why we end a call. Only "apology" is a failure: the line then lets its carrier say sorry."""
+
+
+class LineError(Exception):
+    """Base of what goes wrong on a line."""
+
+
+class LineClosed(LineError):
+    """The line is gone. `reason` is one of the lines' words: "caller hung up", "connection lost",
+    "no media for 10 s", "protocol error: ..."."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class LineInfo:
+    """Who is on the line. `call_id` is unique, made of letters, digits, `-` and `_`."""
+
+    call_id: str
+    kind: str
+    caller: str = ""
+    called: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+class Line(Protocol):
+    """One live call. Every method may raise `LineClosed`, and is safe to cancel."""
+
+    info: LineInfo
+
+    def events(self) -> AsyncIterator[LineEvent]:
+        """What arrives, until the line closes; then the iterator raises `LineClosed`. Iterate once."""
+        ...
+
+    async def send_audio(self, pcm: Pcm) -> None:
+        """Queue (n,) int16 at 8 kHz for the caller, after what is queued already. The pipeline keeps
+        the lead short; the line need not pace."""
+        ...
+
+    async def send_mark(self, name: str) -> None:
+        """`MarkReached(name)` returns once everything queued before it was played or cleared."""
+        ...
+
+    async def clear(self) -> None:
+        """Discard what is queued and not yet played."""
+        ...
+
+    async def hang_up(self, reason: HangUpReason) -> None:
+        """End the call. Never raises; a second call does nothing."""
+        ...

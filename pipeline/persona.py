@@ -1,0 +1,87 @@
+"""Who answers the phone: one small TOML file, read once, frozen."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.base import Message
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid")
+_Text = Annotated[str, Field(min_length=1)]
+
+
+class Example(BaseModel):
+    """One example turn shown to the language model before the call's own turns."""
+
+    model_config = _FROZEN
+    caller: _Text
+    agent: _Text
+
+
+class VoiceChoice(BaseModel):
+    model_config = _FROZEN
+    name: str = ""
+    """A voice of the synthesizer; "" is its default."""
+    speed: Annotated[float, Field(gt=0.4, lt=2.5)] = 1.0
+
+
+class Limits(BaseModel):
+    model_config = _FROZEN
+    reply_tokens: Annotated[int, Field(ge=8, le=1024)] = 120
+    call_s: Annotated[float, Field(gt=0)] = 1800.0
+    """Longest call; the agent says goodbye when it is reached."""
+
+
+class TurnTaking(BaseModel):
+    """When the caller's turn is over, and when the caller takes the floor. Seconds."""
+
+    model_config = _FROZEN
+    pause_s: Annotated[float, Field(ge=0.06, le=0.5)] = 0.128
+    """Silence after which the words so far are transcribed and a reply is begun behind the gate."""
+    endpoint_silence_s: Annotated[float, Field(ge=0.2, le=5.0)] = 0.7
+    """Silence after which the turn is over."""
+    barge_in_s: Annotated[float, Field(ge=0.05, le=2.0)] = 0.16
+    """Speech over the agent that takes the floor."""
+
+
+class Persona(BaseModel):
+    """`prefix()` is what the language model sees before the first turn of every call."""
+
+    model_config = _FROZEN
+    name: _Text
+    language: Literal["en"] = "en"
+    greeting: _Text
+    system: _Text
+    """The role, in one or two sentences."""
+    facts: tuple[_Text, ...] = ()
+    """What the agent knows, one short line each."""
+    fallback: str = ""
+    """What to say when the facts hold no answer."""
+    apology: _Text = "Sorry, something went wrong on our side. Please call again."
+    goodbye: _Text = "Thank you for calling. Goodbye."
+    vocabulary: tuple[_Text, ...] = ()
+    """Names and terms that the transcriber should expect."""
+    examples: tuple[Example, ...] = ()
+    voice: VoiceChoice = VoiceChoice()
+    limits: Limits = Limits()
+    turns: TurnTaking = TurnTaking()
+
+    def prefix(self) -> tuple[Message, ...]:
+        lines = [self.system]
+        if self.facts:
+            lines += ["Facts:", *(f"- {fact}" for fact in self.facts)]
+        if self.fallback:
+            lines.append(f'If the facts do not answer, say: "{self.fallback}"')
+        messages = [Message("system", "\n".join(lines))]
+        for example in self.examples:
+            messages += [Message("user", example.caller), Message("assistant", example.agent)]
+        messages.append(Message("assistant", self.greeting))
+        return tuple(messages)
+
+
+def load_persona(path: Path) -> Persona:
+    """Read a persona's TOML. Raises `DocumentError` with file and line."""
+    from pipeline.documents import read_toml
+
+    return read_toml(path, Persona)

@@ -1,0 +1,26 @@
+"""A message socket, as our line protocols need it: FastAPI's WebSocket in production, a pair of queues in tests."""
+
+from typing import Protocol
+
+
+class SocketClosed(Exception):
+    """The peer or the network closed the socket. `code` is the WebSocket close code (RFC 6455 section 7.4)."""
+
+    def __init__(self, code: int = 1006, reason: str = "") -> None:
+        super().__init__(f"closed with code {code}" + (f": {reason}" if reason else ""))
+        self.code = code
+        self.reason = reason
+
+
+class Socket(Protocol):
+    async def receive(self) -> str | bytes:
+        """The next whole message. Raises `SocketClosed`. Safe to cancel without losing a message."""
+        ...
+
+    async def send(self, message: str | bytes) -> None:
+        """Raises `SocketClosed`."""
+        ...
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Never raises; a second call does nothing."""
+        ...

@@ -1,0 +1,185 @@
+"""Settings: read once, at start-up, into one frozen object.
+
+Later sources win: defaults, `maya.toml`, environment (`MAYA_HOST` sets `host`), command line. Secrets come
+from the environment only and never show in `repr`, logs or errors.
+"""
+
+import difflib
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from pipeline.documents import read_toml
+
+CLINIC_PERSONA = Path(__file__).parent / "personas" / "clinic.toml"
+DEFAULT_FILE = Path("maya.toml")
+_PREFIX = "MAYA_"
+# Names that are not simply MAYA_ + the field's name. PORT is what Procfile runners set.
+_VARIABLES = {
+    "auth_token": "TWILIO_AUTH_TOKEN",
+    "auth_token_secondary": "TWILIO_AUTH_TOKEN_SECONDARY",
+    "account_sid": "TWILIO_ACCOUNT_SID",
+    "models_dir": "MAYA_MODELS",
+}
+_SECRETS = ("auth_token", "auth_token_secondary")
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class SettingsError(Exception):
+    """A setting is wrong or missing; the message names it and what to do."""
+
+
+class _Settable(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = ""
+    """Address to bind; "" is every address when `public_url` is set, else loopback."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    public_url: str = ""
+    """Where Twilio reaches this server, e.g. https://maya.example.com; "" is the loopback address."""
+    profile: Literal["embedded", "tiny", "maya", "scripted"] = "embedded"
+    llm: str = ""
+    """Catalogue name that replaces the profile's language model."""
+    stt: str = ""
+    """Catalogue name that replaces the profile's transcriber."""
+    threads: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Threads per model; None lets the profile choose."""
+    models_dir: Path | None = None
+    persona: Path = CLINIC_PERSONA
+    calls_dir: Path = Path("calls")
+    """Recordings and transcripts, one folder per call."""
+    record: bool = True
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    start_timeout_s: Seconds = 5.0
+    """A socket must send `start` within this time."""
+    media_timeout_s: Seconds = 10.0
+    """A call without media for this long is over."""
+    token_ttl_s: Seconds = 60.0
+    """How long a stream's token is good after the webhook answered."""
+    max_pending_sockets: Annotated[int, Field(ge=1, le=100_000)] = 64
+    """Sockets that have not authenticated yet."""
+    drain_s: Annotated[float, Field(ge=0, le=3600)] = 120.0
+    """After SIGTERM, how long live calls may go on."""
+
+
+class Settings(_Settable):
+    """Everything one process is told. Build it with `load_settings`."""
+
+    insecure: bool = False
+    account_sid: str = ""
+    auth_token: SecretStr = SecretStr("")
+    auth_token_secondary: SecretStr = SecretStr("")
+
+    @property
+    def auth_tokens(self) -> tuple[str, ...]:
+        tokens = (self.auth_token, self.auth_token_secondary)
+        return tuple(token.get_secret_value() for token in tokens if token.get_secret_value())
+
+    @property
+    def bind_host(self) -> str:
+        if self.insecure:
+            return self.host or "127.0.0.1"
+        if self.host:
+            return self.host
+        return "127.0.0.1" if is_loopback(urlsplit(self.public_base_url).hostname or "") else "0.0.0.0"  # noqa: S104
+
+    @property
+    def public_base_url(self) -> str:
+        """`public_url` without a trailing slash; loopback stands in when none is set."""
+        return (self.public_url or f"http://127.0.0.1:{self.port}").rstrip("/")
+
+    def check_serving(self) -> None:
+        """What `maya serve` refuses. Raises `SettingsError`."""
+        if self.insecure:
+            if self.auth_tokens:
+                raise SettingsError(
+                    "--insecure and TWILIO_AUTH_TOKEN exclude each other: unset one of the two."
+                )
+            if not is_loopback(self.bind_host):
+                raise SettingsError(
+                    f"--insecure serves this machine only, not {self.bind_host!r}: leave out --host, "
+                    "or set TWILIO_AUTH_TOKEN and leave out --insecure."
+                )
+            if self.public_url and not is_loopback(urlsplit(self.public_url).hostname or ""):
+                raise SettingsError("--insecure takes no public URL: set TWILIO_AUTH_TOKEN instead.")
+        elif not self.auth_tokens:
+            raise SettingsError(
+                "TWILIO_AUTH_TOKEN is not set, so nobody's signature could be checked. Set it (Twilio "
+                "console, Account Info), or try things out on this machine with: maya serve --insecure"
+            )
+        public = urlsplit(self.public_base_url)
+        if public.scheme not in ("http", "https") or not public.hostname or public.query or public.fragment:
+            raise SettingsError(f"public_url {self.public_url!r} is no URL such as https://maya.example.com")
+        if public.scheme == "http" and not is_loopback(public.hostname):
+            raise SettingsError(
+                f"public_url must begin with https://, as Twilio requires: {self.public_url!r}"
+            )
+        if not self.public_url and not is_loopback(self.bind_host):
+            raise SettingsError(
+                f"bound to {self.bind_host}, but no public URL: set MAYA_PUBLIC_URL=https://your.host "
+                "(Twilio signs the URL it called, so it must be known)."
+            )
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def variable_of(field: str) -> str:
+    """The environment variable that sets `field`."""
+    return _VARIABLES.get(field, _PREFIX + field.upper())
+
+
+def load_settings(
+    environ: Mapping[str, str], file: Path | None = None, options: Mapping[str, object] | None = None
+) -> Settings:
+    """Merge all sources. `file` None means `maya.toml` if it exists. `options` that are None were not given.
+
+    Raises `SettingsError`, or `pipeline.documents.DocumentError` for the file.
+    """
+    path = file if file is not None else (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    values: dict[str, object] = {}
+    if path is not None:
+        values.update(read_toml(path, _Settable).model_dump(exclude_unset=True))
+        for name in ("persona", "models_dir", "calls_dir"):
+            if name in values:
+                values[name] = path.parent / Path(str(values[name]))
+    sources = dict.fromkeys(values, str(path))
+    for field in Settings.model_fields:
+        variable = variable_of(field)
+        value = environ.get(variable, "")
+        if not value and field == "port":
+            variable, value = "PORT", environ.get("PORT", "")
+        if value and field != "insecure":  # a stray variable must not open the door
+            values[field], sources[field] = value, variable
+    for field, option in (options or {}).items():
+        if option is not None:
+            values[field], sources[field] = option, "--" + field.replace("_", "-")
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0])
+        shown = "" if field in _SECRETS else f" = {values.get(field)!r}"
+        raise SettingsError(f"{sources.get(field, field)}{shown}: {first['msg']}") from None
+
+
+def misspelt_variables(environ: Mapping[str, str]) -> list[str]:
+    """One line for each MAYA_ variable that looks like a setting but is none."""
+    known = [variable_of(field) for field in Settings.model_fields] + ["MAYA_PYTHON"]
+    lines = []
+    for variable in sorted(environ):
+        if variable.startswith(_PREFIX) and variable not in known:
+            close = difflib.get_close_matches(variable, known, n=1)
+            if close:
+                lines.append(f"{variable} is no setting of Maya; did you mean {close[0]}?")
+    return lines

@@ -1,0 +1,131 @@
+from pathlib import Path
+
+import pytest
+
+from infra.settings import Settings, SettingsError, load_settings, misspelt_variables
+from pipeline.documents import DocumentError
+
+SECRET = "b3a9c1-very-secret"
+TWILIO = {"TWILIO_AUTH_TOKEN": SECRET, "TWILIO_ACCOUNT_SID": "AC1"}
+
+
+def settings(environ: dict[str, str] | None = None, **options: object) -> Settings:
+    return load_settings(environ or {}, options=options)
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_later_sources_win(tmp_path: Path) -> None:
+    (tmp_path / "maya.toml").write_text('port = 1001\nprofile = "tiny"\nhost = "127.0.0.2"\n')
+    merged = load_settings({"MAYA_PORT": "1002", "MAYA_HOST": "127.0.0.3"}, options={"port": 1003})
+    assert (merged.port, merged.host, merged.profile) == (1003, "127.0.0.3", "tiny")
+
+
+def test_an_option_that_was_not_given_changes_nothing() -> None:
+    assert settings({"MAYA_PORT": "1002"}, port=None).port == 1002
+
+
+def test_procfile_runners_set_port() -> None:
+    assert settings({"PORT": "5000"}).port == 5000
+    assert settings({"PORT": "5000", "MAYA_PORT": "1"}).port == 1
+
+
+def test_paths_in_the_file_are_relative_to_it(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    file = tmp_path / "etc" / "maya.toml"
+    file.write_text('persona = "shop.toml"\ncalls_dir = "/var/calls"\n')
+    merged = load_settings({}, file)
+    assert merged.persona == tmp_path / "etc" / "shop.toml"
+    assert merged.calls_dir == Path("/var/calls")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "word"),
+    [
+        ('port = 8080\nprot = "x"\n', 2, "prot"),
+        ("port = 8080\n\nhost = [\n", 3, ""),
+        ("\nport = 99999\n", 2, "port"),
+        (f'auth_token = "{SECRET}"\n', 1, "auth_token"),
+    ],
+)
+def test_an_unreadable_file_is_named_with_its_line(tmp_path: Path, text: str, line: int, word: str) -> None:
+    (tmp_path / "maya.toml").write_text(text)
+    with pytest.raises(DocumentError) as caught:
+        settings()
+    assert "maya.toml" in str(caught.value)
+    assert word in str(caught.value)
+    assert caught.value.line is not None
+    assert abs(caught.value.line - line) <= 1
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("environ", "options", "named"),
+    [
+        ({"MAYA_PORT": "eighty"}, {}, "MAYA_PORT"),
+        ({"PORT": "-1"}, {}, "PORT"),
+        ({}, {"profile": "huge"}, "--profile"),
+        ({"MAYA_DRAIN_S": "-3"}, {}, "MAYA_DRAIN_S"),
+    ],
+)
+def test_a_wrong_value_names_its_source(
+    environ: dict[str, str], options: dict[str, object], named: str
+) -> None:
+    with pytest.raises(SettingsError, match=named):
+        settings(environ, **options)
+
+
+def test_secrets_never_show() -> None:
+    merged = settings({**TWILIO, "TWILIO_AUTH_TOKEN_SECONDARY": SECRET + "2"})
+    assert SECRET not in repr(merged) + str(merged) + merged.model_dump_json()
+    assert merged.auth_tokens == (SECRET, SECRET + "2")
+
+
+def test_the_environment_cannot_make_the_server_insecure() -> None:
+    assert not settings({"MAYA_INSECURE": "1"}).insecure
+
+
+@pytest.mark.parametrize(
+    ("environ", "options", "complaint"),
+    [
+        ({}, {}, "TWILIO_AUTH_TOKEN is not set"),
+        (TWILIO, {"insecure": True}, "exclude each other"),
+        ({}, {"insecure": True, "host": "0.0.0.0"}, "this machine only"),
+        ({}, {"insecure": True, "public_url": "https://maya.example.com"}, "no public URL"),
+        (TWILIO, {"host": "0.0.0.0"}, "MAYA_PUBLIC_URL"),
+        (TWILIO, {"public_url": "http://maya.example.com"}, "https://"),
+        (TWILIO, {"public_url": "maya.example.com"}, "no URL"),
+        (TWILIO, {"public_url": "https://maya.example.com/?a=b"}, "no URL"),
+    ],
+)
+def test_serving_is_refused(environ: dict[str, str], options: dict[str, object], complaint: str) -> None:
+    with pytest.raises(SettingsError, match=complaint) as caught:
+        settings(environ, **options).check_serving()
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("environ", "options", "host"),
+    [
+        (TWILIO, {}, "127.0.0.1"),
+        (TWILIO, {"public_url": "https://maya.example.com/"}, "0.0.0.0"),
+        (TWILIO, {"public_url": "https://maya.example.com", "host": "127.0.0.1"}, "127.0.0.1"),
+        ({}, {"insecure": True}, "127.0.0.1"),
+        ({}, {"insecure": True, "host": "::1"}, "::1"),
+    ],
+)
+def test_where_it_listens(environ: dict[str, str], options: dict[str, object], host: str) -> None:
+    merged = settings(environ, **options)
+    merged.check_serving()
+    assert merged.bind_host == host
+    assert not merged.public_base_url.endswith("/")
+
+
+def test_misspelt_variables_are_pointed_out() -> None:
+    lines = misspelt_variables(
+        {"MAYA_PUBLIC_ULR": "x", "MAYA_APP_DIR_OF_ANOTHER_PROGRAM": "y", "MAYA_PORT": "1"}
+    )
+    assert lines == ["MAYA_PUBLIC_ULR is no setting of Maya; did you mean MAYA_PUBLIC_URL?"]

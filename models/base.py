@@ -5,7 +5,7 @@ iterator here may be cancelled or closed at any await, and then stops working wi
 model. None of them runs inference on the event loop.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -79,7 +79,7 @@ class ChatSession(Protocol):
         evaluated without its end-of-message tokens."""
         ...
 
-    def reply(self, messages: Sequence[Message], *, max_tokens: int = 120) -> AsyncIterator[str]:
+    def reply(self, messages: Sequence[Message], *, max_tokens: int = 120) -> AsyncGenerator[str, None]:
         """Yield the assistant's next message in pieces of text as they are decoded. Closing the
         iterator cancels within one step (<= 32 prompt tokens or 1 decoded token). Raises `ModelFailed`."""
         ...
@@ -103,7 +103,7 @@ class Voice(Protocol):
 
     sample_rate_hz: int
 
-    def speak(self, text: str) -> AsyncIterator[Samples]:
+    def speak(self, text: str) -> AsyncGenerator[Samples, None]:
         """Yield (n,) float32 chunks at `sample_rate_hz` as they are synthesised. `text` is one
         speakable clause or sentence. Raises `ModelFailed`."""
         ...

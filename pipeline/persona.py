@@ -76,7 +76,6 @@ class Persona(BaseModel):
         messages = [Message("system", "\n".join(lines))]
         for example in self.examples:
             messages += [Message("user", example.caller), Message("assistant", example.agent)]
-        messages.append(Message("assistant", self.greeting))
         return tuple(messages)
 
 

@@ -1,0 +1,499 @@
+"""One call: the line's events go in, the turn-taking core decides, this shell obeys.
+
+A call is one TaskGroup: a reader of the line, a conductor that feeds the core and paces playout, and
+the work of the moment (transcriptions, one reply). Whatever way it ends, its voice and its sequence
+in the language model are given back, and the observer hears `CallEnded`.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
+
+from models.base import STT_RATE_HZ, ChatSession, Models, Samples, Voice
+from pipeline.caller_audio import CallerAudioBuffer
+from pipeline.events import (
+    AgentAudio,
+    AgentClause,
+    AgentTurn,
+    CallEnded,
+    CallerAudio,
+    CallerSpoke,
+    CallerTurn,
+    CallObserver,
+    CallStarted,
+    Fault,
+    KeyReceived,
+    TurnTimes,
+)
+from pipeline.heard import heard_words
+from pipeline.history import History
+from pipeline.line import (
+    LINE_RATE_HZ,
+    AudioReceived,
+    HangUpReason,
+    KeyPressed,
+    Line,
+    LineClosed,
+    MarkReached,
+    Pcm,
+)
+from pipeline.persona import Persona
+from pipeline.playout import Playout, SendAudio
+from pipeline.reply import Reply
+from pipeline.resample import from_pcm, resample
+from pipeline.turns import (
+    AttemptFailed,
+    CancelReply,
+    ClearPlayout,
+    CommitTurn,
+    DropAttempt,
+    FinishReply,
+    HangUp,
+    NoteUtterance,
+    PlayedOut,
+    ReplyAudible,
+    RetractTurn,
+    SpeakStock,
+    StartReply,
+    Transcribe,
+    Transcribed,
+    TruncateReply,
+    TurnAction,
+    TurnEvent,
+    TurnTaking,
+)
+from pipeline.turns import Voice as VoiceHeard
+from pipeline.voice_hub import VoiceHub
+
+log = logging.getLogger(__name__)
+
+StockPhrase = Literal["greeting", "apology", "goodbye"]
+
+
+@dataclass(frozen=True, slots=True)
+class CallOutcome:
+    """`completed`: the caller needs to hear nothing more. Otherwise the line's carrier should say sorry."""
+
+    completed: bool
+    reason: str
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """Work for one pause: the transcription, then the reply behind its gate."""
+
+    times: TurnTimes
+    transcription: asyncio.Task[None] | None = None
+    reply: Reply | None = None
+    making: asyncio.Task[None] | None = None
+
+
+class _CallOver(Exception):
+    """Unwinds the call's TaskGroup."""
+
+    def __init__(self, outcome: CallOutcome) -> None:
+        super().__init__(outcome.reason)
+        self.outcome = outcome
+
+
+class Call:
+    """`await run()` holds one call from greeting to hang-up and returns its outcome."""
+
+    def __init__(
+        self,
+        line: Line,
+        models: Models,
+        persona: Persona,
+        session: ChatSession,
+        voice: Voice,
+        stock: Mapping[StockPhrase, Pcm],
+        hub: VoiceHub,
+        observer: CallObserver,
+        *,
+        inline: bool = False,
+    ) -> None:
+        self._line = line
+        self._models = models
+        self._persona = persona
+        self._session = session
+        self._voice = voice
+        self._stock = stock
+        self._inline = inline
+        self._observer = observer
+        self._ear = hub.open(self._on_voice, self._on_ear_failed)
+        self._playout = Playout()
+        self._core = TurnTaking(persona.turns, self._playout, call_limit_s=persona.limits.call_s)
+        self._audio = CallerAudioBuffer()
+        self._history = History()
+        self._attempts: dict[int, _Attempt] = {}
+        self._speaking: _Attempt | None = None
+        self._turns = 0
+        self._said: list[str] = []
+        self._reply_made = False
+        self._inbox: deque[TurnEvent] = deque()
+        self._wake = asyncio.Event()
+        self._failure: Exception | None = None
+        self._closing: tuple[Literal["apology", "goodbye"], HangUpReason] | None = None
+        self._faulted = False
+        self._previous_making: asyncio.Task[None] | None = None
+        self._zero_s: float | None = None
+
+    # From outside
+
+    def end_politely(self) -> None:
+        """Say goodbye and hang up: the house closes. Returns at once."""
+        self._closing = ("goodbye", "shutdown")
+        self._wake.set()
+
+    async def run(self) -> CallOutcome:
+        self._answered_s = _now()
+        self._observer.observe(CallStarted(0.0, self._line.info, self._persona.name))
+        try:
+            outcome = await self._hold()
+        except BaseException as error:
+            # Cancelled by a dying process, or a fault of ours: the record says so before it propagates.
+            self._faulted = True
+            self._report_played(self._playout.clear(_now()))
+            self._observer.observe(Fault(self._at(), "call", f"{type(error).__name__}: {error}"))
+            self._observer.observe(CallEnded(self._at(), "failed", "failed"))
+            raise
+        finally:
+            self._ear.close()
+        self._observer.observe(
+            CallEnded(self._at(), outcome.reason, "failed" if self._faulted else "completed")
+        )
+        return outcome
+
+    async def _hold(self) -> CallOutcome:
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                group.create_task(self._read_line(), name="line")
+                group.create_task(self._conduct(), name="conductor")
+                self._start_warming()
+        except BaseExceptionGroup as errors:
+            over, faults = errors.split(_CallOver)
+            if faults is not None:
+                raise _first(faults) from None
+            if over is not None:
+                # The line's end and our own may race: whichever came first is the outcome.
+                return cast(_CallOver, _first(over)).outcome
+        raise AssertionError("a call ends by _CallOver or by an error")
+
+    # The line
+
+    async def _read_line(self) -> None:
+        try:
+            async for event in self._line.events():
+                if isinstance(event, AudioReceived):
+                    self._hear(event.pcm)
+                elif isinstance(event, MarkReached):
+                    if event.heard:
+                        self._playout.mark_reached(event.name, _now())
+                        self._wake.set()
+                elif isinstance(event, KeyPressed):
+                    self._observer.observe(KeyReceived(self._at(), event.digit))
+            reason = "line closed"
+        except LineClosed as closed:
+            reason = closed.reason
+        self._cut_short()
+        raise _CallOver(CallOutcome(True, reason))
+
+    def _hear(self, pcm: Pcm) -> None:
+        if self._zero_s is None:
+            self._zero_s = _now() - pcm.size / LINE_RATE_HZ
+        self._observer.observe(CallerAudio(self._audio.end_sample, pcm))
+        self._audio.append(pcm)
+        self._audio.forget(self._core.oldest_needed_sample(self._audio.end_sample))
+        self._ear.push(pcm)
+
+    def _on_voice(self, probability: float, start_sample: int, end_sample: int) -> None:
+        self._tell(VoiceHeard(probability, start_sample, end_sample))
+
+    def _on_ear_failed(self, error: Exception) -> None:
+        self._failure = error
+        self._wake.set()
+
+    # The conductor
+
+    def _tell(self, event: TurnEvent) -> None:
+        self._inbox.append(event)
+        self._wake.set()
+
+    async def _conduct(self) -> None:
+        loop = asyncio.get_running_loop()
+        await self._obey(self._core.begin(_now()))
+        while True:
+            if self._failure is not None:
+                raise self._failure
+            if self._closing is not None:
+                closing, self._closing = self._closing, None
+                await self._obey(self._core.close(*closing, _now()))
+            while self._inbox:
+                await self._obey(self._core.receive(self._inbox.popleft(), _now()))
+            await self._obey(self._core.handle_timer(_now()))
+            await self._play()
+            if self._inbox:
+                continue
+            deadline = _earlier(self._core.next_deadline(), self._playout.next_deadline())
+            timer = None if deadline is None else loop.call_at(deadline, self._wake.set)
+            await self._wake.wait()
+            self._wake.clear()
+            if timer is not None:
+                timer.cancel()
+
+    async def _play(self) -> None:
+        try:
+            for action in self._playout.due(_now()):
+                if isinstance(action, SendAudio):
+                    await self._line.send_audio(action.pcm)
+                else:
+                    await self._line.send_mark(action.name)
+        except LineClosed:
+            # The reader learns why, and ends the call.
+            return
+        self._report_played(self._playout.played(_now()))
+        speaking = self._speaking
+        if speaking is not None and speaking.times.first_played_s is None and self._playout.started_s:
+            speaking.times = replace(speaking.times, first_played_s=self._clock(self._playout.started_s))
+        if self._playout.drained and self._playout.active:
+            await self._obey(self._core.receive(PlayedOut(), _now()))
+
+    def _report_played(self, pieces: list[Any]) -> None:
+        for piece in pieces:
+            start = max(0, round(self._clock(piece.at_s) * LINE_RATE_HZ))
+            self._observer.observe(AgentAudio(start, piece.pcm))
+
+    # Obeying
+
+    async def _obey(self, actions: list[TurnAction]) -> None:
+        for action in actions:
+            match action:
+                case NoteUtterance(start, end):
+                    self._observer.observe(CallerSpoke(start / LINE_RATE_HZ, end / LINE_RATE_HZ))
+                case Transcribe(attempt, start, end):
+                    self._transcribe(attempt, self._audio.slice(start, end))
+                case StartReply(attempt, text):
+                    self._start_reply(attempt, text)
+                case CommitTurn(attempt, text, speech_end):
+                    self._commit(attempt, text, speech_end)
+                case DropAttempt(attempt):
+                    self._drop(self._attempts.pop(attempt, None))
+                case RetractTurn():
+                    self._history.retract_caller()
+                    self._drop(self._speaking)
+                    self._speaking = None
+                    # The reply may have been queued in this very round; nothing of it was sent.
+                    self._report_played(self._playout.clear(_now()))
+                case CancelReply():
+                    self._drop(self._speaking)
+                case ClearPlayout():
+                    self._cut_short()
+                    await self._clear_line()
+                case TruncateReply():
+                    # The history was cut together with the playout, at the same instant of the ledger.
+                    pass
+                case FinishReply():
+                    self._reply_over(interrupted=False)
+                case SpeakStock(phrase):
+                    self._speak_stock(phrase)
+                case HangUp(reason):
+                    await self._line.hang_up(reason)
+                    raise _CallOver(CallOutcome(True, "apologised" if self._faulted else reason))
+
+    async def _clear_line(self) -> None:
+        try:
+            await self._line.clear()
+        except LineClosed:
+            return
+
+    # Hearing
+
+    def _transcribe(self, number: int, pcm: Pcm) -> None:
+        attempt = self._attempts[number] = _Attempt(TurnTimes(0, transcribe_started_s=self._at()))
+        attempt.transcription = self._work(self._transcribe_attempt(number, attempt, pcm), "transcribe")
+
+    async def _transcribe_attempt(self, number: int, attempt: _Attempt, pcm: Pcm) -> None:
+        if self._inline:
+            audio = _for_transcriber(pcm)
+        else:
+            audio = await asyncio.to_thread(_for_transcriber, pcm)
+        try:
+            transcript = await self._models.transcriber.transcribe(
+                audio, language=self._persona.language, hot_words=", ".join(self._persona.vocabulary)
+            )
+        except Exception as error:
+            self._attempt_failed(number, "transcriber", error)
+            return
+        attempt.times = replace(attempt.times, transcribed_s=self._at())
+        self._tell(Transcribed(number, transcript.text.strip()))
+
+    def _attempt_failed(self, number: int, where: str, error: Exception) -> None:
+        log.warning("call %s: %s failed: %s", self._line.info.call_id, where, error, exc_info=error)
+        self._faulted = True
+        self._observer.observe(Fault(self._at(), where, f"{type(error).__name__}: {error}"))
+        self._tell(AttemptFailed(number))
+
+    # Answering
+
+    def _start_warming(self) -> None:
+        """The greeting enters the context while it is being spoken."""
+        self._history.agent_said(self._persona.greeting, interrupted=False)
+        messages = self._history.messages
+        self._history = History()
+
+        async def warm() -> None:
+            try:
+                await self._session.prefill(messages)
+            except Exception as error:
+                log.warning("call %s: prefill failed: %s", self._line.info.call_id, error)
+
+        self._previous_making = self._work(warm(), "prefill")
+
+    def _start_reply(self, number: int, text: str) -> None:
+        attempt = self._attempts[number]
+        attempt.reply = Reply(
+            self._session,
+            self._voice,
+            self._history.with_caller(text),
+            max_tokens=self._persona.limits.reply_tokens,
+            if_silent=self._persona.fallback or self._persona.apology,
+            on_clause=self._clause_begins,
+            on_audio=self._audio_made,
+        )
+        attempt.making = self._previous_making = self._work(
+            self._make_reply(number, attempt.reply, self._previous_making), "reply"
+        )
+
+    async def _make_reply(self, number: int, reply: Reply, previous: asyncio.Task[None] | None) -> None:
+        if previous is not None and not previous.done():
+            # A sequence takes one request at a time; a cancelled one ends within one step.
+            await asyncio.wait([previous])
+        try:
+            await reply.run()
+        except Exception as error:
+            self._attempt_failed(number, "reply", error)
+            return
+        self._playout.finish()
+        self._wake.set()
+
+    def _commit(self, number: int, text: str, speech_end_sample: int) -> None:
+        attempt = self._attempts.pop(number)
+        self._turns += 1
+        attempt.times = replace(
+            attempt.times,
+            turn=self._turns,
+            speech_end_s=speech_end_sample / LINE_RATE_HZ,
+            committed_s=self._at(),
+        )
+        self._history.caller_said(text)
+        self._observer.observe(CallerTurn(self._at(), self._turns, text))
+        self._attempts.clear()
+        self._begin_speaking(attempt)
+        if attempt.reply is not None:
+            attempt.reply.gate.set()
+
+    def _begin_speaking(self, attempt: _Attempt) -> None:
+        self._speaking = attempt
+        self._said = []
+        self._reply_made = False
+
+    def _clause_begins(self, text: str) -> None:
+        self._said.append(text)
+        self._playout.begin_clause(text)
+        turn = self._speaking.times.turn if self._speaking else 0
+        self._observer.observe(AgentClause(self._at(), turn, text))
+
+    def _audio_made(self, pcm: Pcm) -> None:
+        first = not self._playout.active
+        self._playout.append(pcm)
+        if first and self._playout.active:
+            self._inbox.append(ReplyAudible())
+        self._wake.set()
+
+    def _speak_stock(self, phrase: StockPhrase) -> None:
+        text = getattr(self._persona, phrase)
+        self._begin_speaking(_Attempt(TurnTimes(self._turns)))
+        self._clause_begins(text)
+        self._audio_made(self._stock[phrase])
+        self._playout.finish()
+
+    # The end of a reply
+
+    def _cut_short(self) -> None:
+        """Whatever plays is cut now: the history keeps the words that were heard."""
+        if self._speaking is not None:
+            self._reply_over(interrupted=True)
+        else:
+            self._report_played(self._playout.clear(_now()))
+
+    def _reply_over(self, *, interrupted: bool) -> None:
+        now = _now()
+        attempt, self._speaking = self._speaking, None
+        clauses = self._playout.heard(now)
+        played = self._playout.clear(now) if interrupted else self._playout.next_passage(now)
+        self._report_played(played)
+        if attempt is None:
+            return
+        text = " ".join(self._said)
+        if interrupted:
+            parts = (heard_words(c.text, c.samples, c.heard_samples) for c in clauses)
+            heard = " ".join(part for part in parts if part)
+        else:
+            heard = text
+        if attempt.reply is not None:
+            made = attempt.reply.times
+            attempt.times = replace(
+                attempt.times,
+                first_token_s=self._clock(made.first_token),
+                first_clause_s=self._clock(made.first_clause),
+                first_audio_s=self._clock(made.first_audio),
+            )
+        self._history.agent_said(heard, interrupted=interrupted)
+        self._observer.observe(
+            AgentTurn(self._at(), attempt.times.turn, text, heard, interrupted, attempt.times)
+        )
+
+    # Helpers
+
+    def _work(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        return self._group.create_task(work, name=name)
+
+    def _drop(self, attempt: _Attempt | None) -> None:
+        if attempt is None:
+            return
+        if attempt.reply is not None:
+            attempt.reply.stop()
+        for task in (attempt.transcription, attempt.making):
+            if task is not None:
+                task.cancel()
+
+    def _clock(self, moment: float | None) -> Any:
+        """Monotonic seconds to the call's own clock: 0 is when the caller's first sample began."""
+        if moment is None:
+            return None
+        return moment - (self._zero_s if self._zero_s is not None else self._answered_s)
+
+    def _at(self) -> float:
+        return max(0.0, float(self._clock(_now())))
+
+
+def _for_transcriber(pcm: Pcm) -> Samples:
+    return resample(from_pcm(pcm), LINE_RATE_HZ, STT_RATE_HZ)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _earlier(a: float | None, b: float | None) -> float | None:
+    return min((d for d in (a, b) if d is not None), default=None)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first exception in a possibly nested group."""
+    head = group.exceptions[0]
+    return _first(head) if isinstance(head, BaseExceptionGroup) else head

@@ -1,0 +1,117 @@
+"""One reply in the making: tokens -> clauses -> voice -> line rate -> playout, behind a gate."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from models.base import ChatSession, Message, Voice
+from pipeline.clauses import ClauseChunker
+from pipeline.line import LINE_RATE_HZ, Pcm
+from pipeline.resample import Resampler, to_pcm
+from pipeline.speakable import speakable
+
+CLAUSES_AHEAD = 4
+"""Clauses that may wait for the voice; beyond that the language model waits."""
+
+
+@dataclass(slots=True)
+class ReplyTimes:
+    """When each stage was reached (monotonic seconds); None where it was not."""
+
+    first_token: float | None = None
+    first_clause: float | None = None
+    first_audio: float | None = None
+
+
+class Reply:
+    """`run()` makes the reply and hands it to `on_clause(text)` and `on_audio(pcm)`, which are called on
+    the event loop, only once `gate` is set. Until then the first clause is written and voiced ahead,
+    and nothing leaves. Cancelling `run` stops both models within one step. Errors of models propagate.
+    """
+
+    def __init__(
+        self,
+        session: ChatSession,
+        voice: Voice,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        if_silent: str,
+        on_clause: Callable[[str], None],
+        on_audio: Callable[[Pcm], None],
+    ) -> None:
+        self._session = session
+        self._voice = voice
+        self._messages = messages
+        self._max_tokens = max_tokens
+        self._if_silent = if_silent
+        self._on_clause = on_clause
+        self._on_audio = on_audio
+        self._stopped = False
+        self.gate = asyncio.Event()
+        self.times = ReplyTimes()
+
+    def stop(self) -> None:
+        """Nothing more reaches the callbacks, even if a stage runs once more before its cancellation."""
+        self._stopped = True
+
+    async def run(self) -> None:
+        clauses: asyncio.Queue[str | None] = asyncio.Queue(CLAUSES_AHEAD)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._write(clauses), name="reply-write")
+                group.create_task(self._speak(clauses), name="reply-speak")
+        except BaseExceptionGroup as errors:
+            # One stage's failure cancels the other: the first error says what went wrong.
+            raise errors.exceptions[0] from None
+
+    async def _write(self, clauses: asyncio.Queue[str | None]) -> None:
+        async for clause in self._clauses():
+            if self.times.first_clause is None:
+                self.times.first_clause = _now()
+            await clauses.put(clause)
+        await clauses.put(None)
+
+    async def _clauses(self) -> AsyncIterator[str]:
+        chunker = ClauseChunker()
+        spoke = False
+        async with aclosing(self._session.reply(self._messages, max_tokens=self._max_tokens)) as pieces:
+            async for piece in pieces:
+                if self.times.first_token is None:
+                    self.times.first_token = _now()
+                for clause in chunker.push(piece):
+                    spoke = spoke or bool(speakable(clause).strip())
+                    yield clause
+        for clause in chunker.flush():
+            spoke = spoke or bool(speakable(clause).strip())
+            yield clause
+        if not spoke:
+            yield self._if_silent
+
+    async def _speak(self, clauses: asyncio.Queue[str | None]) -> None:
+        resampler = Resampler(self._voice.sample_rate_hz, LINE_RATE_HZ)
+        while (clause := await clauses.get()) is not None:
+            words = speakable(clause).strip()
+            if not words:
+                continue
+            announced = False
+            async with aclosing(self._voice.speak(words)) as chunks:
+                async for chunk in chunks:
+                    pcm = to_pcm(resampler.push(chunk))
+                    if self.times.first_audio is None:
+                        self.times.first_audio = _now()
+                    await self.gate.wait()
+                    if self._stopped:
+                        return
+                    if not announced:
+                        self._on_clause(clause)
+                        announced = True
+                    self._on_audio(pcm)
+        await self.gate.wait()
+        if not self._stopped:
+            self._on_audio(to_pcm(resampler.flush()))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,452 @@
+"""Who has the floor. Events in, actions out; no clock, no I/O, no tasks.
+
+    LISTENING -speech-> CALLER -pause-> PAUSE -silence-> THINKING -audio-> SPEAKING -played-> LISTENING
+                          ^----speech-----'                 |                 |
+                          ^------speech (turn reopened)-----'                 |
+                          ^------speech (barge-in)----------------------------'
+
+At a pause the words so far are transcribed and a reply is begun behind a gate; `CommitTurn` opens the
+gate. If the caller goes on, `DropAttempt` leaves no trace of it. A barge-in is always the three actions
+CancelReply, ClearPlayout, TruncateReply, in that order. An event that a state does not know is ignored:
+transcripts and replies of dropped attempts arrive late by nature.
+
+Positions are samples of the caller's audio (8 kHz); `now` is monotonic seconds.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Literal
+
+from pipeline.endpointing import SpeechStarted, SpeechStopped, UtteranceDetector
+from pipeline.line import LINE_RATE_HZ, HangUpReason
+from pipeline.persona import TurnTaking as TurnPolicy
+from pipeline.playout import Playout
+
+PREROLL_SAMPLES = LINE_RATE_HZ * 300 // 1000
+"""Kept before a detected onset: soft first syllables come before the detector is sure."""
+PIECE_SETTLES_SAMPLES = LINE_RATE_HZ * 15
+"""A pause after this much speech closes a piece of a long turn."""
+PIECE_LONGEST_SAMPLES = LINE_RATE_HZ * 25
+"""Speech without any pause is cut here; Whisper's window is 30 s."""
+DIP_SEARCH_SAMPLES = LINE_RATE_HZ * 5
+THINKING_PATIENCE_S = 20.0
+"""A model that has said nothing by then will not: apologise."""
+CLOSING_PATIENCE_S = 20.0
+"""A last sentence that is not played out by then is given up."""
+
+
+class State(Enum):
+    LISTENING = auto()
+    CALLER = auto()
+    PAUSE = auto()
+    THINKING = auto()
+    SPEAKING = auto()
+    CLOSING = auto()
+    ENDED = auto()
+
+
+# Events
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """The detector's probability for the window [start_sample, end_sample)."""
+
+    probability: float
+    start_sample: int
+    end_sample: int
+
+
+@dataclass(frozen=True, slots=True)
+class Transcribed:
+    attempt: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    """Transcription or reply of `attempt` raised."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyAudible:
+    """The first audio of the committed reply, or of a stock phrase, was queued for playout."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlayedOut:
+    """The reply is complete and the caller heard all of it."""
+
+
+TurnEvent = Voice | Transcribed | AttemptFailed | ReplyAudible | PlayedOut
+
+# Actions
+
+
+@dataclass(frozen=True, slots=True)
+class Transcribe:
+    attempt: int
+    start_sample: int
+    end_sample: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartReply:
+    """Begin the reply to `text` behind the gate of `attempt`."""
+
+    attempt: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommitTurn:
+    """The turn is over: `text` enters the history and the gate of `attempt` opens."""
+
+    attempt: int
+    text: str
+    speech_end_sample: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropAttempt:
+    """Stop transcription and reply of `attempt` without trace."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class RetractTurn:
+    """The caller goes on before hearing anything: the committed words leave the history; they come
+    again, with what follows, in a later `CommitTurn`."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelReply:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ClearPlayout:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class TruncateReply:
+    """The history keeps what the caller heard: `heard_samples` of the passage."""
+
+    heard_samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class FinishReply:
+    """The whole reply was heard; it enters the history as it was said."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakStock:
+    phrase: Literal["greeting", "apology", "goodbye"]
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    reason: HangUpReason
+
+
+@dataclass(frozen=True, slots=True)
+class NoteUtterance:
+    """For the record: the caller was voiced from `start_sample` to `end_sample`."""
+
+    start_sample: int
+    end_sample: int
+
+
+TurnAction = (
+    NoteUtterance
+    | Transcribe
+    | StartReply
+    | CommitTurn
+    | DropAttempt
+    | RetractTurn
+    | CancelReply
+    | ClearPlayout
+    | TruncateReply
+    | FinishReply
+    | SpeakStock
+    | HangUp
+)
+
+
+@dataclass(slots=True)
+class _Attempt:
+    number: int
+    end_sample: int
+    text: str | None = None
+    reply_started: bool = False
+
+
+@dataclass(slots=True)
+class _Turn:
+    """One caller's turn: closed pieces, then the piece that is still open."""
+
+    piece_start: int
+    settled: list[_Attempt] = field(default_factory=list)
+    current: _Attempt | None = None
+    committed: bool = False
+
+    def text(self) -> str | None:
+        """The whole turn's words; None while a transcript is missing."""
+        parts = [a.text for a in (*self.settled, *([self.current] if self.current else []))]
+        return None if None in parts else " ".join(p for p in parts if p)
+
+    def attempt(self, number: int) -> _Attempt | None:
+        known = (*self.settled, *([self.current] if self.current else []))
+        return next((a for a in known if a.number == number), None)
+
+
+class TurnTaking:
+    """Call `begin`, then `receive` every event; arm one timer at `next_deadline()` and call
+    `handle_timer`. Obey the returned actions in their order."""
+
+    def __init__(self, policy: TurnPolicy, playout: Playout, *, call_limit_s: float = 1800.0) -> None:
+        self._policy = policy
+        self._playout = playout
+        self._call_limit_s = call_limit_s
+        self._detector = UtteranceDetector(policy.pause_s)
+        self._turn = _Turn(0)
+        self._attempts = 0
+        self._floor_sample = 0
+        self._dip = (2.0, 0)
+        self._commit_at: float | None = None
+        self._limit_at: float | None = None
+        self._close_at: float | None = None
+        self._answer_by: float | None = None
+        self._closing_reason: HangUpReason = "goodbye"
+        self.state = State.LISTENING
+        self._table: dict[tuple[State, type], Callable[..., list[TurnAction]]] = {
+            (State.LISTENING, SpeechStarted): self._turn_begins,
+            (State.CALLER, SpeechStopped): self._pause,
+            (State.PAUSE, SpeechStarted): self._caller_goes_on,
+            (State.PAUSE, Transcribed): self._transcribed_in_pause,
+            (State.PAUSE, AttemptFailed): self._failed,
+            (State.CALLER, Transcribed): self._piece_transcribed,
+            (State.CALLER, AttemptFailed): self._failed,
+            (State.THINKING, Transcribed): self._transcribed_late,
+            (State.THINKING, AttemptFailed): self._failed,
+            (State.THINKING, ReplyAudible): self._audible,
+            (State.SPEAKING, AttemptFailed): self._failed,
+            (State.SPEAKING, PlayedOut): self._played_out,
+            (State.CLOSING, PlayedOut): self._closed,
+        }
+
+    def begin(self, now: float) -> list[TurnAction]:
+        """The line was answered: the agent greets."""
+        self._limit_at = now + self._call_limit_s
+        self.state = State.SPEAKING
+        return [SpeakStock("greeting")]
+
+    def receive(self, event: TurnEvent, now: float) -> list[TurnAction]:
+        if isinstance(event, Voice):
+            return self._voice(event, now)
+        handler = self._table.get((self.state, type(event)))
+        return handler(event, now) if handler else []
+
+    def next_deadline(self) -> float | None:
+        deadlines = [
+            d for d in (self._commit_at, self._answer_by, self._limit_at, self._close_at) if d is not None
+        ]
+        return min(deadlines, default=None)
+
+    def handle_timer(self, now: float) -> list[TurnAction]:
+        actions: list[TurnAction] = []
+        if self._commit_at is not None and now >= self._commit_at:
+            actions += self._commit(now)
+        if self._answer_by is not None and now >= self._answer_by:
+            self._answer_by = None
+            if self.state is State.THINKING:
+                actions += self.close("apology", "goodbye", now)
+        if self._limit_at is not None and now >= self._limit_at:
+            actions += self.close("goodbye", "limit", now)
+        if self._close_at is not None and now >= self._close_at:
+            actions += self._closed(None, now)
+        return actions
+
+    def oldest_needed_sample(self, now_sample: int) -> int:
+        """Caller's audio before this position is never asked for again."""
+        if self.state in (State.CALLER, State.PAUSE, State.THINKING):
+            return self._turn.piece_start
+        start = self._detector.start_sample if self._detector.voiced_samples else now_sample
+        return max(0, start - PREROLL_SAMPLES)
+
+    # The caller's voice
+
+    def _voice(self, event: Voice, now: float) -> list[TurnAction]:
+        change = self._detector.push(event.probability, event.start_sample, event.end_sample)
+        actions: list[TurnAction] = []
+        if change is not None:
+            if isinstance(change, SpeechStopped):
+                actions.append(NoteUtterance(change.start_sample, change.end_sample))
+            handler = self._table.get((self.state, type(change)))
+            if handler:
+                actions += handler(change, now)
+        if self.state is State.CALLER:
+            actions += self._cut_if_long(event)
+        elif self._takes_floor() and self.state is State.THINKING:
+            actions += self._reopen_turn()
+        elif self._takes_floor() and self.state is State.SPEAKING:
+            actions += self._barge_in(now)
+        return actions
+
+    def _takes_floor(self) -> bool:
+        return (
+            self._detector.speaking
+            and self._detector.voiced_samples >= self._policy.barge_in_s * LINE_RATE_HZ
+        )
+
+    def _turn_begins(self, *_: object) -> list[TurnAction]:
+        start = max(self._floor_sample, self._detector.start_sample - PREROLL_SAMPLES)
+        self._turn = _Turn(start)
+        self.state = State.CALLER
+        return []
+
+    def _new_attempt(self, end_sample: int) -> Transcribe:
+        self._attempts += 1
+        self._turn.current = _Attempt(self._attempts, end_sample)
+        return Transcribe(self._attempts, self._turn.piece_start, end_sample)
+
+    def _pause(self, change: SpeechStopped, now: float) -> list[TurnAction]:
+        pause_samples = round(self._policy.pause_s * LINE_RATE_HZ)
+        self._commit_at = now + self._policy.endpoint_silence_s - self._policy.pause_s
+        self.state = State.PAUSE
+        return [self._new_attempt(change.end_sample + pause_samples)]
+
+    def _settle_piece(self) -> None:
+        attempt = self._turn.current
+        if attempt is not None:
+            self._turn.settled.append(attempt)
+            self._turn.piece_start = attempt.end_sample
+            self._turn.current = None
+
+    def _cut_if_long(self, event: Voice) -> list[TurnAction]:
+        """Somebody who never pauses is cut where the voice was weakest lately: between two words."""
+        length = event.end_sample - self._turn.piece_start
+        if length < PIECE_LONGEST_SAMPLES - DIP_SEARCH_SAMPLES:
+            self._dip = (2.0, 0)
+            return []
+        self._dip = min(self._dip, (event.probability, event.end_sample))
+        if length < PIECE_LONGEST_SAMPLES:
+            return []
+        action = self._new_attempt(self._dip[1])
+        self._settle_piece()
+        return [action]
+
+    def _caller_goes_on(self, *_: object) -> list[TurnAction]:
+        self._commit_at = None
+        self.state = State.CALLER
+        attempt = self._turn.current
+        if attempt is None:
+            return []
+        long_enough = attempt.end_sample - self._turn.piece_start >= PIECE_SETTLES_SAMPLES
+        if long_enough and not attempt.reply_started:
+            self._settle_piece()
+            return []
+        self._turn.current = None
+        return [DropAttempt(attempt.number)]
+
+    # Words
+
+    def _piece_transcribed(self, event: Transcribed, now: float) -> list[TurnAction]:
+        attempt = self._turn.attempt(event.attempt)
+        if attempt is not None:
+            attempt.text = event.text
+        return []
+
+    def _transcribed_in_pause(self, event: Transcribed, now: float) -> list[TurnAction]:
+        self._piece_transcribed(event, now)
+        return self._start_reply()
+
+    def _start_reply(self) -> list[TurnAction]:
+        attempt, text = self._turn.current, self._turn.text()
+        if attempt is None or not text or attempt.reply_started:
+            return []
+        attempt.reply_started = True
+        return [StartReply(attempt.number, text)]
+
+    def _commit(self, now: float) -> list[TurnAction]:
+        """The silence lasted: the floor is ours."""
+        self._commit_at = None
+        self._answer_by = now + THINKING_PATIENCE_S
+        self.state = State.THINKING
+        return self._commit_text()
+
+    def _transcribed_late(self, event: Transcribed, now: float) -> list[TurnAction]:
+        self._piece_transcribed(event, now)
+        return [] if self._turn.committed else self._commit_text()
+
+    def _commit_text(self) -> list[TurnAction]:
+        attempt, text = self._turn.current, self._turn.text()
+        if attempt is None or text is None:
+            return []
+        self._floor_sample = attempt.end_sample
+        if not text:
+            # Noise, or nothing that the transcriber trusts: nobody said anything.
+            self.state = State.LISTENING
+            return [DropAttempt(attempt.number), *self._take_up_utterance()]
+        self._turn.committed = True
+        commit = CommitTurn(attempt.number, text, self._detector.end_sample)
+        return [*self._start_reply(), commit]
+
+    def _take_up_utterance(self) -> list[TurnAction]:
+        """Somebody may be in mid-utterance when the floor becomes free."""
+        return self._turn_begins() if self._detector.speaking else []
+
+    def _reopen_turn(self) -> list[TurnAction]:
+        self.state = State.CALLER
+        attempt = self._turn.current
+        actions: list[TurnAction] = [RetractTurn()] if self._turn.committed else []
+        self._turn.committed = False
+        self._turn.current = None
+        return [*actions, *([DropAttempt(attempt.number)] if attempt else [])]
+
+    # The agent's voice
+
+    def _audible(self, *_: object) -> list[TurnAction]:
+        self.state = State.SPEAKING
+        return []
+
+    def _take_back(self, now: float) -> list[TurnAction]:
+        return [CancelReply(), ClearPlayout(), TruncateReply(self._playout.heard_samples(now))]
+
+    def _barge_in(self, now: float) -> list[TurnAction]:
+        return [*self._take_back(now), *self._turn_begins()]
+
+    def _played_out(self, *_: object) -> list[TurnAction]:
+        self.state = State.LISTENING
+        return [FinishReply(), *self._take_up_utterance()]
+
+    # The end
+
+    def _failed(self, event: AttemptFailed, now: float) -> list[TurnAction]:
+        known = self._turn.attempt(event.attempt)
+        return self.close("apology", "goodbye", now) if known else []
+
+    def close(
+        self, phrase: Literal["apology", "goodbye"], reason: HangUpReason, now: float
+    ) -> list[TurnAction]:
+        """Say a last sentence, then hang up: a limit, a shutdown, a fault."""
+        self._commit_at = self._limit_at = None
+        if self.state in (State.CLOSING, State.ENDED):
+            return []
+        self._closing_reason = reason
+        self._close_at = now + CLOSING_PATIENCE_S
+        self.state = State.CLOSING
+        attempt = self._turn.current
+        drop: list[TurnAction] = [DropAttempt(attempt.number)] if attempt and not self._turn.committed else []
+        return [*drop, *self._take_back(now), SpeakStock(phrase)]
+
+    def _closed(self, _: object, now: float) -> list[TurnAction]:
+        self._close_at = None
+        self.state = State.ENDED
+        return [HangUp(self._closing_reason)]

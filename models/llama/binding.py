@@ -1,0 +1,207 @@
+"""llama.cpp's C API as the engine needs it: one model, one context, batches of (sequence, position, token).
+
+Thin on purpose: no chat, no scheduling. Everything here blocks; a `Context` belongs to one thread.
+Names are those of `llama.h` as wrapped by llama-cpp-python 0.3.36, `llama_cpp/llama_cpp.py`.
+"""
+
+import ctypes
+import logging
+import os
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.base import ModelFailed, ModelMissing
+from models.llama.scheduler import Entry
+
+_log = logging.getLogger(__name__)
+
+FULL_GPU = -1
+"""`gpu_layers` that puts every layer on the GPU."""
+
+
+@cache
+def library() -> Any:
+    """The `llama_cpp.llama_cpp` module, loaded and silenced once per process.
+
+    GNU OpenMP's idle workers spin for milliseconds after every graph, on a core that the media loop needs:
+    `GOMP_SPINCOUNT` is read when libgomp is loaded, so it is set here, before the first import, unless the
+    operator has set it (or `OMP_WAIT_POLICY`) himself.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    from llama_cpp import llama_cpp
+
+    llama_cpp.llama_log_set(_log_callback(llama_cpp), ctypes.c_void_p(0))
+    llama_cpp.llama_backend_init()
+    return llama_cpp
+
+
+@cache
+def _log_callback(lib: Any) -> Any:
+    """Kept alive by the cache: llama.cpp calls it for as long as the process lives."""
+
+    def forward(_level: int, text: bytes, _data: ctypes.c_void_p) -> None:
+        line = text.decode("utf-8", "replace").rstrip()
+        if line and line != ".":
+            _log.debug("%s", line)
+
+    return lib.llama_log_callback(forward)
+
+
+class Model:
+    """Weights and vocabulary of one GGUF file. Raises `ModelMissing` when it is absent or damaged."""
+
+    def __init__(self, gguf: Path, *, gpu_layers: int = 0, vocabulary_only: bool = False) -> None:
+        self._lib = library()
+        self._handle: Any = None
+        if not gguf.is_file():
+            raise ModelMissing(
+                f"{gguf}: no such file; expected a GGUF language model (see `maya models list`)"
+            )
+        params = self._lib.llama_model_default_params()
+        params.n_gpu_layers = gpu_layers
+        params.vocab_only = vocabulary_only
+        self._handle = self._lib.llama_model_load_from_file(os.fsencode(gguf), params)
+        if not self._handle:
+            raise ModelMissing(
+                f"{gguf}: llama.cpp cannot read this file as a GGUF language model; "
+                "it is damaged or of an unknown kind (`maya models verify` checks it)"
+            )
+        self._vocab = self._lib.llama_model_get_vocab(self._handle)
+        self.vocabulary_size: int = self._lib.llama_vocab_n_tokens(self._vocab)
+        self.trained_context: int = self._lib.llama_model_n_ctx_train(self._handle)
+        self._piece = ctypes.create_string_buffer(256)
+
+    @property
+    def handle(self) -> Any:
+        return self._handle
+
+    def chat_template(self) -> str:
+        """The Jinja source in `tokenizer.chat_template`, "" if there is none."""
+        source = self._lib.llama_model_chat_template(self._handle, None)
+        return source.decode("utf-8", "replace") if source else ""
+
+    def metadata(self, key: str) -> str:
+        buffer = ctypes.create_string_buffer(512)
+        length = self._lib.llama_model_meta_val_str(self._handle, key.encode(), buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace") if length >= 0 else ""
+
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        """Token ids of `text`. With `special`, names such as `<|im_end|>` become control tokens; without,
+        they are ordinary characters. BOS is never added. Thread-safe: the vocabulary is read only."""
+        data = text.encode("utf-8", "replace")
+        capacity = len(data) + 8
+        tokens = (self._lib.llama_token * capacity)()
+        count = self._lib.llama_tokenize(self._vocab, data, len(data), tokens, capacity, False, special)
+        if count < 0:
+            raise ModelFailed(f"the text of {len(data)} bytes could not be tokenized")
+        return list(tokens[:count])
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that `token` stands for, possibly part of a UTF-8 character; empty for control tokens.
+        One caller at a time."""
+        length = self._lib.llama_token_to_piece(self._vocab, token, self._piece, len(self._piece), 0, False)
+        if length < 0:
+            self._piece = ctypes.create_string_buffer(-length)
+            return self.piece(token)
+        return self._piece.raw[:length]
+
+    def ends_reply(self, token: int) -> bool:
+        """End-of-generation tokens, and any other control token: none of them is speech."""
+        return bool(
+            self._lib.llama_vocab_is_eog(self._vocab, token)
+            or self._lib.llama_vocab_is_control(self._vocab, token)
+        )
+
+    def close(self) -> None:
+        if self._handle:
+            self._lib.llama_model_free(self._handle)
+            self._handle = None
+
+
+class DecodeFailed(Exception):
+    """`llama_decode` returned `code`: 1 no room, 2 aborted, negative otherwise."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"llama_decode returned {code}")
+        self.code = code
+
+
+class Context:
+    """One KV cache shared by `sequences` sequences; not thread-safe.
+
+    The cache is unified, so that `copy` shares cells instead of duplicating them.
+    """
+
+    def __init__(
+        self, model: Model, *, context_tokens: int, sequences: int, batch_tokens: int, threads: int
+    ) -> None:
+        self._lib = lib = library()
+        self._model = model
+        params = lib.llama_context_default_params()
+        params.n_ctx = context_tokens
+        params.n_batch = params.n_ubatch = batch_tokens
+        params.n_seq_max = sequences
+        params.n_threads = params.n_threads_batch = threads
+        params.kv_unified = True
+        self._handle = lib.llama_init_from_model(model.handle, params)
+        if not self._handle:
+            raise ModelFailed(
+                f"llama.cpp could not set up a context of {context_tokens} tokens for {sequences} sequences; "
+                "choose fewer, or free some memory"
+            )
+        self._memory = lib.llama_get_memory(self._handle)
+        self._batch = lib.llama_batch_init(batch_tokens, 0, 1)
+        self._capacity = batch_tokens
+
+    def decode(self, entries: Sequence[Entry]) -> dict[int, NDArray[np.float32]]:
+        """Evaluate `entries` in one pass. Returns, for each entry that wants logits, its sequence's
+        (vocabulary_size,) float32 row, valid until the next call. Raises `DecodeFailed`."""
+        if not 0 < len(entries) <= self._capacity:
+            raise ValueError(f"{len(entries)} entries in a batch of at most {self._capacity}")
+        batch = self._batch
+        batch.n_tokens = len(entries)
+        for i, entry in enumerate(entries):
+            batch.token[i] = entry.token
+            batch.pos[i] = entry.position
+            batch.n_seq_id[i] = 1
+            batch.seq_id[i][0] = entry.sequence
+            batch.logits[i] = entry.wants_logits
+        code = self._lib.llama_decode(self._handle, batch)
+        if code != 0:
+            raise DecodeFailed(code)
+        return {entry.sequence: self._logits(i) for i, entry in enumerate(entries) if entry.wants_logits}
+
+    def _logits(self, index: int) -> NDArray[np.float32]:
+        pointer = self._lib.llama_get_logits_ith(self._handle, index)
+        if not pointer:
+            raise DecodeFailed(-1)
+        return np.ctypeslib.as_array(pointer, shape=(self._model.vocabulary_size,))
+
+    def copy(self, source: int, target: int) -> None:
+        """`target` shares every cell of `source`."""
+        self._lib.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
+    def truncate(self, sequence: int, length: int) -> None:
+        """Keep positions below `length`."""
+        if not self._lib.llama_memory_seq_rm(self._memory, sequence, length, -1):
+            raise ModelFailed(f"this model's memory cannot be cut at token {length}")
+
+    def length(self, sequence: int) -> int:
+        """Tokens held for `sequence`."""
+        last: int = self._lib.llama_memory_seq_pos_max(self._memory, sequence)
+        return last + 1
+
+    def set_threads(self, threads: int) -> None:
+        self._lib.llama_set_n_threads(self._handle, threads, threads)
+
+    def close(self) -> None:
+        if self._handle:
+            self._lib.llama_batch_free(self._batch)
+            self._lib.llama_free(self._handle)
+            self._handle = None

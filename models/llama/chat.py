@@ -1,0 +1,186 @@
+"""`LlamaChat`: the `ChatModel` on llama.cpp, one context for all calls.
+
+asyncio outside, one engine thread inside (`engine.py`). Each call has a sequence; the persona's prefix is
+evaluated once and shared; a request evaluates only what differs from what the sequence already holds.
+"""
+
+import asyncio
+import itertools
+import weakref
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+
+from models.base import Message, ModelError, ModelFailed
+from models.llama.audit import Counters
+from models.llama.binding import Context, Model
+from models.llama.engine import PREFIX_SEQUENCES, Done, Engine, Event, Occupancy, Sink
+from models.llama.history import History
+from models.llama.templates import Piece, Template, choose_template
+
+PROMPT_TOKENS_PER_STEP = 32
+"""So that a cancel takes effect within one step of 32 prompt tokens."""
+PREFIX_SHARE = 4
+"""One part in this many of the context is set aside for prefixes."""
+REPLY_SHARE = 4
+"""One part in this many of a call's share is left for the reply when the history is cut to fit."""
+
+
+class LlamaChat:
+    """Loads `gguf` (blocks for seconds: call it off the event loop). Raises `ModelMissing` or `ModelFailed`.
+
+    `context_tokens` is the whole KV cache. A quarter is for prefixes (`PREFIX_SHARE`); the rest is divided
+    evenly among `sequences` calls. When a call's messages outgrow three quarters of its share, its oldest
+    turns are dropped (see `History`); a reply ends when the share is full. `gpu_layers`: -1 for all.
+    """
+
+    def __init__(
+        self, gguf: Path, *, threads: int, context_tokens: int, sequences: int, gpu_layers: int = 0
+    ) -> None:
+        if sequences < 1 or threads < 1:
+            raise ValueError("threads and sequences must be at least 1")
+        self._model = Model(gguf, gpu_layers=gpu_layers)
+        try:
+            self._template = choose_template(
+                self._model.chat_template(),
+                name=self._model.metadata("general.name"),
+                architecture=self._model.metadata("general.architecture"),
+            )
+            context_tokens = min(context_tokens, max(self._model.trained_context, 1) * sequences)
+            context = Context(
+                self._model,
+                context_tokens=context_tokens,
+                sequences=sequences + PREFIX_SEQUENCES,
+                batch_tokens=PROMPT_TOKENS_PER_STEP + sequences,
+                threads=threads,
+            )
+        except ModelError:
+            self._model.close()
+            raise
+        prefix_tokens = context_tokens // PREFIX_SHARE
+        self._share = (context_tokens - prefix_tokens) // sequences
+        self._engine = Engine(
+            self._model,
+            context,
+            calls=sequences,
+            prefix_tokens=prefix_tokens,
+            prompt_tokens=PROMPT_TOKENS_PER_STEP,
+            stops=self._template.stops,
+        )
+        self._tickets = itertools.count()
+        self._closed = False
+        # Without this a process that ends without `aclose` would unload the library under the engine's feet.
+        self._finalizer = weakref.finalize(self, self._engine.stop)
+
+    async def open(self, prefix: Sequence[Message]) -> "LlamaSession":
+        """See `ChatModel.open`. Waits for the prefix's first evaluation; raises `ModelBusy`, or `ModelFailed`
+        when the prefix is too long."""
+        ticket = next(self._tickets)
+        tokens = self._tokens(self._template.prefix(prefix))
+        events: asyncio.Queue[Event] = asyncio.Queue()
+        try:
+            self._engine.open(ticket, tokens, _sink(events))
+            event = await events.get()
+        except BaseException:
+            self._engine.close(ticket)
+            raise
+        if isinstance(event, ModelError):
+            raise event
+        return LlamaSession(self._engine, self._model, self._template, ticket, tokens, self._share)
+
+    async def aclose(self) -> None:
+        """End every session, free the model. Safe to call twice."""
+        await asyncio.to_thread(self._finalizer)
+
+    def counters(self) -> Counters:
+        """Tokens evaluated, reused and re-evaluated since loading."""
+        return self._engine.counters()
+
+    def occupancy(self) -> Occupancy:
+        return self._engine.occupancy()
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Tokens that `messages` take as a prefix."""
+        return len(self._tokens(self._template.prefix(messages)))
+
+    def _tokens(self, pieces: Sequence[Piece]) -> list[int]:
+        return _tokens(self._model, pieces)
+
+
+class LlamaSession:
+    """One call's sequence. See `ChatSession`."""
+
+    def __init__(
+        self, engine: Engine, model: Model, template: Template, ticket: int, prefix: list[int], share: int
+    ) -> None:
+        self._engine = engine
+        self._model = model
+        self._template = template
+        self._ticket = ticket
+        self._prefix = prefix
+        self._share = share
+        self._history = History(share - share // REPLY_SHARE)
+        self._requests = itertools.count()
+        self._finalizer = weakref.finalize(self, engine.close, ticket)
+
+    async def prefill(self, messages: Sequence[Message]) -> None:
+        """See `ChatSession.prefill`. When the last message is not the user's, the opening of the user's next
+        one is evaluated too."""
+        target = self._fit(messages, growing=True)
+        number = next(self._requests)
+        events: asyncio.Queue[Event] = asyncio.Queue()
+        self._engine.prefill(self._ticket, number, target, _sink(events))
+        try:
+            event = await events.get()
+        except asyncio.CancelledError:
+            self._engine.cancel(self._ticket, number)
+            raise
+        if isinstance(event, ModelError):
+            raise event
+
+    async def reply(self, messages: Sequence[Message], *, max_tokens: int = 120) -> AsyncGenerator[str, None]:
+        """See `ChatSession.reply`. A reply that was cancelled and is asked for again with the same messages
+        begins with the tokens already decoded, at once."""
+        target = self._fit(messages, growing=False)
+        room = len(self._prefix) + self._share - len(target)
+        number = next(self._requests)
+        events: asyncio.Queue[Event] = asyncio.Queue()
+        self._engine.reply(self._ticket, number, target, min(max_tokens, room), _sink(events))
+        try:
+            while not isinstance(event := await events.get(), Done):
+                if isinstance(event, ModelError):
+                    raise event
+                yield event
+        finally:
+            self._engine.cancel(self._ticket, number)
+
+    async def aclose(self) -> None:
+        self._finalizer()
+
+    @property
+    def dropped_turns(self) -> int:
+        """Turns that no longer fit into the call's share of the context."""
+        return self._history.dropped
+
+    def _fit(self, messages: Sequence[Message], *, growing: bool) -> list[int]:
+        if not self._finalizer.alive:
+            raise ModelFailed("this session of the language model is closed")
+
+        def tokens(shown: Sequence[Message]) -> list[int]:
+            render = self._template.growing if growing else self._template.reply
+            return _tokens(self._model, render(shown))
+
+        shown = self._history.fit(messages, lambda some: len(tokens(some)))
+        return self._prefix + tokens(shown)
+
+
+def _sink(events: "asyncio.Queue[Event]") -> Sink:
+    loop = asyncio.get_running_loop()
+
+    def tell(event: Event) -> None:
+        loop.call_soon_threadsafe(events.put_nowait, event)
+
+    return tell
+
+
+def _tokens(model: Model, pieces: Sequence[Piece]) -> list[int]:
+    return [token for piece in pieces for token in model.tokenize(piece.text, special=piece.markup)]

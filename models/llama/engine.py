@@ -1,0 +1,439 @@
+"""The thread that owns the model's context and decodes for every call at once.
+
+Other threads post commands; between two steps the engine runs them, so that a cancel or a close takes effect
+within one step (at most 32 prompt tokens and one token of each reply). Results go to *sinks*, called on this
+thread: they must not block. Nothing that a command, a sink or the model raises ends the thread: it ends the
+session concerned.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.base import ModelBusy, ModelError, ModelFailed
+from models.llama.audit import Audit, Counters
+from models.llama.binding import DecodeFailed
+from models.llama.reply_text import ReplyText
+from models.llama.sampling import greedy
+from models.llama.scheduler import Entry, Scheduler
+
+_log = logging.getLogger(__name__)
+
+PREFIX_SEQUENCES = 4
+"""Personas whose prefixes are kept at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The request is complete."""
+
+
+Event = str | Done | ModelError
+"""A piece of a reply's text, the end, or what went wrong (which is an end too)."""
+Sink = Callable[[Event], None]
+
+
+class Vocabulary(Protocol):
+    def piece(self, token: int) -> bytes: ...
+    def ends_reply(self, token: int) -> bool: ...
+    def close(self) -> None: ...
+
+
+class Memory(Protocol):
+    """What the engine needs of `binding.Context`."""
+
+    def decode(self, entries: Sequence[Entry]) -> dict[int, NDArray[np.float32]]: ...
+    def copy(self, source: int, target: int) -> None: ...
+    def truncate(self, sequence: int, length: int) -> None: ...
+    def length(self, sequence: int) -> int: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Occupancy:
+    """Sequences in use; for tests and operators."""
+
+    calls: int
+    prefixes: int
+
+
+@dataclass(slots=True)
+class _Request:
+    number: int
+    sink: Sink
+    text: ReplyText | None
+    """None for a prefill."""
+
+
+@dataclass(slots=True)
+class _Session:
+    sequence: int
+    prefix: tuple[int, ...]
+    waiting: Sink | None
+    """Told when the prefix is in place."""
+    request: _Request | None = None
+
+
+@dataclass(slots=True)
+class _Prefix:
+    sequence: int
+    ready: bool = False
+    sessions: set[int] = field(default_factory=set)
+    """Tickets of the calls that began with it."""
+
+
+class Engine:
+    """`calls` sequences for calls are numbered from 0, those of prefixes follow. Owns `vocabulary` and
+    `memory` and closes them when it stops."""
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        memory: Memory,
+        *,
+        calls: int,
+        prefix_tokens: int,
+        prompt_tokens: int,
+        stops: Sequence[str] = (),
+    ) -> None:
+        self._vocabulary = vocabulary
+        self._memory = memory
+        self._prefix_room = prefix_tokens
+        self._stops = tuple(stops)
+        self._scheduler = Scheduler(prompt_tokens=prompt_tokens)
+        self._audit = Audit()
+        self._free = deque(range(calls))
+        self._free_prefixes = deque(range(calls, calls + PREFIX_SEQUENCES))
+        self._prefixes: dict[tuple[int, ...], _Prefix] = {}
+        """Least recently used first."""
+        self._sessions: dict[int, _Session] = {}
+        self._tickets: dict[int, int] = {}
+        """Sequence -> ticket."""
+        self._commands: deque[Callable[[], None]] = deque()
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="maya-llama", daemon=True)
+        self._thread.start()
+
+    # -- From any thread -------------------------------------------------------------------------------------
+
+    def open(self, ticket: int, prefix: Sequence[int], sink: Sink) -> None:
+        """Reserve a sequence that begins with `prefix` for the session `ticket` (a number never used before).
+        `sink` hears `Done`, or `ModelBusy`, or `ModelFailed`."""
+        self._post(lambda: self._open(ticket, tuple(prefix), sink), sink)
+
+    def prefill(self, ticket: int, number: int, target: Sequence[int], sink: Sink) -> None:
+        """Make `target` the session's memory. `number` names the request for `cancel`."""
+        self._post(lambda: self._submit(ticket, _Request(number, sink, None), target), sink)
+
+    def reply(self, ticket: int, number: int, target: Sequence[int], max_tokens: int, sink: Sink) -> None:
+        """Make `target` the session's memory and decode from there, at most `max_tokens`."""
+        text = ReplyText(max_tokens=max_tokens, stops=self._stops)
+        self._post(lambda: self._submit(ticket, _Request(number, sink, text), target), sink)
+
+    def cancel(self, ticket: int, number: int) -> None:
+        """Stop request `number` if it is still the session's current one. Its sink hears no more."""
+        self._post(lambda: self._cancel(ticket, number))
+
+    def close(self, ticket: int) -> None:
+        """Give the session's sequence back. A request under way fails. Unknown tickets are ignored."""
+        self._post(lambda: self._close(ticket))
+
+    def stop(self) -> None:
+        """Fail what is under way, free the model, end the thread. Returns when it has ended (within a
+        step)."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def counters(self) -> Counters:
+        return self._audit.counters()
+
+    def occupancy(self) -> Occupancy:
+        return Occupancy(calls=len(self._sessions), prefixes=len(self._prefixes))
+
+    def _post(self, command: Callable[[], None], sink: Sink | None = None) -> None:
+        with self._wake:
+            if not self._stopping:
+                self._commands.append(command)
+                self._wake.notify()
+                return
+        if sink is not None:
+            self._tell(sink, _stopped())
+
+    # -- On the engine's thread ------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while self._await_work():
+                self._guarded(self._step)
+        finally:
+            with self._wake:
+                self._stopping = True
+            self._end()
+
+    def _await_work(self) -> bool:
+        """Run the posted commands; when there is nothing to evaluate, sleep until there are more. False:
+        stop."""
+        while True:
+            with self._wake:
+                while not (self._commands or self._stopping or self._scheduler.busy()):
+                    self._wake.wait()
+                if self._stopping:
+                    return False
+                commands = list(self._commands)
+                self._commands.clear()
+            for command in commands:
+                self._guarded(command)
+            if self._scheduler.busy():
+                return True
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """A defect in one command or step fails what was under way and leaves the engine running."""
+        try:
+            work()
+        except Exception as error:
+            _log.exception("the language model's engine failed; every reply under way ends")
+            for ticket in list(self._sessions):
+                self._fail_session(ticket, ModelFailed(f"the language model's engine failed: {error}"))
+            for tokens in [t for t, prefix in self._prefixes.items() if not prefix.ready]:
+                self._drop_prefix(tokens)
+
+    def _step(self) -> None:
+        entries = self._scheduler.plan()
+        self._audit.evaluating(entries)
+        try:
+            logits = self._memory.decode(entries)
+        except DecodeFailed as error:
+            self._one_by_one(entries, error)
+        except Exception as error:
+            for sequence in dict.fromkeys(entry.sequence for entry in entries):
+                self._lose(sequence, error)
+        else:
+            self._advance(entries, logits)
+
+    def _one_by_one(self, entries: Sequence[Entry], error: DecodeFailed) -> None:
+        """A batch failed as a whole: find out whose part of it fails, and let the others go on."""
+        groups: dict[int, list[Entry]] = {}
+        for entry in entries:
+            groups.setdefault(entry.sequence, []).append(entry)
+        for sequence, group in groups.items():
+            self._memory.truncate(sequence, group[0].position)
+        if len(groups) == 1:
+            self._lose(next(iter(groups)), error)
+            return
+        for sequence, group in groups.items():
+            try:
+                logits = self._memory.decode(group)
+            except DecodeFailed as own:
+                self._lose(sequence, own)
+            else:
+                self._advance(group, logits)
+
+    def _advance(self, entries: Sequence[Entry], logits: dict[int, NDArray[np.float32]]) -> None:
+        complete, sampling = self._scheduler.recorded(entries)
+        for sequence in sampling:
+            try:
+                token = greedy(logits[sequence])
+                self._scheduler.sampled(sequence, token)
+                self._say(sequence, token)
+            except (ValueError, KeyError) as error:
+                self._lose(sequence, error)
+        for sequence in complete:
+            self._completed(sequence)
+
+    def _completed(self, sequence: int) -> None:
+        ticket = self._tickets.get(sequence)
+        if ticket is not None:
+            self._end_request(self._sessions[ticket], Done())
+            return
+        for prefix in self._prefixes.values():
+            if prefix.sequence == sequence:
+                prefix.ready = True
+                for ticket in sorted(prefix.sessions):
+                    self._begin(self._sessions[ticket], prefix)
+
+    def _say(self, sequence: int, token: int) -> None:
+        """Hand the token's text to the reply that it belongs to; end the reply where it ends."""
+        session = self._sessions[self._tickets[sequence]]
+        request = session.request
+        if request is None or request.text is None:
+            self._scheduler.finish(sequence)
+            return
+        ends = self._vocabulary.ends_reply(token)
+        text = request.text.push(token, b"" if ends else self._vocabulary.piece(token), ends=ends)
+        if text and not self._tell(request.sink, text):
+            self._scheduler.cancel(sequence)
+            session.request = None
+        elif request.text.done:
+            self._scheduler.finish(sequence)
+            self._end_request(session, Done())
+
+    def _lose(self, sequence: int, error: Exception) -> None:
+        """The model failed for one sequence: forget what cannot be trusted and tell its call."""
+        _log.warning("the language model failed for sequence %d: %s", sequence, error)
+        known = len(self._scheduler.memory(sequence))
+        if self._memory.length(sequence) != known:
+            known = 0
+            self._memory.truncate(sequence, 0)
+        self._scheduler.forget(sequence, known)
+        self._audit.lost(sequence, known)
+        ticket = self._tickets.get(sequence)
+        failure = ModelFailed(f"the language model failed for this call: {error}")
+        if ticket is not None:
+            self._end_request(self._sessions[ticket], failure)
+            return
+        for tokens in [t for t, prefix in self._prefixes.items() if prefix.sequence == sequence]:
+            for waiting in list(self._prefixes[tokens].sessions):
+                self._fail_session(waiting, failure)
+            self._drop_prefix(tokens)
+
+    def _fail_session(self, ticket: int, failure: ModelFailed) -> None:
+        session = self._sessions[ticket]
+        if session.waiting is not None:
+            self._tell(session.waiting, failure)
+            session.waiting = None
+            self._close(ticket)
+            return
+        self._scheduler.cancel(session.sequence)
+        self._end_request(session, failure)
+
+    def _end_request(self, session: _Session, event: Event) -> None:
+        request, session.request = session.request, None
+        if request is not None:
+            self._tell(request.sink, event)
+
+    @staticmethod
+    def _tell(sink: Sink, event: Event) -> bool:
+        """False: the listener is gone (its event loop is closed)."""
+        try:
+            sink(event)
+        except Exception as error:
+            _log.debug("a reply's listener is gone: %s", error)
+            return False
+        return True
+
+    # -- Commands --------------------------------------------------------------------------------------------
+
+    def _open(self, ticket: int, prefix: tuple[int, ...], sink: Sink) -> None:
+        if not self._free:
+            busy = len(self._sessions)
+            self._tell(sink, ModelBusy(f"all {busy} sequences of the language model are in use"))
+            return
+        if prefix and prefix not in self._prefixes:
+            problem = self._load_prefix(prefix)
+            if problem is not None:
+                self._tell(sink, problem)
+                return
+        sequence = self._free.popleft()
+        session = self._sessions[ticket] = _Session(sequence, prefix, sink)
+        self._tickets[sequence] = ticket
+        if not prefix:
+            self._begin(session, None)
+            return
+        shared = self._prefixes[prefix] = self._prefixes.pop(prefix)  # Now the most recently used.
+        shared.sessions.add(ticket)
+        if shared.ready:
+            self._begin(session, shared)
+
+    def _load_prefix(self, tokens: tuple[int, ...]) -> ModelError | None:
+        """Make room for a prefix, the least recently used without calls going first, and begin to evaluate
+        it."""
+        if len(tokens) > self._prefix_room:
+            return ModelFailed(
+                f"the persona's prompt is {len(tokens)} tokens long; at most {self._prefix_room} fit: "
+                "shorten it, or give the language model a larger context"
+            )
+        idle = [t for t, prefix in self._prefixes.items() if prefix.ready and not prefix.sessions]
+        while not self._free_prefixes or len(tokens) > self._prefix_room - sum(map(len, self._prefixes)):
+            if not idle:
+                return ModelBusy("the prompts of other personas with calls under way fill the language model")
+            self._drop_prefix(idle.pop(0))
+        sequence = self._free_prefixes.popleft()
+        self._prefixes[tokens] = _Prefix(sequence)
+        self._scheduler.open(sequence)
+        self._audit.opened(sequence)
+        self._scheduler.submit(sequence, tokens, reply=False)
+        return None
+
+    def _drop_prefix(self, tokens: tuple[int, ...]) -> None:
+        """Calls that share its cells keep them."""
+        prefix = self._prefixes.pop(tokens)
+        self._scheduler.close(prefix.sequence)
+        self._audit.closed(prefix.sequence)
+        self._memory.truncate(prefix.sequence, 0)
+        self._free_prefixes.append(prefix.sequence)
+
+    def _begin(self, session: _Session, prefix: _Prefix | None) -> None:
+        if prefix is None:
+            self._audit.opened(session.sequence)
+        else:
+            self._memory.copy(prefix.sequence, session.sequence)
+            self._audit.opened(session.sequence, copied_from=prefix.sequence)
+        self._scheduler.open(session.sequence, session.prefix)
+        sink, session.waiting = session.waiting, None
+        if sink is not None:
+            self._tell(sink, Done())
+
+    def _submit(self, ticket: int, request: _Request, target: Sequence[int]) -> None:
+        session = self._sessions.get(ticket)
+        if session is None or session.waiting is not None:
+            self._tell(request.sink, ModelFailed("this session of the language model is closed"))
+            return
+        self._end_request(session, ModelFailed("a newer request of the same session took over"))
+        session.request = request
+        self._audit.requested(session.sequence, target)
+        submission = self._scheduler.submit(session.sequence, target, reply=request.text is not None)
+        self._memory.truncate(session.sequence, submission.keep)
+        for token in submission.replay:
+            if session.request is request:
+                self._say(session.sequence, token)
+        if request.text is None and not self._scheduler.busy(session.sequence):
+            self._end_request(session, Done())
+
+    def _cancel(self, ticket: int, number: int) -> None:
+        session = self._sessions.get(ticket)
+        if session is not None and session.request is not None and session.request.number == number:
+            session.request = None
+            self._scheduler.cancel(session.sequence)
+
+    def _close(self, ticket: int) -> None:
+        session = self._sessions.pop(ticket, None)
+        if session is None:
+            return
+        failure = ModelFailed("this session of the language model was closed")
+        if session.waiting is not None:
+            self._tell(session.waiting, failure)
+        else:
+            self._end_request(session, failure)
+            self._scheduler.close(session.sequence)
+            self._audit.closed(session.sequence)
+            self._memory.truncate(session.sequence, 0)
+        if session.prefix in self._prefixes:
+            self._prefixes[session.prefix].sessions.discard(ticket)
+        del self._tickets[session.sequence]
+        self._free.append(session.sequence)
+
+    def _end(self) -> None:
+        with self._wake:
+            commands = list(self._commands)
+            self._commands.clear()
+        for command in commands:
+            self._guarded(command)
+        for ticket in list(self._sessions):
+            self._guarded(partial(self._close, ticket))
+        self._memory.close()
+        self._vocabulary.close()
+
+
+def _stopped() -> ModelFailed:
+    return ModelFailed("the language model has been shut down")

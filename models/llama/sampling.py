@@ -1,0 +1,34 @@
+"""Choosing the next token: greedy, and noticing when greedy decoding has run into a loop.
+
+A repetition penalty would bend facts ("eight to six" said of Monday may not be said of Tuesday), so the guard
+changes no choice: it ends a reply that repeats one block of tokens over and over, as small models do.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+LOOP_REPEATS = 3
+LOOP_MIN_TOKENS = 12
+"""A loop is LOOP_REPEATS equal blocks in a row that fill at least this many tokens."""
+LOOP_MAX_PERIOD = 48
+
+
+def greedy(logits: NDArray[np.float32]) -> int:
+    """The most likely token of (vocabulary_size,) float32; the lowest id on a tie. Raises `ValueError` when
+    the logits are not numbers."""
+    token = int(logits.argmax())
+    if not np.isfinite(logits[token]):
+        raise ValueError("the model's logits are not finite numbers")
+    return token
+
+
+def looping(tokens: Sequence[int]) -> bool:
+    """Does the end of `tokens` repeat one block of at most LOOP_MAX_PERIOD tokens?"""
+    total = len(tokens)
+    for period in range(1, min(LOOP_MAX_PERIOD, total // LOOP_REPEATS) + 1):
+        span = max(LOOP_REPEATS * period, LOOP_MIN_TOKENS)
+        if span <= total and all(tokens[-i] == tokens[-i - period] for i in range(1, span - period + 1)):
+            return True
+    return False

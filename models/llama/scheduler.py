@@ -1,0 +1,244 @@
+"""Which tokens go into the next batch: bookkeeping of many sequences in one context, and nothing else.
+
+Pure: no tensors, no ctypes, no threads, no clock. A *sequence* holds tokens that the model has evaluated (its
+*memory*) and may have a *target*: the prompt that its memory is to become. Every step's batch is
+
+- one token of each sequence that is decoding a reply, plus
+- at most `prompt_tokens` tokens of prompts, those of waiting replies before those of prefills that run ahead,
+  shared evenly inside each class; the remainder goes round.
+
+States of a sequence and what moves it:
+
+    idle --submit(target)--> prompting --recorded--> idle                 (prefill: the target is in memory)
+    idle --submit(reply)---> prompting --recorded--> sampling --sampled--> decoding --recorded--> sampling ...
+    any --cancel--> idle     (what is in memory stays there)
+
+After `plan()` the caller evaluates the batch, calls `recorded(entries)`, then `sampled(sequence, token)` or
+`finish` for each sequence that it names as sampling.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One token of a batch."""
+
+    sequence: int
+    position: int
+    token: int
+    wants_logits: bool
+
+
+class State(Enum):
+    IDLE = auto()
+    PROMPTING = auto()
+    SAMPLING = auto()
+    """The logits after the last token in memory are at hand; a token must be chosen."""
+    DECODING = auto()
+    """A chosen token waits to be evaluated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What `submit` decided. `keep`: tokens of memory that stay; what follows must be removed from the
+    model's memory at once. `replay`: tokens already chosen by an earlier reply to this very prompt (it was
+    cancelled, then asked for again): they begin this reply and need no evaluation."""
+
+    keep: int
+    replay: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class _Sequence:
+    memory: list[int]
+    state: State = State.IDLE
+    target: list[int] = field(default_factory=list)
+    replying: bool = False
+    next_token: int = -1
+    answered: int = -1
+    """Length of the prompt that `chosen` continues; -1: none."""
+    chosen: list[int] = field(default_factory=list)
+
+    def answers(self, target: Sequence[int]) -> bool:
+        return self.answered == len(target) and self.memory[: self.answered] == list(target)
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the longest common beginning."""
+    for i, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return i
+    return min(len(a), len(b))
+
+
+class Scheduler:
+    """See the module's text. Sequence numbers are the caller's; an unknown one is a `KeyError`."""
+
+    def __init__(self, *, prompt_tokens: int = 32) -> None:
+        if prompt_tokens < 1:
+            raise ValueError("prompt_tokens must be at least 1")
+        self._prompt_tokens = prompt_tokens
+        self._sequences: dict[int, _Sequence] = {}
+        self._turn = 0
+
+    def open(self, sequence: int, memory: Iterable[int] = ()) -> None:
+        """Begin a sequence whose `memory` the model holds already (a shared prefix)."""
+        if sequence in self._sequences:
+            raise ValueError(f"sequence {sequence} is open already")
+        self._sequences[sequence] = _Sequence(list(memory))
+
+    def close(self, sequence: int) -> None:
+        del self._sequences[sequence]
+
+    def state(self, sequence: int) -> State:
+        return self._sequences[sequence].state
+
+    def memory(self, sequence: int) -> tuple[int, ...]:
+        return tuple(self._sequences[sequence].memory)
+
+    def busy(self, sequence: int | None = None) -> bool:
+        """Is there anything to evaluate, at all or for `sequence`?"""
+        if sequence is not None:
+            return self._sequences[sequence].state is not State.IDLE
+        return any(s.state is not State.IDLE for s in self._sequences.values())
+
+    def submit(self, sequence: int, target: Sequence[int], *, reply: bool) -> Submission:
+        """Ask that `sequence`'s memory become `target`, and with `reply` that decoding start from there.
+        Replaces any earlier request. A prefill that memory already covers (memory may hold more) ends here:
+        state `IDLE`."""
+        if not target:
+            raise ValueError("an empty prompt")
+        s = self._sequences[sequence]
+        replay: tuple[int, ...] = ()
+        if reply and s.chosen and s.answers(target):
+            replay = tuple(s.chosen)
+            # The last chosen token is evaluated again if memory holds it: its logits are gone.
+            del s.memory[s.answered + len(replay) - 1 :]
+            keep = len(s.memory)
+        else:
+            keep = common_prefix(s.memory, target)
+            if not reply and keep == len(target):
+                # An earlier reply to a longer prompt may have gone on from here; leave it for whoever asks
+                # again. self._rest(s)
+                return Submission(len(s.memory))
+            if reply and keep == len(target):
+                keep -= 1  # The logits after the last token are gone: it has to pass through the model again.
+            del s.memory[keep:]
+            s.answered, s.chosen = -1, []
+        s.target, s.replying = list(target), reply
+        if replay:
+            s.next_token = replay[-1]
+            s.state = State.DECODING
+        else:
+            s.state = State.PROMPTING
+        return Submission(keep, replay)
+
+    def cancel(self, sequence: int) -> None:
+        """Stop prompting or decoding. Memory stays for the next request."""
+        self._rest(self._sequences[sequence])
+
+    def finish(self, sequence: int) -> None:
+        """The reply is complete."""
+        self._rest(self._sequences[sequence])
+
+    @staticmethod
+    def _rest(s: _Sequence) -> None:
+        s.state, s.target, s.replying, s.next_token = State.IDLE, [], False, -1
+
+    def forget(self, sequence: int, length: int) -> None:
+        """The model lost what `sequence` held from position `length` on; any request of it is dropped."""
+        s = self._sequences[sequence]
+        del s.memory[length:]
+        s.answered, s.chosen = -1, []
+        self._rest(s)
+
+    def plan(self) -> tuple[Entry, ...]:
+        """The next batch; empty when nothing is to be done. Changes nothing but whose turn is next."""
+        return self._decode_step() + self._prefill_step()
+
+    def _decode_step(self) -> tuple[Entry, ...]:
+        return tuple(
+            Entry(number, len(s.memory), s.next_token, True)
+            for number, s in self._sequences.items()
+            if s.state is State.DECODING
+        )
+
+    def _prefill_step(self) -> tuple[Entry, ...]:
+        entries: list[Entry] = []
+        budget = self._prompt_tokens
+        for replying in (True, False):
+            waiting = {
+                number: len(s.target) - len(s.memory)
+                for number, s in self._sequences.items()
+                if s.state is State.PROMPTING and s.replying is replying
+            }
+            for number, count in share(waiting, budget, self._turn).items():
+                entries += self._prompt_entries(number, count)
+                budget -= count
+        self._turn += 1
+        return tuple(entries)
+
+    def _prompt_entries(self, number: int, count: int) -> list[Entry]:
+        s = self._sequences[number]
+        start = len(s.memory)
+        last = len(s.target) - 1
+        return [
+            Entry(number, position, s.target[position], s.replying and position == last)
+            for position in range(start, start + count)
+        ]
+
+    def recorded(self, entries: Sequence[Entry]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The model has evaluated `entries`. Returns (sequences whose prefill is complete, sequences that now
+        sample)."""
+        complete: list[int] = []
+        sampling: list[int] = []
+        for entry in entries:
+            s = self._sequences[entry.sequence]
+            if entry.position != len(s.memory):
+                raise ValueError(f"sequence {entry.sequence}: position {entry.position} is out of order")
+            s.memory.append(entry.token)
+            if s.state is State.DECODING:
+                s.state = State.SAMPLING
+                sampling.append(entry.sequence)
+            elif s.state is State.PROMPTING and len(s.memory) == len(s.target):
+                if s.replying:
+                    s.answered, s.chosen = len(s.target), []
+                    s.state = State.SAMPLING
+                    sampling.append(entry.sequence)
+                else:
+                    self._rest(s)
+                    complete.append(entry.sequence)
+        return tuple(complete), tuple(sampling)
+
+    def sampled(self, sequence: int, token: int) -> None:
+        """`token` was chosen to follow the memory. It is evaluated in the next step unless `finish` comes
+        first."""
+        s = self._sequences[sequence]
+        if s.state is not State.SAMPLING:
+            raise ValueError(f"sequence {sequence} is not sampling")
+        s.chosen.append(token)
+        s.next_token = token
+        s.state = State.DECODING
+
+
+def share(waiting: dict[int, int], budget: int, turn: int) -> dict[int, int]:
+    """Divide `budget` tokens evenly among `waiting` (sequence -> tokens it still needs); what one does not
+    need goes to the others, and the odd tokens go to a different sequence each `turn`. Sums to min(budget,
+    all needs)."""
+    granted = dict.fromkeys(waiting, 0)
+    open_needs = dict(waiting)
+    while budget > 0 and open_needs:
+        portion, odd = divmod(budget, len(open_needs))
+        order = list(open_needs)
+        first = turn % len(order)
+        for i, number in enumerate(order[first:] + order[:first]):
+            count = min(open_needs[number], portion + (i < odd), budget)
+            granted[number] += count
+            budget -= count
+            open_needs[number] -= count
+            if open_needs[number] == 0:
+                del open_needs[number]
+    return {number: count for number, count in granted.items() if count}

@@ -1,0 +1,185 @@
+"""Where streams report: who is let in, which calls are on, and how each of them ended.
+
+connected -> start -> token -> answer(line). The ending is kept for the TwiML that Twilio fetches after
+our WebSocket closed (`/twilio/after`), whoever closed it.
+"""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from typing import Final, Protocol
+
+from pipeline.line import Line, LineClosed, LineInfo
+from telephony.socket import Socket
+from telephony.twilio import tokens
+from telephony.twilio.config import TwilioConfig
+from telephony.twilio.errors import TokenRefused
+from telephony.twilio.protocol import Limits, MediaStreamProtocol, StreamStarted
+from telephony.twilio.stream import CALLER_HUNG_UP, MessagePump, TwilioLine
+
+logger = logging.getLogger(__name__)
+
+_ENDINGS_KEPT: Final = 10_000
+CALLER_PARAMETER: Final = "caller"
+CALLED_PARAMETER: Final = "called"
+
+
+class CallOutcome(Protocol):
+    """What `answer` returns, as far as the line must know."""
+
+    @property
+    def completed(self) -> bool: ...
+
+    @property
+    def reason(self) -> str: ...
+
+
+Answer = Callable[[Line], Awaitable[CallOutcome]]
+
+
+class Ending(Enum):
+    ON_PURPOSE = "on purpose"
+    FAILED = "failed"
+    TURNED_AWAY = "turned away"
+
+
+class PendingSocket:
+    """A place among the sockets that are not yet authenticated."""
+
+    def __init__(self, desk: "StreamDesk") -> None:
+        self._desk: StreamDesk | None = desk
+        desk.pending += 1
+
+    def release(self) -> None:
+        """Give the place back. Safe to call twice."""
+        if self._desk is not None:
+            self._desk.pending -= 1
+            self._desk = None
+
+
+class StreamDesk:
+    """Serves every stream of one process. `accepting()` is asked before a call is taken."""
+
+    def __init__(
+        self,
+        config: TwilioConfig,
+        answer: Answer,
+        stream_tokens: tokens.StreamTokens | None,
+        accepting: Callable[[], bool],
+    ) -> None:
+        self.live: dict[str, TwilioLine] = {}
+        self.pending = 0
+        self._config = config
+        self._answer = answer
+        self._tokens = stream_tokens
+        self._accepting = accepting
+        self._endings: OrderedDict[str, Ending] = OrderedDict()
+        self._limits = Limits(
+            start_timeout_s=config.start_timeout_s,
+            media_timeout_s=config.media_timeout_s,
+        )
+
+    def admit(self) -> PendingSocket | None:
+        """A place for one more socket, to be taken before it is accepted; None when they are all taken."""
+        if self.pending >= self._config.max_pending_sockets:
+            return None
+        return PendingSocket(self)
+
+    def ending(self, call_sid: str) -> Ending:
+        """How the call's stream ended. One that we know nothing of has failed: we may have crashed."""
+        return self._endings.get(call_sid, Ending.FAILED)
+
+    async def serve(self, socket: Socket, place: PendingSocket, now: Callable[[], float]) -> None:
+        """One accepted socket, until its stream is over. Raises nothing but cancellation.
+
+        `now()` is the running loop's clock.
+        """
+        pump = MessagePump(socket, MediaStreamProtocol(now(), self._limits))
+        try:
+            line = await self._introduce(pump)
+        except LineClosed as closed:
+            logger.info("a socket left before its call began: %s", closed.reason)
+            line = None
+        finally:
+            place.release()
+            if pump.over is not None:
+                await socket.close(pump.close_code, pump.over)
+        if line is not None:
+            await self._hold(line, pump)
+
+    async def _introduce(self, pump: MessagePump) -> TwilioLine | None:
+        """Wait for `start` and check it. None when the stream is refused."""
+        started = await pump.next()
+        if not isinstance(started, StreamStarted):
+            # The table lets nothing else come first.
+            pump.end(f"{type(started).__name__} before start", 1002)
+            return None
+        call_sid = started.call_sid
+        parameters = dict(started.parameters)
+        token = parameters.pop(tokens.PARAMETER, None)
+        if call_sid in self.live:
+            logger.warning("call %s: a second stream was refused", call_sid)
+            pump.end("this call has a stream already", 1008)
+            return None
+        if self._tokens is not None:
+            try:
+                self._tokens.redeem(token, call_sid)
+            except TokenRefused as refused:
+                logger.warning("call %s: stream refused: %s", call_sid, refused)
+                pump.end("token refused", 1008)
+                return None
+        if not self._accepting():
+            self._remember(call_sid, Ending.TURNED_AWAY)
+            pump.end("no line is free", 1013)
+            return None
+        info = LineInfo(
+            call_id=call_sid,
+            kind="twilio",
+            caller=parameters.pop(CALLER_PARAMETER, ""),
+            called=parameters.pop(CALLED_PARAMETER, ""),
+            parameters=parameters,
+        )
+        return TwilioLine(pump, info, on_hang_up=self._hung_up)
+
+    async def _hold(self, line: TwilioLine, pump: MessagePump) -> None:
+        """The call itself. Whatever happens in it stays in it."""
+        call_sid = line.info.call_id
+        self.live[call_sid] = line
+        # Twilio may ask before `answer` is through with its cleaning up.
+        self._remember(call_sid, Ending.FAILED)
+        why = ""
+        try:
+            outcome = await self._answer(line)
+            why = outcome.reason
+            if line.hung_up is None and outcome.completed and pump.over in (None, CALLER_HUNG_UP):
+                self._remember(call_sid, Ending.ON_PURPOSE)
+        except LineClosed as closed:
+            why = closed.reason
+            if why == CALLER_HUNG_UP:
+                self._remember(call_sid, Ending.ON_PURPOSE)
+        except Exception:
+            logger.exception("call %s failed", call_sid)
+            pump.end("internal error", 1011)
+        finally:
+            del self.live[call_sid]
+            pump.end("the call is over")
+            await pump.socket.close(pump.close_code, pump.over or "")
+        logger.info(
+            "call %s is over (%s): %s; %s; stream: %s",
+            call_sid,
+            self.ending(call_sid).value,
+            why or "no reason given",
+            pump.over,
+            line.counters or "in order",
+        )
+
+    def _hung_up(self, line: TwilioLine) -> None:
+        failed = line.hung_up == "apology"
+        self._remember(line.info.call_id, Ending.FAILED if failed else Ending.ON_PURPOSE)
+
+    def _remember(self, call_sid: str, ending: Ending) -> None:
+        self._endings[call_sid] = ending
+        self._endings.move_to_end(call_sid)
+        if len(self._endings) > _ENDINGS_KEPT:
+            self._endings.popitem(last=False)

@@ -1,0 +1,62 @@
+"""Tokens that let one stream in: signed, bound to a CallSid, short-lived, good for one use.
+
+They travel as a `<Parameter>` of the TwiML that answers the webhook, and come back in `start`. A
+token is remembered in this process only: with several processes, route a call's webhook and its
+stream to the same one, or a token could be replayed at another.
+"""
+
+import base64
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+from telephony.twilio.errors import TokenRefused
+
+PARAMETER: Final = "token"
+_VERSION: Final = "1"
+_PURPOSE: Final = b"maya stream token v1"
+
+
+class StreamTokens:
+    """Issues and redeems. `auth_tokens`: the first signs, all verify, so a rotation breaks no call.
+    `wall()` is the time of day in seconds since the epoch."""
+
+    def __init__(self, auth_tokens: tuple[str, ...], ttl_s: float, wall: Callable[[], float]) -> None:
+        # A key of its own, so that what is signed here can never pass as a webhook's signature.
+        self._keys = [hmac.digest(token.encode(), _PURPOSE, hashlib.sha256) for token in auth_tokens]
+        self._ttl_s = ttl_s
+        self._wall = wall
+        self._used: dict[str, int] = {}
+
+    def issue(self, call_sid: str) -> str:
+        expiry = int(self._wall() + self._ttl_s)
+        nonce = secrets.token_urlsafe(12)
+        return f"{_VERSION}.{expiry}.{nonce}.{_signature(self._keys[0], call_sid, expiry, nonce)}"
+
+    def redeem(self, token: str | None, call_sid: str) -> None:
+        """Raises `TokenRefused`; returning, it has used the token up."""
+        if not token:
+            raise TokenRefused("no token")
+        parts = token.split(".")
+        if len(parts) != 4 or parts[0] != _VERSION or not (parts[1].isascii() and parts[1].isdigit()):
+            raise TokenRefused("not a token")
+        expiry, nonce = int(parts[1][:15]), parts[2]
+        # JSON may carry lone surrogates, which plain UTF-8 refuses.
+        signature = parts[3].encode(errors="surrogatepass")
+        expected = [_signature(key, call_sid, expiry, nonce).encode() for key in self._keys]
+        if not any(hmac.compare_digest(signature, one) for one in expected):
+            raise TokenRefused("token forged, or of another call")
+        now = self._wall()
+        if now >= expiry:
+            raise TokenRefused("token expired")
+        self._used = {used: until for used, until in self._used.items() if until > now}
+        if nonce in self._used:
+            raise TokenRefused("token used before")
+        self._used[nonce] = expiry
+
+
+def _signature(key: bytes, call_sid: str, expiry: int, nonce: str) -> str:
+    digest = hmac.digest(key, f"{call_sid}\n{expiry}\n{nonce}".encode(errors="surrogatepass"), hashlib.sha256)
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

@@ -96,5 +96,8 @@ def _advice(what: str, status: int, refused: Any) -> str:
     if status == 429:
         return f"Twilio asks us to slow down ({what}). Wait a minute, then try again."
     if status >= 500:
-        return f"Twilio has trouble of its own, status {status} ({what}). Check status.twilio.com and try again later."
+        return (
+            f"Twilio has trouble of its own, status {status} ({what}). "
+            "Check status.twilio.com and try again later."
+        )
     return f"Twilio refused, status {status} ({what}): {said[:300] or 'it gave no reason'}"

@@ -4,6 +4,7 @@ connected -> start -> token -> answer(line). The ending is kept for the TwiML th
 our WebSocket closed (`/twilio/after`), whoever closed it.
 """
 
+import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -12,11 +13,11 @@ from typing import Final, Protocol
 
 from pipeline.line import Line, LineClosed, LineInfo
 from telephony.socket import Socket
-from telephony.twilio import tokens
 from telephony.twilio.config import TwilioConfig
 from telephony.twilio.errors import TokenRefused
 from telephony.twilio.protocol import Limits, MediaStreamProtocol, StreamStarted
 from telephony.twilio.stream import CALLER_HUNG_UP, MessagePump, TwilioLine
+from telephony.twilio.tokens import TOKEN_PARAMETER, StreamTokens
 
 logger = logging.getLogger(__name__)
 
@@ -59,20 +60,22 @@ class PendingSocket:
 
 
 class StreamDesk:
-    """Serves every stream of one process. `accepting()` is asked before a call is taken."""
+    """Serves every stream of one process. `accepting()` is asked before a call is taken; `wall()` is the
+    time of day in seconds since the epoch. `tokens` is None only where the configuration is insecure."""
 
     def __init__(
         self,
         config: TwilioConfig,
         answer: Answer,
-        stream_tokens: tokens.StreamTokens | None,
-        accepting: Callable[[], bool],
+        *,
+        wall: Callable[[], float],
+        accepting: Callable[[], bool] = lambda: True,
     ) -> None:
+        self.tokens = None if config.insecure else StreamTokens(config.auth_tokens, config.token_ttl_s, wall)
         self.live: dict[str, TwilioLine] = {}
         self.pending = 0
         self._config = config
         self._answer = answer
-        self._tokens = stream_tokens
         self._accepting = accepting
         self._endings: OrderedDict[str, Ending] = OrderedDict()
         self._limits = Limits(
@@ -90,12 +93,10 @@ class StreamDesk:
         """How the call's stream ended. One that we know nothing of has failed: we may have crashed."""
         return self._endings.get(call_sid, Ending.FAILED)
 
-    async def serve(self, socket: Socket, place: PendingSocket, now: Callable[[], float]) -> None:
-        """One accepted socket, until its stream is over. Raises nothing but cancellation.
-
-        `now()` is the running loop's clock.
-        """
-        pump = MessagePump(socket, MediaStreamProtocol(now(), self._limits))
+    async def serve(self, socket: Socket, place: PendingSocket) -> None:
+        """One accepted socket, until its stream is over. Raises nothing but cancellation."""
+        now = asyncio.get_running_loop().time()
+        pump = MessagePump(socket, MediaStreamProtocol(now, self._limits))
         try:
             line = await self._introduce(pump)
         except LineClosed as closed:
@@ -117,14 +118,14 @@ class StreamDesk:
             return None
         call_sid = started.call_sid
         parameters = dict(started.parameters)
-        token = parameters.pop(tokens.PARAMETER, None)
+        token = parameters.pop(TOKEN_PARAMETER, None)
         if call_sid in self.live:
             logger.warning("call %s: a second stream was refused", call_sid)
             pump.end("this call has a stream already", 1008)
             return None
-        if self._tokens is not None:
+        if self.tokens is not None:
             try:
-                self._tokens.redeem(token, call_sid)
+                self.tokens.redeem(token, call_sid)
             except TokenRefused as refused:
                 logger.warning("call %s: stream refused: %s", call_sid, refused)
                 pump.end("token refused", 1008)

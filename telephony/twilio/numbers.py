@@ -33,6 +33,11 @@ class NumberSettings:
     voice_application_sid: str = ""
     trunk_sid: str = ""
 
+    def same_targets(self, other: "NumberSettings") -> bool:
+        """Whether calls go to the same places. Methods do not count: Twilio fills in its own."""
+        targets = {name for name in asdict(self) if not name.endswith("_method")}
+        return all(getattr(self, name) == getattr(other, name) for name in targets)
+
 
 @dataclass(frozen=True, slots=True)
 class NumberChange:
@@ -94,7 +99,7 @@ class PhoneNumbers:
         wanted = _settings_for(public_url, fallback_url)
         sid, before = self._find(number)
         self._undo.keep(number, before, wanted)
-        after = self._update(number, sid, wanted)
+        after = self._update(number, sid, before, wanted)
         return NumberChange(number, before, after)
 
     def undo(self, number: str, *, force: bool = False) -> NumberChange:
@@ -108,12 +113,12 @@ class PhoneNumbers:
             )
         before, ours = record
         sid, current = self._find(number)
-        if not force and current != ours:
+        if not force and not current.same_targets(ours) and not current.same_targets(before):
             raise TwilioAccountError(
                 f"{number} was changed since by somebody else: its voice URL is now "
                 f"{current.voice_url or 'empty'!r}. To overwrite that too, force the undo."
             )
-        after = self._update(number, sid, before)
+        after = self._update(number, sid, current, before)
         self._undo.forget(number)
         return NumberChange(number, current, after)
 
@@ -134,10 +139,17 @@ class PhoneNumbers:
             )
         return str(exact[0].sid), _settings_of(exact[0])
 
-    def _update(self, number: str, sid: str, wanted: NumberSettings) -> NumberSettings:
+    def _update(
+        self, number: str, sid: str, current: NumberSettings, wanted: NumberSettings
+    ) -> NumberSettings:
+        """Send what differs only: naming an application or a trunk, even an empty one, unsets the other."""
+        now = asdict(current)
+        changes = {name: value for name, value in asdict(wanted).items() if value != now[name]}
+        if not changes:
+            return current
         client = self._account.client
         changed = self._account.ask(
-            f"changing {number}", lambda: client.incoming_phone_numbers(sid).update(**asdict(wanted))
+            f"changing {number}", lambda: client.incoming_phone_numbers(sid).update(**changes)
         )
         after = _settings_of(changed)
         if after.voice_url != wanted.voice_url:
@@ -166,7 +178,7 @@ class UndoFile:
     def keep(self, number: str, before: NumberSettings, ours: NumberSettings) -> None:
         """Called before the change. Configuring twice must not make us undo to our own URLs."""
         known = self.read(number)
-        if known is not None and before == known[1]:
+        if known is not None and before.same_targets(known[1]):
             before = known[0]
         records = self._load()
         records[number] = {"before": asdict(before), "ours": asdict(ours)}
@@ -194,7 +206,8 @@ class UndoFile:
 
     def _damaged(self) -> TwilioAccountError:
         return TwilioAccountError(
-            f"The undo file {self._path} is damaged. Read from it what you can, then move it away and try again."
+            f"The undo file {self._path} is damaged. "
+            "Read from it what you can, then move it away and try again."
         )
 
     def _save(self, records: dict[str, Any]) -> None:
@@ -212,7 +225,8 @@ class UndoFile:
                 raise
         except OSError as fault:
             raise TwilioAccountError(
-                f"The undo file {self._path} cannot be written ({fault.strerror}), so nothing more was changed."
+                f"The undo file {self._path} cannot be written ({fault.strerror}). "
+                "Free or choose a place for it, then try again."
             ) from None
 
 
@@ -223,7 +237,8 @@ def _settings_for(public_url: str, fallback_url: str | None) -> NumberSettings:
         raise TwilioAccountError(str(unfit)) from None
     if not config.public_url.startswith("https://"):
         raise TwilioAccountError(
-            f"Twilio cannot reach {config.public_url}: give the https:// URL under which this server is public."
+            f"Twilio cannot reach {config.public_url}: "
+            "give the https:// URL under which this server is public."
         )
     return NumberSettings(
         voice_url=config.webhook_url(VOICE),

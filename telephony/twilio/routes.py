@@ -5,7 +5,6 @@ end of that socket closes, Twilio goes on with what follows `</Connect>`: a redi
 `POST /twilio/after`, which ends the call or says sorry. https://www.twilio.com/docs/voice/twiml/stream
 """
 
-import asyncio
 import logging
 import re
 import time
@@ -18,11 +17,11 @@ from starlette.requests import ClientDisconnect
 from twilio.twiml.voice_response import Connect, VoiceResponse  # type: ignore[import-untyped]
 
 from telephony.socket_starlette import StarletteSocket
-from telephony.twilio import tokens
 from telephony.twilio.access import Doorkeeper
 from telephony.twilio.config import TwilioConfig
 from telephony.twilio.desk import CALLED_PARAMETER, CALLER_PARAMETER, Answer, Ending, StreamDesk
 from telephony.twilio.errors import AccessRefused
+from telephony.twilio.tokens import TOKEN_PARAMETER
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +58,8 @@ def create_router(
     `accepting()` says whether one more call may come in; otherwise callers hear `config.busy`.
     `wall()` is the time of day, for the tokens' expiry. Run it under uvicorn with `UVICORN_OPTIONS`.
     """
-    stream_tokens = None
-    if not config.insecure:
-        stream_tokens = tokens.StreamTokens(config.auth_tokens, config.token_ttl_s, wall)
-    desk = StreamDesk(config, answer, stream_tokens, accepting)
-    return _Endpoints(config, desk, Doorkeeper(config), stream_tokens, accepting).router()
+    desk = StreamDesk(config, answer, wall=wall, accepting=accepting)
+    return _Endpoints(config, desk, Doorkeeper(config), accepting).router()
 
 
 class _Endpoints:
@@ -72,13 +68,11 @@ class _Endpoints:
         config: TwilioConfig,
         desk: StreamDesk,
         door: Doorkeeper,
-        stream_tokens: tokens.StreamTokens | None,
         accepting: Callable[[], bool],
     ) -> None:
         self._config = config
         self._desk = desk
         self._door = door
-        self._tokens = stream_tokens
         self._accepting = accepting
 
     def router(self) -> APIRouter:
@@ -113,8 +107,8 @@ class _Endpoints:
             status_callback=self._config.webhook_url(STREAM_STATUS),
             status_callback_method="POST",
         )
-        if self._tokens is not None:
-            stream.parameter(name=tokens.PARAMETER, value=self._tokens.issue(call_sid))
+        if self._desk.tokens is not None:
+            stream.parameter(name=TOKEN_PARAMETER, value=self._desk.tokens.issue(call_sid))
         for name, field in ((CALLER_PARAMETER, "From"), (CALLED_PARAMETER, "To")):
             value = _field(form, field)
             if value:
@@ -173,7 +167,7 @@ class _Endpoints:
             return
         try:
             await websocket.accept()
-            await self._desk.serve(StarletteSocket(websocket), place, asyncio.get_running_loop().time)
+            await self._desk.serve(StarletteSocket(websocket), place)
         finally:
             place.release()
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from telephony.twilio.errors import TokenRefused
 
-PARAMETER: Final = "token"
+TOKEN_PARAMETER: Final = "token"
 _VERSION: Final = "1"
 _PURPOSE: Final = b"maya stream token v1"
 

@@ -140,7 +140,7 @@ class _Counted:
 
 def _download(remote: _Remote, partial: Path, meter: ProgressMeter) -> None:
     from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers, disable_progress_bars
+    from huggingface_hub.utils import build_hf_headers, disable_progress_bars  # type: ignore[attr-defined]
 
     disable_progress_bars("huggingface_hub.http_get")  # the meter reports
 

@@ -1,0 +1,290 @@
+"""The simulated caller as a core without I/O: it plays its script against Twilio's side of the stream.
+
+A shell (`simulator.shell`) sends what `begin`, `advance` and `receive` return, calls `advance` at
+`next_deadline()`, and closes or aborts the socket once `finished`. Times are seconds since the stream
+started. The script is a generator that yields one AudioFrame every 20 ms of media time.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from pipeline.line import AUDIO_FRAME_S, AUDIO_FRAME_SAMPLES, LINE_RATE_HZ, Pcm
+from telephony import g711
+from telephony.simulator.ear import Ear
+from telephony.simulator.measure import Run, TurnMeasures, measure_turns
+from telephony.simulator.network import UpwardLeg
+from telephony.simulator.scenario import (
+    Drop,
+    HangUp,
+    Interrupt,
+    Keys,
+    Listen,
+    Noise,
+    Play,
+    Say,
+    Scenario,
+    Step,
+    Wait,
+)
+from telephony.simulator.twilio_side import TwilioSide
+
+TURN_PAUSE_S = 2.0
+"""A shorter `wait` between two lines is a pause inside one turn, a longer one begins the next turn."""
+KEY_S = 0.2
+"""From one key to the next."""
+
+Ending = Literal["caller hung up", "agent hung up", "connection dropped"]
+
+_SILENCE = bytes((g711.SILENCE,)) * AUDIO_FRAME_SAMPLES
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """One line, ready to be sent. `audio_frames` are mu-law, 160 bytes each."""
+
+    text: str
+    audio_frames: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, text: str, pcm: Pcm) -> "Speech":
+        """From (n,) int16 at 8 kHz."""
+        mulaw = g711.encode(pcm)
+        mulaw += bytes((g711.SILENCE,)) * (-len(mulaw) % AUDIO_FRAME_SAMPLES)
+        return cls(
+            text,
+            tuple(mulaw[at : at + AUDIO_FRAME_SAMPLES] for at in range(0, len(mulaw), AUDIO_FRAME_SAMPLES)),
+        )
+
+
+@dataclass(slots=True)
+class CallerTurn:
+    """What the caller said in one go; [start, stop) are samples of its own channel."""
+
+    text: str
+    interrupts: bool
+    start: int
+    stop: int
+
+
+class _Upward(NamedTuple):
+    """Something on its way to the edge."""
+
+    at_s: float
+    deliver: Callable[[float], str]
+    """Given the time of arrival, the message for the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """The finished call in two channels, (n,) int16 at 8 kHz each, and its turns measured at both places."""
+
+    caller: Pcm
+    agent: Pcm
+    turns: tuple[CallerTurn, ...]
+    at_ear: tuple[TurnMeasures, ...]
+    at_edge: tuple[TurnMeasures, ...]
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.caller) / LINE_RATE_HZ
+
+
+class Caller:
+    def __init__(self, scenario: Scenario, speeches: Mapping[int, Speech], twilio: TwilioSide) -> None:
+        """`speeches` holds the audio of every step that speaks, by the number of the step from 0."""
+        self.scenario = scenario
+        self.twilio = twilio
+        self.turns: list[CallerTurn] = []
+        self.ending: Ending | None = None
+        self.finished = False
+        """Nothing is left to do but to close the socket (or to abort it, after "connection dropped")."""
+        network = scenario.network.model()
+        self._ear = Ear(twilio.playback, network)
+        self._ear_delay_s = network.ear_delay_s
+        self._leg = UpwardLeg(network)
+        self._upward: deque[_Upward] = deque()
+        self._noise = _NoiseSource(scenario.noise) if scenario.noise else None
+        self._sent: list[bytes] = []
+        self._spoken: list[bytes] = []
+        self._edge_shift: list[int] = []
+        self._speeches = speeches
+        self._script: Iterator[bytes] | None = self._perform(scenario.steps)
+        self._pause_s = TURN_PAUSE_S
+        self._end_s = 0.0
+
+    @property
+    def now_s(self) -> float:
+        """When the AudioFrame that the script is about to speak begins."""
+        return len(self._sent) * AUDIO_FRAME_S
+
+    def begin(self) -> list[str]:
+        return self.twilio.open()
+
+    def next_deadline(self) -> float:
+        deadline = self.now_s if self._script is not None else float("inf")
+        if self._upward:
+            deadline = min(deadline, self._upward[0].at_s)
+        mark = self.twilio.next_deadline()
+        return deadline if mark is None else min(deadline, mark)
+
+    def receive(self, message: str | bytes, now_s: float) -> list[str]:
+        return self.twilio.receive(message, now_s)
+
+    def advance(self, now_s: float) -> list[str]:
+        """Speak, hear and deliver everything up to `now_s`; returns the messages to send, in order."""
+        while self._script is not None and self.now_s <= now_s:
+            self._speak(self._script)
+        messages = self.twilio.advance(now_s)
+        while self._upward and self._upward[0].at_s <= now_s and not self.finished:
+            messages.append(self._upward.popleft().deliver(now_s))
+        return messages
+
+    def closed(self, now_s: float) -> None:
+        """The server closed the socket. What Twilio still had buffered is taken to be dropped
+        (unverified)."""
+        if self.finished:
+            return
+        self.twilio.playback.clear(now_s)
+        self.twilio.stopped = True
+        self._end("agent hung up", now_s + self._ear_delay_s)
+        self.finished = True
+
+    def hearing(self) -> Hearing:
+        """The recording as the caller's ear has it, and what was measured in it. Call it when `finished`."""
+        samples = max(round(self._end_s * LINE_RATE_HZ), len(self._sent) * AUDIO_FRAME_SAMPLES)
+        agent = self._ear.recording(samples)
+        spoken = _channel(self._spoken, samples)
+        turns = [Run(turn.start, turn.stop) for turn in self.turns]
+        at_edge = g711.decode(bytes(self.twilio.playback.timeline))
+        return Hearing(
+            caller=_channel(self._sent, samples),
+            agent=agent,
+            turns=tuple(self.turns),
+            at_ear=tuple(measure_turns(spoken, agent, turns)),
+            at_edge=tuple(measure_turns(spoken, at_edge, turns, self._at_edge)),
+        )
+
+    def _at_edge(self, sample: int) -> int:
+        """Where a sample of the caller lies on the edge's time axis: as its AudioFrame arrived there."""
+        number = sample // AUDIO_FRAME_SAMPLES
+        if number < len(self._edge_shift):
+            return sample + self._edge_shift[number]
+        return sample + round(self.scenario.network.model().delay_s * LINE_RATE_HZ)
+
+    def _speak(self, script: Iterator[bytes]) -> None:
+        self._ear.listen(self.now_s)
+        spoken = next(script, None)
+        if spoken is None:
+            self._script = None
+            return
+        sent = self._noise.under(spoken) if self._noise else spoken
+        number = len(self._sent)
+        self._spoken.append(spoken)
+        self._sent.append(sent)
+        arrival = self._leg.carry(self.now_s)
+        self._send_up(arrival.at_s, partial(self._arrive, _SILENCE if arrival.lost else sent, number))
+
+    def _send_up(self, at_s: float, deliver: Callable[[float], str]) -> None:
+        self._upward.append(_Upward(at_s, deliver))
+
+    def _arrive(self, mulaw: bytes, number: int, now_s: float) -> str:
+        self._edge_shift.append(round((now_s - (number + 1) * AUDIO_FRAME_S) * LINE_RATE_HZ))
+        return self.twilio.media(mulaw, number * AUDIO_FRAME_SAMPLES * 1000 // LINE_RATE_HZ)
+
+    def _press(self, digit: str, _now_s: float) -> str:
+        return self.twilio.dtmf(digit)
+
+    def _stop(self, _now_s: float) -> str:
+        self.finished = True
+        return self.twilio.stop()
+
+    def _end(self, ending: Ending, at_s: float) -> None:
+        self.ending, self._end_s, self._script = ending, at_s, None
+
+    def _perform(self, steps: tuple[Step, ...]) -> Iterator[bytes]:
+        for number, step in enumerate(steps):
+            match step:
+                case Listen():
+                    yield from self._listen(step)
+                    self._pause_s = TURN_PAUSE_S
+                case Say() | Play():
+                    yield from self._say(self._speeches[number], interrupts=False)
+                case Interrupt():
+                    yield from self._until_audible_for(step.after_s, step.timeout_s)
+                    self._pause_s = TURN_PAUSE_S
+                    yield from self._say(self._speeches[number], interrupts=True)
+                case Wait():
+                    yield from self._wait(step.seconds)
+                    self._pause_s += step.seconds
+                case Keys():
+                    for digit in step.digits:
+                        self._send_up(self._leg.carry(self.now_s).at_s, partial(self._press, digit))
+                        yield from self._wait(KEY_S)
+                    self._ear.forget(self.now_s)
+                case HangUp():
+                    break
+                case Drop():
+                    self.finished = True
+                    self._end("connection dropped", self.now_s)
+                    return
+        self._send_up(self._leg.carry(self.now_s).at_s, self._stop)
+        self._end("caller hung up", self.now_s)
+
+    def _say(self, speech: Speech, *, interrupts: bool) -> Iterator[bytes]:
+        start = len(self._sent) * AUDIO_FRAME_SAMPLES
+        stop = start + len(speech.audio_frames) * AUDIO_FRAME_SAMPLES
+        if self._pause_s < TURN_PAUSE_S and self.turns:
+            turn = self.turns[-1]
+            turn.text, turn.stop = f"{turn.text} {speech.text}".strip(), stop
+        else:
+            self.turns.append(CallerTurn(speech.text, interrupts, start, stop))
+        yield from speech.audio_frames
+        self._ear.forget(self.now_s)
+        self._pause_s = 0.0
+
+    def _wait(self, seconds: float) -> Iterator[bytes]:
+        for _ in range(round(seconds / AUDIO_FRAME_S)):
+            yield _SILENCE
+
+    def _listen(self, step: Listen) -> Iterator[bytes]:
+        gives_up_s = self.now_s + step.timeout_s
+        while True:
+            last_s = self._ear.last_audible_s
+            if last_s is None and self.now_s >= gives_up_s:
+                return
+            if last_s is not None and self.now_s - last_s >= step.pause_s:
+                return
+            yield _SILENCE
+
+    def _until_audible_for(self, after_s: float, timeout_s: float) -> Iterator[bytes]:
+        gives_up_s = self.now_s + timeout_s
+        while True:
+            since_s = self._ear.audible_since_s
+            if since_s is None and self.now_s >= gives_up_s:
+                return
+            if since_s is not None and self.now_s - since_s >= after_s:
+                return
+            yield _SILENCE
+
+
+class _NoiseSource:
+    """White noise under the caller's speech, from a seed."""
+
+    def __init__(self, noise: Noise) -> None:
+        self._random = np.random.default_rng(random.Random(f"noise {noise.seed}").getrandbits(64))
+        self._rms = 32_768 * 10 ** (noise.level_dbfs / 20)
+
+    def under(self, mulaw: bytes) -> bytes:
+        mixed = g711.decode(mulaw) + self._random.normal(0.0, self._rms, len(mulaw))
+        return g711.encode(np.clip(mixed, -32_768, 32_767).astype(np.int16))
+
+
+def _channel(audio_frames: list[bytes], samples: int) -> Pcm:
+    mulaw = b"".join(audio_frames)[:samples]
+    return g711.decode(mulaw + bytes((g711.SILENCE,)) * (samples - len(mulaw)))

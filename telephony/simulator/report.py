@@ -1,0 +1,234 @@
+"""What a simulated call came to: the turns, the times and what the server did wrong."""
+
+import json
+import re
+import wave
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.line import LINE_RATE_HZ
+from telephony.simulator.caller import Ending, Hearing
+from telephony.simulator.measure import Summary, TurnMeasures, summarise
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTurn:
+    """One turn by the server's own transcript, which the wire does not carry. `speech_end_s` is when the
+    caller stopped speaking on the call's clock (sample n of the caller's audio arrives at n / 8000 s), if
+    known."""
+
+    caller: str
+    agent: str
+    heard: str
+    speech_end_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TurnReport:
+    """One turn of the caller and the agent's answer to it; `caller` is None for what the agent said before
+    the caller's first word, which gets a turn only if it was interrupted.
+
+    `transcript`, `agent` and `agent_heard` are the server's own account, None when the simulator cannot see
+    it. `interrupted` and `stop_ms` are about the answer: whether the caller's next words came while it
+    sounded, and how long it went on at the caller's ear. `edge_stop_ms` is the same at the server's edge,
+    and not part of the JSON.
+    """
+
+    caller: str | None
+    transcript: str | None
+    agent: str | None
+    agent_heard: str | None
+    gap_ms: float | None
+    edge_gap_ms: float | None
+    interrupted: bool
+    stop_ms: float | None
+    edge_stop_ms: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        names = (
+            "caller",
+            "transcript",
+            "agent",
+            "agent_heard",
+            "gap_ms",
+            "edge_gap_ms",
+            "interrupted",
+            "stop_ms",
+        )
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The outcome of one simulated call; `to_json()` is what `maya simulate --json` prints."""
+
+    turns: tuple[TurnReport, ...]
+    violations: tuple[str, ...]
+    recording: Path | None
+    ending: Ending
+    duration_s: float
+    call_sid: str
+    after_twiml: str | None = None
+    """What the server wanted done after the stream, if Twilio would have asked (the agent hung up)."""
+    hearing: Hearing | None = field(default=None, repr=False, compare=False)
+    """Both channels, and the measures in seconds."""
+
+    @property
+    def gap_ms(self) -> Summary:
+        return _summary(turn.gap_ms for turn in self.turns)
+
+    @property
+    def edge_gap_ms(self) -> Summary:
+        return _summary(turn.edge_gap_ms for turn in self.turns)
+
+    @property
+    def stop_ms(self) -> Summary:
+        return _summary(turn.stop_ms for turn in self.turns)
+
+    @property
+    def edge_stop_ms(self) -> Summary:
+        return _summary(turn.edge_stop_ms for turn in self.turns)
+
+    def to_json(self) -> dict[str, Any]:
+        """Times in ms. `p95` is null for fewer than 60 values."""
+        return {
+            "turns": [turn.to_json() for turn in self.turns],
+            "gap_ms": _summary_json(self.gap_ms),
+            "edge_gap_ms": _summary_json(self.edge_gap_ms),
+            "stop_ms": _summary_json(self.stop_ms),
+            "violations": list(self.violations),
+            "recording": str(self.recording) if self.recording is not None else None,
+        }
+
+    def json(self) -> str:
+        return json.dumps(self.to_json(), indent=2, ensure_ascii=False)
+
+
+def turn_reports(hearing: Hearing, server_turns: Sequence[ServerTurn] | None) -> tuple[TurnReport, ...]:
+    """Join what was measured with what the server says it understood and said."""
+    server = _by_caller_turn(hearing, server_turns)
+    barge_ins = [_barge_in(hearing, number) for number in range(len(hearing.turns))]
+    rows = []
+    if barge_ins and barge_ins[0] is not None:
+        rows.append(_row(None, None, server.get(-1), barge_ins[0]))
+    for number, turn in enumerate(hearing.turns):
+        following = barge_ins[number + 1] if number + 1 < len(barge_ins) else None
+        measures = (hearing.at_ear[number], hearing.at_edge[number])
+        rows.append(_row(turn.text, measures, server.get(number), following))
+    return tuple(rows)
+
+
+def _barge_in(hearing: Hearing, number: int) -> tuple[float, float | None] | None:
+    """Stop time at the ear and at the edge, in ms, of the speech that turn `number` interrupted; None if
+    none."""
+    at_ear, at_edge = hearing.at_ear[number].barge_in_s, hearing.at_edge[number].barge_in_s
+    if at_ear is None or (at_ear == 0 and not hearing.turns[number].interrupts):
+        return None
+    return at_ear * 1000, None if at_edge is None else at_edge * 1000
+
+
+def _row(
+    caller: str | None,
+    measures: tuple[TurnMeasures, TurnMeasures] | None,
+    server: ServerTurn | None,
+    barge_in: tuple[float, float | None] | None,
+) -> TurnReport:
+    at_ear, at_edge = measures or (None, None)
+    return TurnReport(
+        caller=caller,
+        transcript=server.caller if server and caller is not None else None,
+        agent=server.agent if server else None,
+        agent_heard=server.heard if server else None,
+        gap_ms=_ms(at_ear.gap_s) if at_ear else None,
+        edge_gap_ms=_ms(at_edge.gap_s) if at_edge else None,
+        interrupted=barge_in is not None,
+        stop_ms=round(barge_in[0], 1) if barge_in else None,
+        edge_stop_ms=round(barge_in[1], 1) if barge_in and barge_in[1] is not None else None,
+    )
+
+
+def _by_caller_turn(hearing: Hearing, server_turns: Sequence[ServerTurn] | None) -> Mapping[int, ServerTurn]:
+    """Server's turns by the number of the caller's turn they answer; -1 before the first.
+
+    Placed by time where the server tells it, so that a turn which the server split in two is joined again;
+    else in order, the first without words of the caller being the greeting.
+    """
+    placed: dict[int, ServerTurn] = {}
+    expected = -1
+    for turn in server_turns or ():
+        number = (
+            _turn_at(hearing, turn.speech_end_s) if turn.caller and turn.speech_end_s is not None else None
+        )
+        if number is None:
+            number = max(expected, 0) if turn.caller else expected
+        expected = number + 1
+        placed[number] = _joined(placed[number], turn) if number in placed else turn
+    return placed
+
+
+def _turn_at(hearing: Hearing, speech_end_s: float) -> int:
+    begun = [n for n, turn in enumerate(hearing.turns) if turn.start / LINE_RATE_HZ <= speech_end_s]
+    return begun[-1] if begun else 0
+
+
+def _joined(first: ServerTurn, second: ServerTurn) -> ServerTurn:
+    return ServerTurn(
+        f"{first.caller} {second.caller}".strip(),
+        f"{first.agent} {second.agent}".strip(),
+        f"{first.heard} {second.heard}".strip(),
+        second.speech_end_s,
+    )
+
+
+def read_server_turns(calls_dir: Path, call_sid: str) -> list[ServerTurn] | None:
+    """The server's transcript of a call, from `calls_dir/<call id>/transcript.json`; None if there is
+    none."""
+    path = calls_dir / call_sid / "transcript.json"
+    try:
+        turns = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if isinstance(turns, dict):
+        turns = turns.get("turns")
+    if not isinstance(turns, list):
+        return None
+    return [_server_turn(turn) for turn in turns if isinstance(turn, dict)]
+
+
+def _server_turn(turn: Mapping[str, Any]) -> ServerTurn:
+    times = turn.get("times")
+    end_s = times.get("speech_end_s") if isinstance(times, dict) else None
+    return ServerTurn(
+        caller=str(turn.get("caller") or ""),
+        agent=str(turn.get("agent") or ""),
+        heard=str(turn.get("heard") or ""),
+        speech_end_s=float(end_s) if isinstance(end_s, int | float) else None,
+    )
+
+
+def write_recording(folder: Path, name: str, hearing: Hearing) -> Path:
+    """Two channels (left caller, right agent) as 16-bit WAV at 8 kHz, `folder/<name>.wav`. Blocks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', name).strip('-.') or 'call'}.wav"
+    with wave.open(str(path), "wb") as recording:
+        recording.setnchannels(2)
+        recording.setsampwidth(2)
+        recording.setframerate(LINE_RATE_HZ)
+        recording.writeframes(np.stack((hearing.caller, hearing.agent), axis=1).astype("<i2").tobytes())
+    return path
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 1)
+
+
+def _summary(values: Any) -> Summary:
+    return summarise([value for value in values if value is not None])
+
+
+def _summary_json(summary: Summary) -> dict[str, float | int | None]:
+    return {"p50": summary.p50, "p95": summary.p95, "max": summary.max, "n": summary.n}

@@ -1,0 +1,72 @@
+"""Runs a `Caller` over a message socket, in real or in virtual time, on the clock of the running event
+loop."""
+
+import asyncio
+
+from telephony.simulator.caller import Caller
+from telephony.socket import Socket, SocketClosed
+
+
+class _Alarm:
+    """One timer, and a way to ring early."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._rung: asyncio.Future[None] | None = None
+        self.set_for = float("inf")
+
+    async def wait_until(self, deadline: float) -> None:
+        rung = self._rung = self._loop.create_future()
+        self.set_for = deadline
+        timer = self._loop.call_at(deadline, self.ring)
+        try:
+            await rung
+        finally:
+            timer.cancel()
+
+    def ring(self) -> None:
+        if self._rung is not None and not self._rung.done():
+            self._rung.set_result(None)
+
+
+async def converse(caller: Caller, socket: Socket) -> None:
+    """Play the caller's script over `socket` to its end, then close it (or leave it to be aborted, when the
+    script dropped the connection). Pacing follows a fixed schedule: a late AudioFrame does not delay the
+    next.
+
+    Returns when the caller has finished, whoever ended the call; `caller.ending` says who did.
+    """
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    alarm = _Alarm()
+    outbox = caller.begin()
+
+    async def hear() -> None:
+        try:
+            while True:
+                message = await socket.receive()
+                outbox.extend(caller.receive(message, loop.time() - started))
+                deadline = started + caller.next_deadline()
+                if outbox or deadline < alarm.set_for:
+                    alarm.ring()
+        except SocketClosed:
+            caller.closed(loop.time() - started)
+            alarm.ring()
+
+    listener = asyncio.create_task(hear(), name="simulated caller hears")
+    try:
+        while True:
+            for message in outbox:
+                await socket.send(message)
+            outbox.clear()
+            if caller.finished:
+                break
+            await alarm.wait_until(started + caller.next_deadline())
+            outbox.extend(caller.advance(loop.time() - started))
+        if caller.ending == "caller hung up":
+            await socket.close()
+    except SocketClosed:
+        caller.closed(loop.time() - started)
+    finally:
+        listener.cancel()
+        await asyncio.gather(listener, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""The phone line as a call needs it: Twilio, SIP, Asterisk, the browser and a simulated caller implement it."""
+"""The phone line as a call needs it; Twilio, SIP, Asterisk, the browser, a simulated caller implement it."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field

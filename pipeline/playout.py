@@ -19,6 +19,8 @@ from pipeline.line import AUDIO_FRAME_SAMPLES, LINE_RATE_HZ, Pcm
 LEAD_S = 0.200
 """Survives a collection pause or a busy core; short enough that little is taken back on `clear`."""
 MARK_EVERY_SAMPLES = LINE_RATE_HZ * 160 // 1000
+TIMER_SLACK_S = 0.0005
+"""A timer that fires at `next_deadline()` must find something due, whatever the clock's rounding."""
 MARK_PATIENCE_S = 2.0
 """A line whose last mark is this late has lost it: the audio is taken as heard."""
 
@@ -121,7 +123,7 @@ class Playout:
         while self._queue:
             if self._edge_end_s is None or self._edge_end_s < now:
                 self._edge_end_s = now
-            if self._edge_end_s - now >= self._lead_s:
+            if self._edge_end_s - now > self._lead_s + TIMER_SLACK_S:
                 break
             pcm = self._take(AUDIO_FRAME_SAMPLES)
             if self.started_s is None:
@@ -133,7 +135,7 @@ class Playout:
             # A mark also follows the last sample queued, so that the end of a clause is known.
             if self._sent - self._last_mark_at >= MARK_EVERY_SAMPLES or not self._queue:
                 actions.append(self._mark())
-        if not self._queue and self._edge_end_s is not None and now >= self._edge_end_s + MARK_PATIENCE_S:
+        if not self._queue and self._edge_end_s is not None and now >= self._edge_end_s + MARK_PATIENCE_S - TIMER_SLACK_S:
             self._acknowledged = (self._sent, now)
         return actions
 

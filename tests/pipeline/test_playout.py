@@ -1,0 +1,181 @@
+"""The ledger of the agent's voice: lead, marks, what was heard, what the recording gets."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.line import AUDIO_FRAME_S, AUDIO_FRAME_SAMPLES, LINE_RATE_HZ, Pcm
+from pipeline.playout import LEAD_S, MARK_EVERY_SAMPLES, MARK_PATIENCE_S, Playout, SendAudio, SendMark
+
+
+def tone(seconds: float, value: int = 1000) -> Pcm:
+    return np.full(round(seconds * LINE_RATE_HZ), value, np.int16)
+
+
+class Shell:
+    """Obeys a playout in virtual time; a mark comes back `echo_s` after its audio was played."""
+
+    def __init__(self, playout: Playout, *, echo_s: float = 0.06) -> None:
+        self.playout = playout
+        self.echo_s = echo_s
+        self.now = 50.0
+        self.sent: list[Pcm] = []
+        self.sent_at: list[float] = []
+        self.play_end = 0.0
+        self.echoes: list[tuple[float, str]] = []
+
+    def run(self, seconds: float) -> None:
+        end = self.now + seconds
+        while True:
+            deadline = self.playout.next_deadline()
+            echo = self.echoes[0][0] if self.echoes else None
+            upcoming = [t for t in (deadline, echo) if t is not None and max(t, self.now) <= end]
+            if not upcoming:
+                break
+            self.now = max(self.now, min(upcoming))
+            while self.echoes and self.echoes[0][0] <= self.now:
+                self.playout.mark_reached(self.echoes.pop(0)[1], self.now)
+            for action in self.playout.due(self.now):
+                if isinstance(action, SendAudio):
+                    self.sent.append(action.pcm)
+                    self.sent_at.append(self.now)
+                    self.play_end = max(self.play_end, self.now) + action.pcm.size / LINE_RATE_HZ
+                else:
+                    self.echoes.append((self.play_end + self.echo_s, action.name))
+        self.now = end
+
+
+def test_audio_leaves_in_frames_at_most_the_lead_ahead() -> None:
+    playout = Playout()
+    shell = Shell(playout)
+    playout.append(tone(2.0))
+    playout.finish()
+    shell.run(3.0)
+    assert sum(p.size for p in shell.sent) == 2 * LINE_RATE_HZ
+    assert all(p.size == AUDIO_FRAME_SAMPLES for p in shell.sent)
+    for index, at in enumerate(shell.sent_at):
+        lead = index * AUDIO_FRAME_S - (at - 50.0)
+        assert lead <= LEAD_S + 1e-9
+    assert playout.drained
+
+
+def test_marks_are_unique_and_regular() -> None:
+    playout = Playout()
+    names: list[str] = []
+    since = 0
+    playout.append(tone(1.0))
+    playout.finish()
+    now = 0.0
+    while (deadline := playout.next_deadline()) is not None and len(names) < 100:
+        now = max(now, deadline)
+        for action in playout.due(now):
+            if isinstance(action, SendMark):
+                names.append(action.name)
+                assert since <= MARK_EVERY_SAMPLES
+                since = 0
+            else:
+                since += action.pcm.size
+        if playout.drained:
+            break
+    assert len(names) == len(set(names)) >= 6
+
+
+def test_heard_is_the_last_mark_and_the_time_since() -> None:
+    playout = Playout()
+    shell = Shell(playout)
+    playout.append(tone(2.0))
+    shell.run(1.0)
+    truth = round((1.0 - shell.echo_s) * LINE_RATE_HZ)
+    assert playout.heard_samples(shell.now) == pytest.approx(truth, abs=AUDIO_FRAME_SAMPLES)
+
+
+def test_heard_stands_still_while_nothing_is_sent() -> None:
+    playout = Playout()
+    shell = Shell(playout)
+    playout.append(tone(0.5))
+    shell.run(5.0)
+    assert playout.heard_samples(shell.now) == 4000
+    assert not playout.drained, "more of the reply may come"
+
+
+def test_a_clear_starts_anew_and_old_marks_mean_nothing() -> None:
+    playout = Playout()
+    playout.append(tone(1.0))
+    (mark,) = [a for a in playout.due(0.0) if isinstance(a, SendMark)]
+    playout.clear(0.1)
+    playout.append(tone(1.0))
+    playout.due(0.2)
+    playout.mark_reached(mark.name, 0.25)
+    assert playout.heard_samples(0.25) == pytest.approx(400, abs=1)
+
+
+def test_clauses_know_their_part() -> None:
+    playout = Playout()
+    shell = Shell(playout)
+    playout.begin_clause("One.")
+    playout.append(tone(0.5))
+    playout.begin_clause("Two.")
+    playout.append(tone(0.5))
+    shell.run(0.75)
+    one, two = playout.heard(shell.now)
+    assert (one.text, one.samples, one.heard_samples, one.complete) == ("One.", 4000, 4000, True)
+    assert (two.samples, two.complete) == (4000, False)
+    assert two.heard_samples == pytest.approx(0.19 * LINE_RATE_HZ, abs=AUDIO_FRAME_SAMPLES)
+
+
+def test_a_line_that_loses_its_last_mark_does_not_hold_the_floor() -> None:
+    playout = Playout()
+    playout.append(tone(0.1))
+    playout.finish()
+    playout.due(0.0)
+    assert playout.next_deadline() == pytest.approx(0.1 + MARK_PATIENCE_S)
+    playout.due(0.1 + MARK_PATIENCE_S)
+    assert playout.drained
+
+
+def test_the_recording_gets_what_was_played_and_not_what_was_cleared() -> None:
+    playout = Playout()
+    playout.append(tone(1.0))
+    playout.due(10.0)
+    pieces = playout.played(10.05) + playout.clear(10.07)
+    assert sum(p.pcm.size for p in pieces) == pytest.approx(0.07 * LINE_RATE_HZ, abs=1)
+    for before, after in zip(pieces, pieces[1:], strict=False):
+        assert after.at_s == pytest.approx(before.at_s + before.pcm.size / LINE_RATE_HZ)
+
+
+def test_an_underrun_moves_the_rest_later() -> None:
+    playout = Playout()
+    shell = Shell(playout)
+    playout.append(tone(0.3))
+    shell.run(1.0)
+    playout.append(tone(0.3))
+    playout.finish()
+    shell.run(1.0)
+    pieces = playout.played(shell.now)
+    starts = [p.at_s for p in pieces]
+    assert starts[0] == pytest.approx(50.0)
+    assert any(s == pytest.approx(51.0) for s in starts)
+
+
+@given(
+    chunks=st.lists(st.integers(0, 900), max_size=20),
+    steps=st.lists(st.floats(0.0, 0.3), min_size=1, max_size=40),
+)
+def test_nothing_is_lost_repeated_or_reordered(chunks: list[int], steps: list[float]) -> None:
+    playout = Playout()
+    total = sum(chunks)
+    audio = np.arange(total, dtype=np.int64).astype(np.int16)
+    position = 0
+    sent: list[Pcm] = []
+    now = 0.0
+    for index, step in enumerate(steps):
+        if index < len(chunks):
+            playout.append(audio[position : position + chunks[index]])
+            position += chunks[index]
+        now += step
+        sent += [a.pcm for a in playout.due(now) if isinstance(a, SendAudio)]
+        assert playout.heard_samples(now) <= sum(p.size for p in sent)
+    sent += [a.pcm for a in playout.due(now + 1000) if isinstance(a, SendAudio)]
+    joined = np.concatenate(sent) if sent else np.zeros(0, np.int16)
+    assert np.array_equal(joined, audio[: joined.size])

@@ -1,0 +1,292 @@
+"""Who has the floor, as conversations: probabilities in, actions out, time as an argument."""
+
+from collections.abc import Iterable
+
+import pytest
+
+from models.base import VAD_WINDOW_SAMPLES
+from pipeline.line import LINE_RATE_HZ
+from pipeline.persona import TurnTaking as TurnPolicy
+from pipeline.playout import Playout
+from pipeline.turns import (
+    PREROLL_SAMPLES,
+    AttemptFailed,
+    CancelReply,
+    ClearPlayout,
+    CommitTurn,
+    DropAttempt,
+    FinishReply,
+    HangUp,
+    NoteUtterance,
+    PlayedOut,
+    ReplyAudible,
+    RetractTurn,
+    SpeakStock,
+    StartReply,
+    State,
+    Transcribe,
+    Transcribed,
+    TruncateReply,
+    TurnAction,
+    TurnEvent,
+    TurnTaking,
+    Voice,
+)
+
+WINDOW_S = VAD_WINDOW_SAMPLES / LINE_RATE_HZ
+
+
+class Conversation:
+    """Drives the core as the shell would: windows of 32 ms, timers at their deadlines."""
+
+    def __init__(self, *, call_limit_s: float = 1800.0) -> None:
+        self.playout = Playout()
+        self.core = TurnTaking(TurnPolicy(), self.playout, call_limit_s=call_limit_s)
+        self.now = 100.0
+        self.sample = 0
+        self.actions: list[TurnAction] = list(self.core.begin(self.now))
+
+    def hear(self, seconds: float, probability: float) -> list[TurnAction]:
+        new: list[TurnAction] = []
+        for _ in range(round(seconds / WINDOW_S)):
+            self.now += WINDOW_S
+            new += self._timers()
+            start, self.sample = self.sample, self.sample + VAD_WINDOW_SAMPLES
+            new += self.core.receive(Voice(probability, start, self.sample), self.now)
+        self.actions += new
+        return new
+
+    def _timers(self) -> list[TurnAction]:
+        new: list[TurnAction] = []
+        while (deadline := self.core.next_deadline()) is not None and deadline <= self.now:
+            new += self.core.handle_timer(self.now)
+        return new
+
+    def speech(self, seconds: float) -> list[TurnAction]:
+        return self.hear(seconds, 0.95)
+
+    def silence(self, seconds: float) -> list[TurnAction]:
+        return self.hear(seconds, 0.02)
+
+    def tell(self, event: TurnEvent) -> list[TurnAction]:
+        new = self.core.receive(event, self.now)
+        self.actions += new
+        return new
+
+    def greeted(self) -> "Conversation":
+        self.tell(PlayedOut())
+        return self
+
+
+def of(actions: Iterable[TurnAction], kind: type) -> list[TurnAction]:
+    return [a for a in actions if isinstance(a, kind)]
+
+
+def test_the_agent_greets_and_then_listens() -> None:
+    talk = Conversation()
+    assert talk.actions == [SpeakStock("greeting")]
+    assert talk.tell(PlayedOut()) == [FinishReply()]
+    assert talk.core.state is State.LISTENING
+
+
+def test_words_are_transcribed_at_the_first_pause_and_committed_after_the_silence() -> None:
+    talk = Conversation().greeted()
+    talk.speech(1.0)
+    at_pause = talk.silence(0.128)
+    (transcribe,) = of(at_pause, Transcribe)
+    assert isinstance(transcribe, Transcribe)
+    assert transcribe.start_sample == 0
+    assert transcribe.end_sample == pytest.approx(1.128 * LINE_RATE_HZ, abs=VAD_WINDOW_SAMPLES)
+    assert talk.tell(Transcribed(1, "are you open")) == [StartReply(1, "are you open")]
+    assert not of(talk.silence(0.5), CommitTurn)
+    (commit,) = of(talk.silence(0.15), CommitTurn)
+    assert commit == CommitTurn(1, "are you open", round(0.992 * LINE_RATE_HZ))
+    assert talk.core.state is State.THINKING
+
+
+def test_the_preroll_keeps_soft_first_syllables() -> None:
+    talk = Conversation().greeted()
+    talk.silence(1.0)
+    talk.speech(0.5)
+    (transcribe,) = of(talk.silence(0.2), Transcribe)
+    onset = round(0.992 * LINE_RATE_HZ)
+    assert isinstance(transcribe, Transcribe)
+    assert transcribe.start_sample == onset - PREROLL_SAMPLES
+
+
+def test_a_caller_who_goes_on_leaves_no_trace_of_the_speculation() -> None:
+    talk = Conversation().greeted()
+    talk.speech(1.0)
+    talk.silence(0.3)
+    talk.tell(Transcribed(1, "my number is"))
+    assert of(talk.speech(0.6), DropAttempt) == [DropAttempt(1)]
+    assert not of(talk.actions, CommitTurn)
+    (again,) = of(talk.silence(0.2), Transcribe)
+    assert isinstance(again, Transcribe)
+    assert (again.attempt, again.start_sample) == (2, 0)
+    assert talk.tell(Transcribed(1, "late words of a dropped attempt")) == []
+
+
+def test_a_late_transcript_starts_and_commits_at_once() -> None:
+    talk = Conversation().greeted()
+    talk.speech(1.0)
+    assert not of(talk.silence(1.5), CommitTurn)
+    assert talk.core.state is State.THINKING
+    actions = talk.tell(Transcribed(1, "hello"))
+    assert [type(a) for a in actions] == [StartReply, CommitTurn]
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_noise_without_words_is_nobodys_turn(early: bool) -> None:
+    talk = Conversation().greeted()
+    talk.speech(0.3)
+    talk.silence(0.2)
+    if early:
+        assert talk.tell(Transcribed(1, "")) == []
+        talk.silence(0.8)
+    else:
+        talk.silence(0.8)
+        assert talk.tell(Transcribed(1, "")) == [DropAttempt(1)]
+    assert talk.core.state is State.LISTENING
+    assert not of(talk.actions, CommitTurn)
+
+
+def test_one_loud_window_is_no_utterance() -> None:
+    talk = Conversation().greeted()
+    talk.speech(WINDOW_S)
+    assert talk.silence(2.0) == []
+    assert talk.core.state is State.LISTENING
+
+
+def speaking() -> Conversation:
+    """A conversation in which the agent's reply is audible."""
+    talk = Conversation().greeted()
+    talk.speech(1.0)
+    talk.silence(0.2)
+    talk.tell(Transcribed(1, "tell me everything"))
+    talk.silence(0.8)
+    talk.tell(ReplyAudible())
+    assert talk.core.state is State.SPEAKING
+    return talk
+
+
+def test_a_barge_in_is_three_actions_in_order() -> None:
+    talk = speaking()
+    actions = talk.speech(0.3)
+    assert actions == [CancelReply(), ClearPlayout(), TruncateReply(0)]
+    assert talk.core.state is State.CALLER
+
+
+def test_the_interruption_is_transcribed_with_its_first_syllables() -> None:
+    talk = speaking()
+    talk.silence(1.0)
+    onset = talk.sample
+    talk.speech(0.6)
+    (transcribe,) = of(talk.silence(0.2), Transcribe)
+    assert isinstance(transcribe, Transcribe)
+    assert transcribe.start_sample == onset - PREROLL_SAMPLES
+
+
+def test_a_cough_over_the_agent_stops_nothing() -> None:
+    talk = speaking()
+    talk.speech(0.128)
+    talk.silence(1.0)
+    assert not of(talk.actions, CancelReply)
+    assert talk.core.state is State.SPEAKING
+
+
+def test_speech_before_any_audio_reopens_the_turn() -> None:
+    talk = Conversation().greeted()
+    talk.speech(1.0)
+    talk.silence(0.2)
+    talk.tell(Transcribed(1, "I would like"))
+    talk.silence(0.7)
+    assert talk.core.state is State.THINKING
+    actions = talk.speech(0.5)
+    assert [a for a in actions if not isinstance(a, NoteUtterance)] == [RetractTurn(), DropAttempt(1)]
+    (transcribe,) = of(talk.silence(0.2), Transcribe)
+    assert isinstance(transcribe, Transcribe)
+    assert transcribe.start_sample == 0
+    talk.tell(Transcribed(2, "I would like an appointment"))
+    (commit,) = of(talk.silence(0.7), CommitTurn)
+    assert isinstance(commit, CommitTurn)
+    assert commit.text == "I would like an appointment"
+
+
+def test_a_caller_in_mid_utterance_when_the_agent_ends_has_the_floor() -> None:
+    talk = speaking()
+    talk.speech(0.1)
+    assert talk.tell(PlayedOut()) == [FinishReply()]
+    assert talk.core.state is State.CALLER
+
+
+def test_a_long_turn_is_settled_in_pieces_at_its_pauses() -> None:
+    talk = Conversation().greeted()
+    talk.speech(16.0)
+    talk.silence(0.3)
+    talk.speech(5.0)
+    talk.silence(0.2)
+    first, second = of(talk.actions, Transcribe)
+    assert isinstance(first, Transcribe)
+    assert isinstance(second, Transcribe)
+    assert second.start_sample == first.end_sample
+    assert not of(talk.actions, DropAttempt)
+    assert talk.tell(Transcribed(2, "and the end")) == []
+    assert talk.tell(Transcribed(1, "once upon a time")) == [StartReply(2, "once upon a time and the end")]
+
+
+def test_a_monologue_without_pauses_is_cut_where_the_voice_is_weakest() -> None:
+    talk = Conversation().greeted()
+    talk.speech(22.0)
+    dip = talk.sample + VAD_WINDOW_SAMPLES
+    talk.hear(WINDOW_S, 0.4)
+    talk.speech(10.0)
+    (cut,) = of(talk.actions, Transcribe)
+    assert isinstance(cut, Transcribe)
+    assert cut.end_sample == dip
+    assert talk.core.state is State.CALLER
+
+
+@pytest.mark.parametrize("when", ["pause", "thinking", "speaking"])
+def test_a_failed_model_ends_in_an_apology(when: str) -> None:
+    talk = Conversation().greeted()
+    talk.speech(1.0)
+    talk.silence(0.2)
+    talk.tell(Transcribed(1, "hello"))
+    if when != "pause":
+        talk.silence(0.7)
+    if when == "speaking":
+        talk.tell(ReplyAudible())
+    actions = talk.tell(AttemptFailed(1))
+    assert actions[-1] == SpeakStock("apology")
+    assert talk.core.state is State.CLOSING
+    talk.speech(1.0)
+    assert talk.tell(PlayedOut()) == [HangUp("goodbye")]
+    assert talk.core.state is State.ENDED
+
+
+def test_a_model_that_never_answers_ends_in_an_apology() -> None:
+    talk = Conversation().greeted()
+    talk.speech(1.0)
+    actions = talk.silence(22.0)
+    assert SpeakStock("apology") in actions
+
+
+def test_the_longest_call_ends_with_a_goodbye() -> None:
+    talk = Conversation(call_limit_s=5.0).greeted()
+    actions = talk.silence(5.2)
+    assert actions[-1] == SpeakStock("goodbye")
+    assert talk.tell(PlayedOut()) == [HangUp("limit")]
+
+
+def test_a_goodbye_that_is_never_played_out_does_not_hold_the_line() -> None:
+    talk = Conversation(call_limit_s=5.0).greeted()
+    talk.silence(30.0)
+    assert talk.actions[-1] == HangUp("limit")
+
+
+def test_events_that_a_state_does_not_know_change_nothing() -> None:
+    talk = Conversation().greeted()
+    for event in (PlayedOut(), ReplyAudible(), Transcribed(7, "x"), AttemptFailed(7)):
+        assert talk.tell(event) == []
+    assert talk.core.state is State.LISTENING

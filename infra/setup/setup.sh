@@ -66,10 +66,5 @@ if [ "$(cat "$STAMP" 2>/dev/null || true)" != "$WANTED" ] || ! .venv/bin/python 
   echo "$WANTED" >"$STAMP"
 fi
 
-MODELS_STAMP=.venv/.maya-models
-MODELS_WANTED=$({ cat models/*.lock models/*/*.lock models/catalogue.py 2>/dev/null || true; echo "${MAYA_MODELS:-} $CACHE"; } | digest)
-if [ "$(cat "$MODELS_STAMP" 2>/dev/null || true)" != "$MODELS_WANTED" ] || ! .venv/bin/maya models list --installed-only --quiet; then
-  say "Bundled models (about 1.4 GB once, kept in ${MAYA_MODELS:-$CACHE/models})"
-  .venv/bin/maya models pull --profile embedded --profile tiny
-  echo "$MODELS_WANTED" >"$MODELS_STAMP"
-fi
+# Says nothing and returns at once when all of them are there.
+.venv/bin/maya models pull --quick --profile embedded --profile tiny

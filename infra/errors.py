@@ -1,0 +1,80 @@
+"""The one place that turns errors into what a user of `maya` sees: a sentence, never a traceback."""
+
+import os
+import sys
+import traceback
+from datetime import datetime
+from pathlib import Path
+
+EXIT_USER = 2
+"""Something the user can mend: the message says how."""
+EXIT_BUG = 70
+"""A mistake in Maya (EX_SOFTWARE of sysexits.h); the details are in a file."""
+EXIT_INTERRUPTED = 130
+
+
+class CommandError(Exception):
+    """A command cannot go on; the message says why and what to do."""
+
+
+def report(error: BaseException) -> int:
+    """Print `error` to stderr for the user and return the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        print("\nstopped", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    if is_expected(error):
+        print(f"maya: {error}", file=sys.stderr)
+        return EXIT_USER
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"maya: {where}{error.strerror}", file=sys.stderr)
+        return EXIT_USER
+    if isinstance(error, ModuleNotFoundError) and error.name and not _is_ours(error.name):
+        print(
+            f"maya: the package {error.name} is not installed. Mend it with: make setup, "
+            "or pip install 'maya-voice[speech,plots]'",
+            file=sys.stderr,
+        )
+        return EXIT_USER
+    path = _keep(error)
+    summary = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    where = f"The details are in {path}" if path else "The details could not be written to a file"
+    print(f"maya: stopped by a mistake of its own ({summary}). {where}", file=sys.stderr)
+    return EXIT_BUG
+
+
+def is_expected(error: BaseException) -> bool:
+    """Whether the error's message was written for the user. Imports only what is loaded already: an error
+    of a package that was never imported cannot have been raised."""
+    bases = (
+        (__name__, "CommandError"),
+        ("infra.settings", "SettingsError"),
+        ("infra.timeline", "TimelineError"),
+        ("models.base", "ModelError"),
+        ("pipeline.documents", "DocumentError"),
+        ("pipeline.line", "LineError"),
+        ("telephony.simulator.errors", "SimulatorError"),
+        ("telephony.twilio.errors", "TwilioError"),
+    )
+    for module, name in bases:
+        base = getattr(sys.modules.get(module), name, None)
+        if base is not None and isinstance(error, base):
+            return True
+    return False
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in ("infra", "telephony", "pipeline", "models", "bench", "maya")
+
+
+def _keep(error: BaseException) -> Path | None:
+    cache = os.environ.get("XDG_CACHE_HOME")
+    folder = (Path(cache) if cache else Path.home() / ".cache") / "maya" / "errors"
+    path = folder / f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.txt"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Without locals: they may hold secrets.
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    except OSError:
+        return None
+    return path

@@ -1,0 +1,14 @@
+"""Logging of the `maya` command: one line per record on stderr; stdout belongs to results."""
+
+import logging
+import sys
+
+
+def configure_logging(level: str = "info") -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s  %(message)s", "%H:%M:%S"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for chatty in ("httpx", "httpcore", "filelock", "faster_whisper", "matplotlib", "twilio.http_client"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

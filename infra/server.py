@@ -1,0 +1,118 @@
+"""`maya serve`: uvicorn over the application, on a socket that is bound before any model is loaded."""
+
+import asyncio
+import errno
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+
+import uvicorn
+
+from infra.app import Calls, create_app, open_calls, twilio_config
+from infra.settings import Settings, SettingsError
+from models.base import Models
+
+log = logging.getLogger(__name__)
+
+_LARGEST_MESSAGE_BYTES = 2**21
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or Ctrl-C. Raises `SettingsError`, `ModelError`, `DocumentError`,
+    `TwilioConfigError` before the first call."""
+    twilio_config(settings)  # complains before models are loaded
+    settings.check_serving()
+    listener = bind(settings.bind_host, settings.port)
+    if settings.port == 0:
+        settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+    with listener:
+        _run(_serve(settings, listener, lambda: load(settings)))
+
+
+def load(settings: Settings) -> Models:
+    """Load the profile's models. Blocks for seconds. Raises `ModelError`."""
+    from models.load import load_models
+    from models.store import Store
+
+    return load_models(
+        settings.profile,
+        Store(settings.models_dir),
+        threads=settings.threads,
+        llm=settings.llm or None,
+        stt=settings.stt or None,
+    )
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening address of our own, or `SettingsError` that says who may have it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        # Two servers with SO_REUSEADDR may both bind; only one may listen.
+        listener.listen(socket.SOMAXCONN)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise SettingsError(
+                f"port {port} on {host} is taken by another program (see: ss -ltnp 'sport = :{port}'). "
+                f"Stop it, or choose another port: maya serve --port {port + 1 if port < 65_535 else 8080}"
+            ) from None
+        if error.errno == errno.EACCES:
+            raise SettingsError(f"port {port} needs more rights; choose one above 1023 with --port") from None
+        raise SettingsError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
+    except OverflowError:
+        listener.close()
+        raise SettingsError(f"port {port} is no port; choose one from 1 to 65535") from None
+    return listener
+
+
+async def _serve(settings: Settings, listener: socket.socket, load_: Callable[[], Models]) -> None:
+    async with open_calls(settings, load_) as calls:
+        app = create_app(settings, calls)
+        config = uvicorn.Config(
+            app,
+            ws="websockets-sansio",
+            ws_max_size=_LARGEST_MESSAGE_BYTES,
+            ws_per_message_deflate=False,
+            ws_ping_interval=None,  # media flows all the time, and Twilio's side is not known to answer
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # the public URL is configured, never believed from a request
+            timeout_graceful_shutdown=5,
+        )
+        log.info("listening on %s, public URL %s", listener.getsockname()[:2], settings.public_base_url)
+        server = _DrainingServer(config, calls, settings.drain_s)
+        # uvicorn raises the signal again once it has shut down; by default that would end the process before
+        # recordings are complete and models closed.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        await server.serve(sockets=[listener])
+
+
+class _DrainingServer(uvicorn.Server):
+    """Lets live calls end before uvicorn closes their sockets."""
+
+    def __init__(self, config: uvicorn.Config, calls: Calls, drain_s: float) -> None:
+        super().__init__(config)
+        self._calls = calls
+        self._drain_s = drain_s
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._calls.drain(self._drain_s, lambda: self.force_exit)
+        await super().shutdown(sockets)
+
+
+def _run(main: Coroutine[object, object, None]) -> None:
+    if sys.platform == "win32":
+        asyncio.run(main)
+        return
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)

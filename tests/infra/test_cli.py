@@ -1,0 +1,182 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from infra import cli, errors
+from infra.errors import EXIT_BUG, EXIT_USER
+from tests.infra.call_files import constructed_call
+
+COMMANDS = [
+    "serve",
+    "simulate",
+    "demo",
+    "doctor",
+    "timeline",
+    "models list",
+    "models pull",
+    "models verify",
+    "twilio configure",
+    "twilio check",
+    "bench turns",
+    "bench hearing",
+    "bench media",
+    "bench llm",
+]
+
+
+@pytest.fixture(autouse=True)
+def clean_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("MAYA_", "TWILIO_")) or name == "PORT":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+
+
+def maya(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run the command as its script does; the exit code."""
+    monkeypatch.setattr(sys, "argv", ["maya", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    return int(exit_.value.code or 0)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_shows_an_example(command: str) -> None:
+    result = CliRunner().invoke(cli.app, [*command.split(), "--help"])
+    assert result.exit_code == 0
+    assert f"maya {command}" in result.output
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = (
+        "import sys, infra.cli\n"
+        "heavy = {'numpy', 'fastapi', 'onnxruntime', 'matplotlib', 'faster_whisper', 'llama_cpp', 'twilio'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["serve"], "auth token"),
+        (["serve", "--insecure", "--host", "0.0.0.0"], "this machine only"),
+        (["serve", "--insecure", "--public-url", "https://maya.example.com"], "public URL"),
+        (["serve", "--profile", "huge"], "--profile"),
+        (["serve", "--insecure", "--profile", "scripted", "--persona", "none.toml"], "none.toml"),
+        (["serve", "--config", "none.toml"], "none.toml"),
+        (["simulate", "none.yaml"], "none.yaml"),
+        (["demo", "--scenario", "none.yaml"], "none.yaml"),
+        (["timeline", "nowhere"], "nowhere"),
+        (["models", "pull"], "--profile embedded"),
+        (["models", "pull", "gpt"], "whisper-base"),
+        (["models", "pull", "--profile", "gpt"], "embedded"),
+        (["twilio", "check"], "TWILIO_ACCOUNT_SID"),
+        (["twilio", "configure", "+15550100123"], "TWILIO_AUTH_TOKEN"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert maya(monkeypatch, *arguments) == EXIT_USER
+    output = capsys.readouterr()
+    assert said in output.err
+    assert output.err.startswith("maya: ")
+    assert "Traceback" not in output.err
+    assert output.out == ""
+
+
+def test_typos_in_a_scenario_are_named_with_their_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "call.yaml").write_text("name: x\nsteps:\n  - listen\n  - sya: hello\n")
+    assert maya(monkeypatch, "simulate", "call.yaml") == EXIT_USER
+    assert "call.yaml:4" in capsys.readouterr().err
+
+
+def test_typos_in_the_settings_are_named_with_their_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "maya.toml").write_text('host = "127.0.0.1"\nprot = 8080\n')
+    assert maya(monkeypatch, "serve", "--insecure") == EXIT_USER
+    said = capsys.readouterr().err
+    assert "maya.toml:2" in said
+    assert '"port"' in said
+
+
+def test_a_mistake_of_our_own_goes_to_a_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def broken(folder: Path) -> Path:
+        raise RuntimeError("the roof fell in")
+
+    monkeypatch.setattr("infra.timeline.render_timeline", broken)
+    assert maya(monkeypatch, "timeline", ".") == EXIT_BUG
+    said = capsys.readouterr().err
+    assert "the roof fell in" in said
+    assert "Traceback" not in said
+    (kept,) = (tmp_path / "cache" / "maya" / "errors").iterdir()
+    assert str(kept) in said
+    assert "Traceback" in kept.read_text()
+
+
+def test_interrupting_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert errors.report(KeyboardInterrupt()) == errors.EXIT_INTERRUPTED
+    assert "stopped" in capsys.readouterr().err
+
+
+def test_an_absent_package_is_named_with_the_command_that_installs_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert errors.report(ModuleNotFoundError("no", name="matplotlib")) == EXIT_USER
+    assert "pip install" in capsys.readouterr().err
+    assert errors.report(ModuleNotFoundError("no", name="infra.gone")) == EXIT_BUG
+
+
+def test_timeline_prints_the_picture(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = constructed_call(tmp_path)
+    assert maya(monkeypatch, "timeline", str(folder)) == 0
+    assert capsys.readouterr().out.strip() == str(folder / "timeline.png")
+
+
+def test_models_list_is_json_on_stdout(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MAYA_MODELS", str(tmp_path))
+    assert maya(monkeypatch, "models", "list", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["name"] for row in rows} >= {"whisper-base", "silero-vad"}
+    assert all(row["state"] == "missing" for row in rows)
+
+
+def test_doctor_names_what_is_missing_and_how_to_mend_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MAYA_MODELS", str(tmp_path))
+    assert maya(monkeypatch, "doctor", "--json") == 1
+    findings = {finding["subject"]: finding for finding in json.loads(capsys.readouterr().out)}
+    assert findings["model whisper-base"]["verdict"] == "missing"
+    assert findings["model whisper-base"]["mend"] == "maya models pull whisper-base"
+    assert findings["TWILIO_AUTH_TOKEN"]["verdict"] == "note"
+    assert findings["python"]["verdict"] == "ok"
+
+
+def test_doctor_shows_no_secret(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("TWILIO_AUTH_TOKEN", "b3a9c1-very-secret")
+    maya(monkeypatch, "doctor")
+    output = capsys.readouterr()
+    assert "TWILIO_AUTH_TOKEN" in output.out
+    assert "very-secret" not in output.out + output.err

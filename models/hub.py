@@ -84,7 +84,7 @@ def _ask(entry: Entry, hub: HubSource, file: ModelFile) -> _Remote:
         hub.repository, file.name, revision=hub.revision, endpoint=os.environ.get("HF_ENDPOINT") or None
     )
     found = get_hf_file_metadata(url, timeout=_METADATA_TIMEOUT_S)
-    if found.etag is None or found.commit_hash is None or found.size is None:
+    if not found.etag or not found.commit_hash or found.size is None:
         raise PullFailed(
             f"{url} gave no size, ETag or commit: HF_ENDPOINT names no hub, or a proxy answered."
         )

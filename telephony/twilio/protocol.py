@@ -116,7 +116,7 @@ class _Allowance:
 
     def take(self, now: float) -> bool:
         left = min(self._burst, self._left + max(0.0, now - self._at) * self._per_s)
-        self._at = now
+        self._at = max(self._at, now)
         if left < 1.0:
             self._left = left
             return False
@@ -210,7 +210,8 @@ class MediaStreamProtocol:
             return []
         if event == "start":
             return [self._on_start(fields, now)]
-        if fields.get("streamSid", self._stream_sid) != self._stream_sid:
+        # Before start there is no name to compare with; a stop is a stop.
+        if self.state is State.STREAMING and fields.get("streamSid", self._stream_sid) != self._stream_sid:
             raise _Malformed("wrong streamSid")
         if event == "stop":
             self.state = state

@@ -9,7 +9,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Request, Response, WebSocket
 from starlette.datastructures import FormData
@@ -31,17 +31,6 @@ STATUS: Final = "/twilio/status"
 STREAM_STATUS: Final = "/twilio/stream-status"
 MEDIA: Final = "/twilio/media"
 
-UVICORN_OPTIONS: Final[dict[str, Any]] = {
-    "ws": "websockets-sansio",
-    # mu-law in base64 hardly shrinks, and Twilio does not offer it.
-    "ws_per_message_deflate": False,
-    # Longer messages end the stream with 1009; the protocol skips those over 65,536 characters.
-    "ws_max_size": 2**21,
-    # Media flows all the time, and nothing says that Twilio answers pings: a missing pong would end the call.
-    "ws_ping_interval": None,
-}
-"""How uvicorn must serve these endpoints."""
-
 _MAX_BODY_BYTES: Final = 65_536
 _CALL_SID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
@@ -56,7 +45,10 @@ def create_router(
     """Endpoints that hand every call to `answer(line)`, each in its own task.
 
     `accepting()` says whether one more call may come in; otherwise callers hear `config.busy`.
-    `wall()` is the time of day, for the tokens' expiry. Run it under uvicorn with `UVICORN_OPTIONS`.
+    `wall()` is the time of day, for the tokens' expiry. Run it under uvicorn with `ws="websockets-sansio"`,
+    without compression (mu-law in base64 hardly shrinks) and without pings: media flows all the time, and
+    nothing says that Twilio answers them, so that a missing pong would end the call. `ws_max_size` of some
+    2**21 bytes leaves it to the protocol to skip what is too long.
     """
     desk = StreamDesk(config, answer, wall=wall, accepting=accepting)
     return _Endpoints(config, desk, Doorkeeper(config), accepting).router()

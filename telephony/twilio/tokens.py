@@ -14,7 +14,7 @@ from typing import Final
 
 from telephony.twilio.errors import TokenRefused
 
-TOKEN_PARAMETER: Final = "token"
+TOKEN_PARAMETER: Final = "token"  # noqa: S105  (a name, not a secret)
 _VERSION: Final = "1"
 _PURPOSE: Final = b"maya stream token v1"
 

@@ -1,0 +1,653 @@
+"""Captured messages in, events out: whole, in odd forms, out of order, and at random."""
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.line import AudioReceived, KeyPressed, MarkReached
+from telephony import g711
+from telephony.twilio.errors import LocalProtocolError, RemoteProtocolError, StreamTimeout
+from telephony.twilio.protocol import (
+    TRANSITIONS,
+    Limits,
+    MediaStreamProtocol,
+    State,
+    StreamEvent,
+    StreamStarted,
+    StreamStopped,
+)
+
+STREAM = "MZ18ad3ab5a668481ce02b83e7395059f0"
+CALL = "CA5d0d0d8047bf685c3f0ff980fe62c123"
+ACCOUNT = "AC5d0d0d8047bf685c3f0ff980fe62c456"
+MULAW = bytes(range(160))
+PAYLOAD = base64.b64encode(MULAW).decode()
+
+# As Twilio's documentation prints them: numbers that count are strings, numbers of the format are numbers.
+CONNECTED = '{"event":"connected","protocol":"Call","version":"1.0.0"}'
+START = (
+    f'{{"event":"start","sequenceNumber":"1","start":{{"accountSid":"{ACCOUNT}","streamSid":"{STREAM}",'
+    f'"callSid":"{CALL}","tracks":["inbound"],"mediaFormat":{{"encoding":"audio/x-mulaw","sampleRate":8000,'
+    f'"channels":1}},"customParameters":{{"token":"t","n":"1"}}}},"streamSid":"{STREAM}"}}'
+)
+MEDIA = (
+    f'{{"event":"media","sequenceNumber":"3","media":{{"track":"inbound","chunk":"1","timestamp":"5",'
+    f'"payload":"{PAYLOAD}"}},"streamSid":"{STREAM}"}}'
+)
+DTMF = (
+    f'{{"event":"dtmf","streamSid":"{STREAM}","sequenceNumber":"5",'
+    f'"dtmf":{{"track":"inbound_track","digit":"1"}}}}'
+)
+STOP = (
+    f'{{"event":"stop","sequenceNumber":"5","stop":{{"accountSid":"{ACCOUNT}","callSid":"{CALL}"}},'
+    f'"streamSid":"{STREAM}"}}'
+)
+MARK_OF_NOBODY = (
+    f'{{"event":"mark","sequenceNumber":"4","streamSid":"{STREAM}","mark":{{"name":"my label"}}}}'
+)
+CAPTURED = {
+    "connected": CONNECTED,
+    "start": START,
+    "media": MEDIA,
+    "dtmf": DTMF,
+    "mark": MARK_OF_NOBODY,
+    "stop": STOP,
+}
+
+
+def changed(message: str, path: str, value: Any) -> str:
+    """The message with one field replaced ("start.mediaFormat.channels"), or removed (...)."""
+    fields = json.loads(message)
+    *way, last = path.split(".")
+    at = fields
+    for step in way:
+        at = at[step]
+    if value is ...:
+        del at[last]
+    else:
+        at[last] = value
+    return json.dumps(fields)
+
+
+def in_state(state: State, now: float = 0.0, limits: Limits | None = None) -> MediaStreamProtocol:
+    protocol = MediaStreamProtocol(now, limits)
+    ways: dict[State, list[str]] = {
+        State.EXPECT_CONNECTED: [],
+        State.EXPECT_START: [CONNECTED],
+        State.STREAMING: [CONNECTED, START],
+        State.STOPPED: [CONNECTED, START, STOP],
+    }
+    for message in ways[state]:
+        protocol.receive_message(message, now)
+    assert protocol.state is state
+    return protocol
+
+
+def streaming(now: float = 0.0, limits: Limits | None = None) -> MediaStreamProtocol:
+    return in_state(State.STREAMING, now, limits)
+
+
+def audio(events: list[StreamEvent]) -> bytes:
+    return b"".join(g711.encode(event.pcm) for event in events if isinstance(event, AudioReceived))
+
+
+def media_at(ms: int, size: int = 160) -> str:
+    return changed(
+        changed(MEDIA, "media.timestamp", str(ms)), "media.payload", base64.b64encode(bytes(size)).decode()
+    )
+
+
+def sent(message: str) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads(message)
+    return fields
+
+
+# A whole call
+
+
+def test_a_call_as_twilio_sends_it() -> None:
+    protocol = MediaStreamProtocol(100.0)
+    assert protocol.receive_message(CONNECTED, 100.0) == []
+    assert protocol.receive_message(START, 100.1) == [
+        StreamStarted(STREAM, CALL, ACCOUNT, {"token": "t", "n": "1"})
+    ]
+    (heard,) = protocol.receive_message(MEDIA, 100.2)
+    assert isinstance(heard, AudioReceived)
+    assert heard.pcm.tolist() == g711.decode(MULAW).tolist()
+    assert protocol.receive_message(DTMF, 100.3) == [KeyPressed("1")]
+    assert protocol.receive_message(STOP, 100.4) == [StreamStopped()]
+    assert protocol.state is State.STOPPED
+    assert protocol.next_deadline() is None
+    assert not protocol.counters
+
+
+# Odd forms that mean the same
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        changed(MEDIA, "sequenceNumber", 3),
+        changed(MEDIA, "sequenceNumber", ...),
+        changed(MEDIA, "media.timestamp", 5),
+        changed(MEDIA, "media.timestamp", 5.0),
+        changed(MEDIA, "media.chunk", 1),
+        changed(MEDIA, "media.track", ...),
+        changed(MEDIA, "streamSid", ...),
+        changed(MEDIA, "extra", {"deep": [1, 2]}),
+        changed(MEDIA, "media.extra", None),
+        json.dumps(json.loads(MEDIA), indent=4),
+        " \n" + MEDIA + "\t ",
+        MEDIA.replace('"media"', '"\\u006dedia"'),
+    ],
+)
+def test_media_in_other_forms(message: str) -> None:
+    protocol = streaming()
+    assert audio(protocol.receive_message(message, 0.0)) == MULAW.replace(b"\x7f", b"\xff")
+    assert not protocol.counters
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 80, 159, 160, 161, 320, 1000, 8000, 40_000])
+def test_payloads_of_any_size(size: int) -> None:
+    protocol = streaming()
+    payload = bytes(n % 251 | 0x80 for n in range(size))
+    message = changed(MEDIA, "media.payload", base64.b64encode(payload).decode())
+    assert audio(protocol.receive_message(message, 0.0)) == payload
+    assert not protocol.counters
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        changed(START, "sequenceNumber", 1),
+        changed(START, "start.mediaFormat.sampleRate", "8000"),
+        changed(START, "start.mediaFormat.channels", "1"),
+        changed(START, "start.mediaFormat.channels", ...),
+        changed(START, "start.mediaFormat", ...),
+        changed(START, "streamSid", ...),
+        changed(START, "start.streamSid", ...),
+        changed(START, "start.accountSid", ...),
+        changed(START, "start.tracks", ...),
+        changed(START, "start.customParameters", ...),
+        changed(START, "start.customParameters", [1]),
+        changed(START, "start.more", 1),
+    ],
+)
+def test_start_in_other_forms(message: str) -> None:
+    protocol = in_state(State.EXPECT_START)
+    (started,) = protocol.receive_message(message, 0.0)
+    assert isinstance(started, StreamStarted)
+    assert (started.stream_sid, started.call_sid) == (STREAM, CALL)
+
+
+def test_parameters_are_strings_of_reasonable_length_and_number() -> None:
+    odd = {"a": "x", "n": 5, "half": 0.5, "no": None, "list": [1], "flag": True, "long": "y" * 5000}
+    (started,) = in_state(State.EXPECT_START).receive_message(
+        changed(START, "start.customParameters", odd), 0.0
+    )
+    assert isinstance(started, StreamStarted)
+    assert started.parameters == {"a": "x", "n": "5", "half": "0.5"}
+    many = changed(START, "start.customParameters", {str(n): "" for n in range(500)})
+    (started,) = in_state(State.EXPECT_START).receive_message(many, 0.0)
+    assert isinstance(started, StreamStarted)
+    assert len(started.parameters) == 64
+
+
+@pytest.mark.parametrize(
+    ("digit", "key"), [("0", "0"), ("9", "9"), ("*", "*"), ("#", "#"), ("a", "A"), ("D", "D"), (7, "7")]
+)
+def test_keys(digit: Any, key: str) -> None:
+    assert streaming().receive_message(changed(DTMF, "dtmf.digit", digit), 0.0) == [KeyPressed(key)]
+
+
+def test_start_without_connected() -> None:
+    protocol = MediaStreamProtocol(0.0)
+    assert len(protocol.receive_message(START, 0.0)) == 1
+    assert protocol.state is State.STREAMING
+
+
+# Wrong by itself: counted and skipped
+
+
+@pytest.mark.parametrize(
+    ("message", "counter"),
+    [
+        (b"\x00\x01", "binary message"),
+        (MEDIA.encode(), "binary message"),
+        ("", "bad JSON"),
+        ("{", "bad JSON"),
+        (MEDIA[:-1], "bad JSON"),
+        (MEDIA + MEDIA, "bad JSON"),
+        ("[" * 50_000, "bad JSON"),
+        ("[" * 30_000 + "]" * 30_000, "bad JSON"),
+        ("9" * 5_000, "bad JSON"),
+        ("[]", "not a JSON object"),
+        ("null", "not a JSON object"),
+        ('"media"', "not a JSON object"),
+        ("{}", "no event name"),
+        ('{"event":7}', "no event name"),
+        ('{"event":["media"]}', "no event name"),
+        ('{"event":"media","pad":"' + "x" * 1_000_000 + '"}', "message too long"),
+        (changed(MEDIA, "media.payload", PAYLOAD * 5_000), "message too long"),
+        (changed(MEDIA, "streamSid", "MZother"), "wrong streamSid"),
+        (changed(MEDIA, "streamSid", 7), "wrong streamSid"),
+        (changed(MEDIA, "streamSid", None), "wrong streamSid"),
+        (changed(STOP, "streamSid", "MZother"), "wrong streamSid"),
+        (changed(DTMF, "streamSid", [STREAM]), "wrong streamSid"),
+        (changed(MEDIA, "media", ...), "media without its fields"),
+        (changed(MEDIA, "media", PAYLOAD), "media without its fields"),
+        (changed(MEDIA, "media.payload", ...), "media without payload"),
+        (changed(MEDIA, "media.payload", 5), "media without payload"),
+        (changed(MEDIA, "media.payload", PAYLOAD[:-1]), "bad base64"),
+        (changed(MEDIA, "media.payload", "A"), "bad base64"),
+        (changed(MEDIA, "media.payload", "AAA"), "bad base64"),
+        (changed(MEDIA, "media.payload", "AA==AA=="), "bad base64"),
+        (changed(MEDIA, "media.payload", "!" + PAYLOAD), "bad base64"),
+        (changed(MEDIA, "media.payload", PAYLOAD + "\n"), "bad base64"),
+        (changed(MEDIA, "media.payload", "ÄÄÄÄ"), "bad base64"),
+        (changed(MEDIA, "media.payload", "\ud800AAA"), "bad base64"),
+        (changed(DTMF, "dtmf", ...), "dtmf without its fields"),
+        (changed(DTMF, "dtmf.digit", "12"), "bad digit"),
+        (changed(DTMF, "dtmf.digit", ""), "bad digit"),
+        (changed(DTMF, "dtmf.digit", "\u0661"), "bad digit"),
+        (changed(DTMF, "dtmf.digit", True), "bad digit"),
+        (changed(MARK_OF_NOBODY, "mark", []), "mark without its fields"),
+        (changed(MARK_OF_NOBODY, "mark.name", 5), "mark without name"),
+    ],
+)
+def test_a_malformed_message_is_counted_and_the_call_goes_on(message: str | bytes, counter: str) -> None:
+    protocol = streaming()
+    assert protocol.receive_message(message, 0.0) == []
+    assert protocol.counters == {counter: 1}
+    assert audio(protocol.receive_message(MEDIA, 0.0))
+    assert protocol.receive_message(STOP, 0.0) == [StreamStopped()]
+
+
+@pytest.mark.parametrize("event", ["ping", "", "Media", "media ", "speech", "x" * 1000])
+@pytest.mark.parametrize("state", [State.EXPECT_CONNECTED, State.EXPECT_START, State.STREAMING])
+def test_unknown_events_are_counted_and_ignored(event: str, state: State) -> None:
+    protocol = in_state(state)
+    for _ in range(200):
+        assert protocol.receive_message(json.dumps({"event": event, "streamSid": "MZother"}), 0.0) == []
+    assert protocol.counters == {"unknown event": 200}
+    assert protocol.state is state
+
+
+@pytest.mark.parametrize(
+    "timestamp",
+    ["-5", -5, "", "abc", "1e3", None, 0.5, float("nan"), float("inf"), 10**30, "9" * 40, True, []],
+)
+def test_timestamps_beyond_sense_cost_no_audio(timestamp: Any) -> None:
+    protocol = streaming()
+    protocol.receive_message(MEDIA, 0.0)
+    message = changed(MEDIA, "media.timestamp", timestamp)
+    assert len(audio(protocol.receive_message(message, 0.02))) == 160
+    assert protocol.counters == {"bad timestamp": 1}
+
+
+def test_media_of_another_track_is_not_the_caller() -> None:
+    protocol = streaming()
+    assert protocol.receive_message(changed(MEDIA, "media.track", "outbound"), 0.0) == []
+    assert protocol.counters == {"media of another track": 1}
+
+
+def test_gaps_become_silence_before_the_audio_that_shows_them() -> None:
+    protocol = streaming()
+    protocol.receive_message(media_at(5), 0.0)
+    silence, after = protocol.receive_message(media_at(85), 0.08)
+    assert isinstance(silence, AudioReceived)
+    assert isinstance(after, AudioReceived)
+    assert silence.pcm.tolist() == [0] * 480
+    assert len(after.pcm) == 160
+    assert protocol.counters == {"samples filled with silence": 480}
+
+
+def test_more_audio_than_time_is_malformed() -> None:
+    protocol = streaming()
+    for _ in range(10):
+        assert protocol.receive_message(media_at(0, 8_000), 0.0)
+    assert protocol.receive_message(media_at(0, 8_000), 0.0) == []
+    assert protocol.counters["more audio than time"] == 1
+
+
+# Out of order: the stream ends
+
+
+@pytest.mark.parametrize("event", sorted(CAPTURED))
+@pytest.mark.parametrize("state", [State.EXPECT_CONNECTED, State.EXPECT_START, State.STREAMING])
+def test_every_pair_of_state_and_event(state: State, event: str) -> None:
+    protocol = in_state(state)
+    if (state, event) in TRANSITIONS:
+        protocol.receive_message(CAPTURED[event], 0.0)
+        assert protocol.state is TRANSITIONS[state, event]
+        return
+    with pytest.raises(RemoteProtocolError) as caught:
+        protocol.receive_message(CAPTURED[event], 0.0)
+    assert caught.value.close_code == 1002
+    assert event in caught.value.reason
+    assert protocol.state is State.FAILED
+    assert protocol.next_deadline() is None
+    assert protocol.receive_message(MEDIA, 0.0) == []
+
+
+@pytest.mark.parametrize("event", sorted(CAPTURED))
+def test_nothing_comes_after_stop(event: str) -> None:
+    protocol = in_state(State.STOPPED)
+    assert protocol.receive_message(CAPTURED[event], 0.0) == []
+    assert not protocol.counters
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (changed(START, "start", ...), 1002),
+        (changed(START, "start", "x"), 1002),
+        (changed(START, "start.callSid", ...), 1002),
+        (changed(START, "start.callSid", ""), 1002),
+        (changed(START, "start.callSid", 5), 1002),
+        (changed(START, "start.callSid", "../../etc/passwd"), 1002),
+        (changed(START, "start.callSid", "CA1\n"), 1002),
+        (changed(START, "start.callSid", "x" * 65), 1002),
+        (changed(START, "streamSid", ""), 1002),
+        (changed(START, "streamSid", [1]), 1002),
+        (changed(START, "streamSid", "MZother"), 1002),
+        (changed(START, "start.streamSid", {}), 1002),
+        (changed(START, "streamSid", "x" * 129), 1002),
+        (changed(START, "start.mediaFormat", "audio/x-mulaw"), 1002),
+        (changed(START, "start.mediaFormat.encoding", "audio/x-l16"), 1003),
+        (changed(START, "start.mediaFormat.encoding", ["audio/x-mulaw"]), 1003),
+        (changed(START, "start.mediaFormat.sampleRate", 16000), 1003),
+        (changed(START, "start.mediaFormat.sampleRate", None), 1003),
+        (changed(START, "start.mediaFormat.channels", 2), 1003),
+        (changed(START, "start.mediaFormat.channels", "x" * 999), 1003),
+    ],
+)
+def test_a_start_that_cannot_be_served(message: str, code: int) -> None:
+    protocol = in_state(State.EXPECT_START)
+    with pytest.raises(RemoteProtocolError) as caught:
+        protocol.receive_message(message, 0.0)
+    assert caught.value.close_code == code
+    assert len(caught.value.reason.encode()) <= 123
+    assert protocol.state is State.FAILED
+
+
+# Floods
+
+
+@pytest.mark.parametrize(
+    ("flood", "reason"),
+    [
+        (lambda n: media_at(n, 8), "more than 200 messages per second"),
+        (lambda n: media_at(20 * n), "more audio than time"),
+        (lambda n: '{"event":"noise"}', "more than 200 messages per second"),
+        (lambda n: changed(MEDIA, "streamSid", "MZother"), "too many malformed messages"),
+        (lambda n: b"noise", "too many malformed messages"),
+    ],
+)
+def test_a_flood_of_a_thousand_a_second_ends_the_stream(
+    flood: Callable[[int], str | bytes], reason: str
+) -> None:
+    protocol = streaming()
+    with pytest.raises(RemoteProtocolError, match=reason) as caught:
+        for n in range(1_000):
+            protocol.receive_message(flood(n), n / 1000)
+    assert caught.value.close_code == 1008
+    assert protocol.state is State.FAILED
+
+
+def test_a_stall_of_almost_ten_seconds_is_no_flood() -> None:
+    protocol = streaming()
+    protocol.receive_message(media_at(0), 0.0)
+    for n in range(1, 496):
+        protocol.receive_message(media_at(20 * n), 9.9)
+    for n in range(496, 3_000):
+        protocol.receive_message(media_at(20 * n), 20 * n / 1000)
+    assert not protocol.counters
+
+
+def test_twice_the_usual_rate_for_ever_is_no_flood() -> None:
+    protocol = streaming()
+    for n in range(5_000):
+        protocol.receive_message(media_at(10 * n, 80), n / 100)
+    assert not protocol.counters
+
+
+def test_malformed_messages_now_and_then_are_borne_but_not_a_flood() -> None:
+    protocol = streaming()
+    for n in range(1_000):
+        protocol.receive_message("{", n / 4)
+    assert protocol.counters["bad JSON"] == 1_000
+    with pytest.raises(RemoteProtocolError, match="malformed messages, the last one: bad JSON"):
+        for _ in range(100):
+            protocol.receive_message("{", 250.0)
+
+
+def test_a_clock_that_steps_back_gives_no_allowance() -> None:
+    protocol = streaming(now=10.0)
+    with pytest.raises(RemoteProtocolError):
+        for n in range(2_000):
+            protocol.receive_message(MARK_OF_NOBODY, 10.0 - (n % 2))
+
+
+# Deadlines
+
+
+@pytest.mark.parametrize("state", [State.EXPECT_CONNECTED, State.EXPECT_START])
+def test_no_start_within_five_seconds(state: State) -> None:
+    protocol = in_state(state, now=7.0)
+    assert protocol.next_deadline() == 12.0
+    protocol.handle_timer(11.999)
+    assert protocol.state is state
+    with pytest.raises(StreamTimeout, match="no start within 5 s"):
+        protocol.handle_timer(12.0)
+    assert protocol.state is State.FAILED
+    protocol.handle_timer(13.0)
+
+
+def test_ten_seconds_without_media() -> None:
+    protocol = streaming(now=1.0)
+    assert protocol.next_deadline() == 11.0
+    protocol.receive_message(MEDIA, 3.0)
+    assert protocol.next_deadline() == 13.0
+    protocol.receive_message(MARK_OF_NOBODY, 5.0)
+    protocol.receive_message(DTMF, 6.0)
+    protocol.receive_message("{", 7.0)
+    assert protocol.next_deadline() == 13.0
+    protocol.handle_timer(12.99)
+    with pytest.raises(StreamTimeout, match=r"^no media for 10 s$"):
+        protocol.handle_timer(13.0)
+
+
+# What we send
+
+
+def test_outbound_messages_have_exactly_the_documented_keys() -> None:
+    protocol = streaming()
+    pcm = np.arange(160, dtype=np.int16) * 100
+    assert sent(protocol.media(pcm)) == {
+        "event": "media",
+        "streamSid": STREAM,
+        "media": {"payload": base64.b64encode(g711.encode(pcm)).decode()},
+    }
+    assert sent(protocol.mark("reply-1")) == {
+        "event": "mark",
+        "streamSid": STREAM,
+        "mark": {"name": "1:reply-1"},
+    }
+    assert sent(protocol.clear()) == {"event": "clear", "streamSid": STREAM}
+
+
+@pytest.mark.parametrize("sid", ['MZ"}', "MZ\\", "MZ\n", "MZ{0}%s", "MZ\u00e4\ud800"])
+def test_names_with_anything_in_them_do_not_break_the_json(sid: str) -> None:
+    protocol = in_state(State.EXPECT_START)
+    protocol.receive_message(changed(changed(START, "streamSid", sid), "start.streamSid", sid), 0.0)
+    for message in (protocol.media(np.zeros(1, np.int16)), protocol.clear(), protocol.mark('a"b\\\n\u00e4')):
+        assert sent(message)["streamSid"] == sid
+        assert message.isascii()
+
+
+@pytest.mark.parametrize("state", [State.EXPECT_CONNECTED, State.EXPECT_START, State.STOPPED])
+def test_sending_outside_a_stream_is_our_own_fault(state: State) -> None:
+    protocol = in_state(state)
+    for send in (lambda: protocol.media(np.zeros(1, np.int16)), lambda: protocol.mark("a"), protocol.clear):
+        with pytest.raises(LocalProtocolError):
+            send()
+
+
+# Marks
+
+
+def echo(message: str) -> str:
+    return changed(MARK_OF_NOBODY, "mark.name", sent(message)["mark"]["name"])
+
+
+def test_a_mark_that_returns_was_heard() -> None:
+    protocol = streaming()
+    first, second = protocol.mark("a"), protocol.mark("b")
+    assert protocol.receive_message(echo(first), 0.0) == [MarkReached("a", heard=True)]
+    assert protocol.receive_message(echo(second), 0.0) == [MarkReached("b", heard=True)]
+
+
+def test_marks_sent_before_a_clear_are_never_heard() -> None:
+    protocol = streaming()
+    heard, cut, also_cut = (protocol.mark(name) for name in "abc")
+    assert protocol.receive_message(echo(heard), 0.0) == [MarkReached("a", heard=True)]
+    protocol.clear()
+    after = protocol.mark("d")
+    # In whatever order they come: Twilio's own, or one that was on its way already.
+    assert protocol.receive_message(echo(cut), 0.0) == [MarkReached("b", heard=False)]
+    assert protocol.receive_message(echo(after), 0.0) == [MarkReached("d", heard=True)]
+    assert protocol.receive_message(echo(also_cut), 0.0) == [MarkReached("c", heard=False)]
+
+
+def test_a_name_used_again_after_a_clear_is_not_mistaken_for_the_first() -> None:
+    protocol = streaming()
+    before = protocol.mark("same")
+    protocol.clear()
+    after = protocol.mark("same")
+    assert sent(before)["mark"] != sent(after)["mark"]
+    assert protocol.receive_message(echo(before), 0.0) == [MarkReached("same", heard=False)]
+    assert protocol.receive_message(echo(after), 0.0) == [MarkReached("same", heard=True)]
+
+
+def test_marks_that_are_not_ours_or_return_twice_are_counted() -> None:
+    protocol = streaming()
+    mark = protocol.mark("a")
+    protocol.receive_message(echo(mark), 0.0)
+    assert protocol.receive_message(echo(mark), 0.0) == []
+    assert protocol.receive_message(MARK_OF_NOBODY, 0.0) == []
+    assert protocol.counters == {"unknown mark": 2}
+
+
+def test_marks_that_never_return_do_not_pile_up() -> None:
+    protocol = streaming(limits=Limits(max_pending_marks=3))
+    marks = [protocol.mark(str(n)) for n in range(5)]
+    assert [protocol.receive_message(echo(mark), 0.0) for mark in marks] == [
+        [],
+        [],
+        [MarkReached("2", heard=True)],
+        [MarkReached("3", heard=True)],
+        [MarkReached("4", heard=True)],
+    ]
+    assert protocol.counters == {"mark never returned": 2, "unknown mark": 2}
+
+
+# At random
+
+_json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+_fields = st.dictionaries(
+    st.sampled_from(
+        [
+            *("event", "streamSid", "start", "media", "mark", "dtmf", "stop", "callSid", "mediaFormat"),
+            *("payload", "timestamp", "name", "digit", "track", "customParameters", "encoding", "sampleRate"),
+        ]
+    ),
+    st.one_of(
+        _json_values, st.sampled_from([STREAM, CALL, PAYLOAD, "media", "start", "stop", "mark", "dtmf", "1"])
+    ),
+    max_size=6,
+)
+_bodies = st.builds(
+    lambda event, body, more: json.dumps({"event": event, event: body, "streamSid": STREAM} | more),
+    st.sampled_from(sorted(CAPTURED)),
+    _fields,
+    st.one_of(st.just({}), _fields),
+)
+_anything = st.one_of(
+    st.sampled_from(sorted(CAPTURED.values())),
+    _bodies,
+    _json_values.map(json.dumps),
+    st.text(),
+    st.binary(),
+    st.builds(
+        lambda message, cut: message[:cut], st.sampled_from(sorted(CAPTURED.values())), st.integers(0, 80)
+    ),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from([State.EXPECT_CONNECTED, State.EXPECT_START, State.STREAMING]),
+    st.lists(st.tuples(_anything, st.floats(0, 3)), max_size=30),
+)
+def test_whatever_comes_it_raises_only_what_it_declares(
+    state: State, messages: list[tuple[str | bytes, float]]
+) -> None:
+    protocol = in_state(state)
+    now = 0.0
+    over = False
+    for message, wait in messages:
+        now += wait
+        try:
+            protocol.handle_timer(now)
+            events = protocol.receive_message(message, now)
+        except RemoteProtocolError as fault:
+            assert not over
+            assert fault.reason
+            assert len(fault.reason.encode()) <= 123
+            assert protocol.state is State.FAILED
+            over = True
+            continue
+        if over:
+            assert events == []
+        for event in events:
+            if isinstance(event, AudioReceived):
+                assert event.pcm.dtype == np.int16
+                assert len(event.pcm)
+        if protocol.state is State.STREAMING:
+            json.loads(protocol.clear())
+            json.loads(protocol.mark("m"))
+        over = over or protocol.state in (State.STOPPED, State.FAILED)
+
+
+@settings(max_examples=100)
+@given(st.lists(st.sampled_from(["mark", "clear", "echo", "echo again"]), max_size=40), st.randoms())
+def test_a_mark_is_heard_at_most_once_and_never_across_a_clear(script: list[str], random: Any) -> None:
+    protocol = streaming()
+    pending: list[tuple[str, int]] = []
+    returned: list[str] = []
+    clears = 0
+    for step in script:
+        if step == "mark":
+            pending.append((echo(protocol.mark("same name")), clears))
+        elif step == "clear":
+            protocol.clear()
+            clears += 1
+        elif step == "echo" and pending:
+            message, clears_then = pending.pop(random.randrange(len(pending)))
+            returned.append(message)
+            assert protocol.receive_message(message, 0.0) == [
+                MarkReached("same name", heard=clears_then == clears)
+            ]
+        elif step == "echo again" and returned:
+            assert protocol.receive_message(random.choice(returned), 0.0) == []

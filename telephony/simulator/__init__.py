@@ -1,0 +1,47 @@
+"""The simulated caller: plays a scripted call against a media stream server and measures what was heard.
+
+`simulate` calls over a real WebSocket in real time; `simulate_virtual` runs the server's own stream shell
+and the caller in virtual time. Importing this package is cheap: what needs numpy or a network is imported
+on first use.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from telephony.simulator.errors import CannotCall, SimulatorError, VoiceUnavailable
+    from telephony.simulator.realtime import simulate
+    from telephony.simulator.report import Report, ServerTurn, TurnReport
+    from telephony.simulator.scenario import Scenario
+    from telephony.simulator.virtual import simulate_virtual
+
+_HOMES = {
+    "CannotCall": "errors",
+    "Report": "report",
+    "Scenario": "scenario",
+    "ServerTurn": "report",
+    "SimulatorError": "errors",
+    "TurnReport": "report",
+    "VoiceUnavailable": "errors",
+    "simulate": "realtime",
+    "simulate_virtual": "virtual",
+}
+
+__all__ = [
+    "CannotCall",
+    "Report",
+    "Scenario",
+    "ServerTurn",
+    "SimulatorError",
+    "TurnReport",
+    "VoiceUnavailable",
+    "simulate",
+    "simulate_virtual",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

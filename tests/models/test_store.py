@@ -7,16 +7,17 @@ import sys
 import textwrap
 import threading
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import store_kit as kit
 
-from models import bundled
+from models import bundled, derive
 from models import store as store_module
-from models.base import ModelMissing
+from models.base import ModelFailed, ModelMissing
 from models.bundled import WheelDamaged
-from models.catalogue import UnknownModel
+from models.catalogue import Derivation, ModelFile, UnknownModel
 from models.fetching import NotEnoughDisk, Progress, PullFailed
 from models.store import LicenceNotAccepted, Store, default_root
 
@@ -468,46 +469,79 @@ class TestVerify:
 
 
 class TestDerived:
-    @pytest.fixture
-    def calls(self) -> list[Path]:
-        return []
+    """A model that this machine makes out of another."""
 
     @pytest.fixture
-    def upper(self, calls: list[Path]):
-        def derive(source: Path, target: Path) -> None:
-            calls.append(source)
-            target.write_bytes((source / "model.bin").read_bytes()[::-1])
+    def made(self, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+        sources: list[Path] = []
 
-        return derive
+        def reverse(source: Path, target: Path) -> None:
+            sources.append(source)
+            target.write_bytes(source.read_bytes()[::-1])
 
-    def test_is_made_once(self, store: Store, upper, calls: list[Path]) -> None:
-        fill(store)
-        first = store.derived("whole", "reversed", ".bin", upper)
-        assert first.read_bytes() == (ONE + TWO + THREE)[::-1]
-        assert store.derived("whole", "reversed", ".bin", upper) == first
-        assert calls == [store.root / "whole"]
+        monkeypatch.setitem(derive.RECIPES, "reversed", reverse)
+        return sources
 
-    def test_is_made_again_for_another_recipe_and_after_damage(
-        self, store: Store, upper, calls: list[Path]
-    ) -> None:
-        fill(store)
-        first = store.derived("whole", "reversed", ".bin", upper)
-        assert store.derived("whole", "other", ".bin", upper) != first
-        first.write_bytes(b"short")
-        assert store.derived("whole", "reversed", ".bin", upper).read_bytes() == (ONE + TWO + THREE)[::-1]
-        assert len(calls) == 3
+    @pytest.fixture
+    def both(self, store: Store) -> Store:
+        source = kit.make_entry(
+            "source",
+            {"m.gguf": [("kit-part3", "kit_part3/model.part3", THREE)]},
+            kind="llm",
+            main_file="m.gguf",
+        )
+        made = replace(
+            source,
+            name="source-reversed",
+            files=(ModelFile("r.gguf", None, None),),
+            main_file="r.gguf",
+            derivation=Derivation("source", "reversed"),
+        )
+        return Store(store.root, catalogue={"source": source, made.name: made}, lock=store._lock)
 
-    def test_a_failure_leaves_nothing(self, store: Store) -> None:
-        fill(store)
+    def test_is_made_once_after_its_source_is_pulled(self, both: Store, made: list[Path], pips: Pips) -> None:
+        path = both.pull("source-reversed")
+        assert path == both.root / "source-reversed" / "r.gguf"
+        assert path.read_bytes() == THREE[::-1]
+        assert both.pull("source-reversed") == path
+        assert made == [both.root / "source" / "m.gguf"]
+        assert pips.projects == ["kit-part3"]
+        assert both.path("source-reversed") == path
 
+    def test_is_missing_until_then(self, both: Store, made: list[Path]) -> None:
+        both.pull("source")
+        with pytest.raises(ModelMissing, match="maya models pull source-reversed"):
+            both.path("source-reversed")
+
+    def test_damage_is_noticed_by_its_own_stamp_and_mended(self, both: Store, made: list[Path]) -> None:
+        path = both.pull("source-reversed")
+        path.write_bytes(b"x" + THREE[::-1][1:])
+        os.utime(path, (1, 1))
+        assert both.state("source-reversed").state == "damaged"
+        assert both.pull("source-reversed").read_bytes() == THREE[::-1]
+        assert len(made) == 2
+
+    def test_a_failure_leaves_nothing(self, both: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(source: Path, target: Path) -> None:
             target.write_bytes(b"half")
-            raise RuntimeError("no")
+            raise ModelFailed("no")
 
-        with pytest.raises(RuntimeError):
-            store.derived("whole", "reversed", ".bin", fail)
-        assert not [path for path in (store.root / ".derived").iterdir() if path.suffix != ".lock"]
+        monkeypatch.setitem(derive.RECIPES, "reversed", fail)
+        with pytest.raises(ModelFailed):
+            both.pull("source-reversed")
+        assert both.state("source-reversed").state == "missing"
 
-    def test_needs_its_source(self, store: Store, upper) -> None:
-        with pytest.raises(ModelMissing, match="maya models pull whole"):
-            store.derived("whole", "reversed", ".bin", upper)
+    def test_without_its_package(self, both: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(source: Path, target: Path) -> None:
+            raise ModuleNotFoundError("No module named 'llama_cpp'", name="llama_cpp")
+
+        monkeypatch.setitem(derive.RECIPES, "reversed", fail)
+        with pytest.raises(PullFailed, match="needs the package llama_cpp"):
+            both.pull("source-reversed")
+
+    def test_no_room(self, both: Store, made: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        both.pull("source")
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 5, 1_000))
+        with pytest.raises(NotEnoughDisk, match="Making source-reversed"):
+            both.pull("source-reversed")
+        assert made == []

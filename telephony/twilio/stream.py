@@ -86,17 +86,17 @@ class MessagePump:
     async def _receive(self) -> str | bytes | None:
         """One message, or None when a deadline passed or the stream ended meanwhile."""
         try:
-            async with asyncio.timeout_at(self.protocol.next_deadline()) as self._reading:
-                message = await self.socket.receive()
+            async with asyncio.timeout_at(self.protocol.next_deadline()) as scope:
+                self._reading = scope
+                try:
+                    return await self.socket.receive()
+                finally:
+                    self._reading = None
         except TimeoutError:
             self._check_deadline()
-            return None
         except SocketClosed as closed:
             self.end(_why(closed))
-            return None
-        finally:
-            self._reading = None
-        return message
+        return None
 
     def _check_deadline(self) -> None:
         if self.over is not None:

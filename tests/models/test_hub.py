@@ -4,11 +4,11 @@ from pathlib import Path
 import huggingface_hub.constants
 import huggingface_hub.file_download
 import pytest
-import store_kit as kit
 
 from models.catalogue import Entry, HubSource, Kind, ModelFile
 from models.fetching import NotEnoughDisk, Progress, PullFailed
 from models.store import Store
+from tests.models import store_kit as kit
 
 REPOSITORY = "somebody/model"
 WEIGHTS, CONFIG = kit.pattern(300_000, 7), b'{"hub": true}'

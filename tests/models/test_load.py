@@ -1,18 +1,21 @@
+import asyncio
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
-import store_kit as kit
 
 from models import load
-from models.base import ModelError, ModelMissing
+from models.base import STT_RATE_HZ, Message, ModelError, ModelMissing
 from models.catalogue import Entry, UnknownModel, WindowPolicy
 from models.load import PackageMissing, load_models, model_names
 from models.profiles import Profile
 from models.scripted import EnergyVoiceActivity, ScriptedChat, ScriptedSynthesizer, ScriptedTranscriber
 from models.store import Store
+from pipeline.resample import resample
+from tests.models import store_kit as kit
 
 WINDOW = WindowPolicy(floor_s=9.0)
 
@@ -54,7 +57,9 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture(autouse=True)
-def stand_in_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+def stand_in_classes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.node.get_closest_marker("models"):
+        return
     classes = {
         "silero": "SileroVoiceActivity",
         "hibari": "HibariSynthesizer",
@@ -166,3 +171,20 @@ def test_names_to_pull() -> None:
     assert model_names("small") == ("ear", "mouthpiece", "gate")
     assert model_names("small", llm="/x/own.gguf", stt="other-ear") == ("other-ear", "gate")
     assert model_names("scripted") == ()
+
+
+@pytest.mark.models
+async def test_the_tiny_profile_really_loads_and_works() -> None:
+    models = await asyncio.to_thread(load_models, "tiny", Store(), threads=1)
+    try:
+        voice = await models.synthesizer.open()
+        speech = [chunk async for chunk in voice.speak("Good morning.")]
+        audio = resample(np.concatenate(speech), voice.sample_rate_hz, STT_RATE_HZ)
+        heard = await models.transcriber.transcribe(audio)
+        assert "good morning" in heard.text.lower()
+        session = await models.chat.open([Message("system", "Answer in one word.")])
+        pieces = [piece async for piece in session.reply([Message("user", heard.text)], max_tokens=8)]
+        assert "".join(pieces).strip()
+        await session.aclose()
+    finally:
+        await models.aclose()

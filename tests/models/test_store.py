@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import store_kit as kit
 
 from models import bundled, derive
 from models import store as store_module
@@ -20,6 +19,7 @@ from models.bundled import WheelDamaged
 from models.catalogue import Derivation, ModelFile, UnknownModel
 from models.fetching import NotEnoughDisk, Progress, PullFailed
 from models.store import LicenceNotAccepted, Store, default_root
+from tests.models import store_kit as kit
 
 ONE, TWO, THREE = kit.pattern(40_000, 1), kit.pattern(50_000, 2), kit.pattern(7_000, 3)
 CONFIG = b'{"a": 1}'
@@ -279,8 +279,7 @@ class TestPull:
         script = textwrap.dedent(f"""
             import os, signal, sys
             from pathlib import Path
-            sys.path.insert(0, {str(Path(__file__).parent)!r})
-            import test_store
+            from tests.models import test_store
             from models.store import Store
             def die(report):
                 if report.done_bytes >= {len(CONFIG + ONE + TWO)}:
@@ -507,6 +506,7 @@ class TestDerived:
         assert made == [both.root / "source" / "m.gguf"]
         assert pips.projects == ["kit-part3"]
         assert both.path("source-reversed") == path
+        assert both.state("source-reversed").size_bytes == len(THREE)
 
     def test_is_missing_until_then(self, both: Store, made: list[Path]) -> None:
         both.pull("source")

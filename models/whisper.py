@@ -1,0 +1,221 @@
+"""Whisper through faster-whisper (CTranslate2): one telephone turn in, its words out.
+
+faster-whisper's own `transcribe` always encodes 30 s. A turn is shorter, and encoding is most of the work, so
+this path encodes the speech and a second of silence, at least the model's floor (`WindowPolicy`), and looks
+again through 30 s when the text looks like a loop. The audio is padded, not its log-mel picture: zeros there
+are not silence. faster-whisper gives the loader, tokenizer, log-mel and prompt; CTranslate2 does the rest.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.base import STT_RATE_HZ, ModelError, ModelFailed, ModelMissing, Samples, Transcript
+from models.catalogue import WindowPolicy
+from models.hearsay import Evidence, noise, once, recited, suspicious, unspoken, voiced_seconds
+
+log = logging.getLogger(__name__)
+
+FULL_WINDOW_S = 30.0
+SHORTEST_S = 0.1
+SILENT_DBFS = -60.0
+"""Mu-law's smallest step is -72 dBFS: quieter than this nobody speaks."""
+
+_TOKENS_PER_SECOND = 6
+_SPARE_TOKENS = 12
+"""Speech has 3-5 tokens a second; what exceeds the sum is a loop, and is stopped early."""
+_LONGEST_HOT_WORDS = 100
+"""Tokens. Each costs a little of every transcription, and Whisper has room for 223."""
+
+
+class TooLong(ModelError):
+    """More than 30 s of audio: the caller of `transcribe` must cut the turn at a pause."""
+
+
+class WhisperTranscriber:
+    """One model, one worker thread, requests in the order of arrival.
+
+    The constructor blocks (0.3 s for tiny.en, 1 s for base) and raises `ModelMissing`. `threads` are the
+    cores of one transcription. `compute_type` as in CTranslate2: "int8" on CPUs, "float16" on GPUs.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        window: WindowPolicy,
+        *,
+        threads: int,
+        compute_type: str = "int8",
+        device: str = "cpu",
+    ) -> None:
+        self._window = window
+        self._model = _load(folder, threads, compute_type, device)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="whisper")
+        self._tokenizers: dict[str, Any] = {}
+        self._suppressed: list[int] = []
+        self._tokenizer("en")
+        self._encoded_silence: Any = None
+        if device == "cpu" and not window.full_window:
+            self._encoded_silence = np.array(self._encode(np.zeros(0, np.float32), FULL_WINDOW_S))
+
+    async def transcribe(self, audio: Samples, *, language: str = "en", hot_words: str = "") -> Transcript:
+        """The words of (n,) float32 at 16 kHz, n <= 30 s, whatever the samples are: not finite ones count as
+        silence, and noise gives an empty text. `hot_words` (names, products) make their spelling likelier.
+
+        Never blocks the loop. A cancelled request is dropped while it waits; once it runs, the thread stops
+        at its next step. Raises `TooLong`, `ModelError` for a language the model lacks, `ModelFailed`.
+        """
+        samples = np.asarray(audio, dtype=np.float32).reshape(-1)
+        duration_s = len(samples) / STT_RATE_HZ
+        if duration_s > FULL_WINDOW_S:
+            raise TooLong(f"{duration_s:.1f} s of audio; Whisper takes {FULL_WINDOW_S:.0f} s: cut it up.")
+        if language not in self._model.supported_languages:
+            raise ModelError(f"This Whisper does not know language {language!r}; choose a multilingual one.")
+        cancelled = threading.Event()
+        try:
+            work = self._worker.submit(self._hear, samples, language, hot_words, cancelled)
+            return await asyncio.wrap_future(work)
+        except asyncio.CancelledError:
+            cancelled.set()
+            task = asyncio.current_task()
+            if task is not None and not task.cancelling():
+                raise ModelFailed("Whisper was closed before it came to this request.") from None
+            raise
+        except Exception as error:
+            raise ModelFailed(f"Whisper failed on {duration_s:.1f} s of audio: {error}") from error
+
+    async def aclose(self) -> None:
+        """Drop what waits; what runs ends on its own."""
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
+    # Below runs on the worker thread.
+
+    def _hear(self, audio: Samples, language: str, hot_words: str, cancelled: threading.Event) -> Transcript:
+        duration_s = len(audio) / STT_RATE_HZ
+        nothing = Transcript("", duration_s, no_speech_probability=1.0)
+        audio = np.clip(np.nan_to_num(audio, nan=0.0, posinf=0.0, neginf=0.0), -1.0, 1.0)
+        loudest = float(np.abs(audio).max(initial=0.0))
+        if duration_s < SHORTEST_S or loudest < 10 ** (SILENT_DBFS / 20) or cancelled.is_set():
+            return nothing
+        voiced_s = voiced_seconds(audio)
+        tokenizer = self._tokenizer(language)
+        prompt = self._prompt(tokenizer, hot_words)
+        evidence = None
+        for encoded in self._looks(audio):
+            if cancelled.is_set():
+                return nothing
+            decoded = self._decode(encoded, tokenizer, prompt, duration_s)
+            evidence = Evidence(*decoded, voiced_s)
+            if cancelled.is_set() or noise(evidence) or not suspicious(evidence):
+                break
+            log.info("A transcript of %.1f s looks like a loop; looking again", duration_s)
+        if evidence is None:
+            return nothing
+        believed = not unspoken(evidence) and not recited(evidence, hot_words)
+        text = once(evidence.text) if believed else ""
+        return Transcript(text, duration_s, evidence.mean_log_probability, evidence.no_speech_probability)
+
+    def _looks(self, audio: Samples) -> Iterator[Any]:
+        """Encoder outputs for one clip, the cheapest first; the next one is for a text that looped.
+
+        Loops come from a decoder that misses the long silence it was trained to see after the words. So the
+        second look lengthens the short window by the encoded silence that stands at those places in 30 s:
+        in our loops that was enough, and it saves encoding 30 s, which is the third look.
+        """
+        window_s = self._first_window_s(len(audio) / STT_RATE_HZ)
+        encoded = self._encode(audio, window_s)
+        yield encoded
+        if window_s >= FULL_WINDOW_S:
+            return
+        if self._encoded_silence is not None:
+            short = np.array(encoded)
+            whole = np.concatenate([short, self._encoded_silence[:, short.shape[1] :]], axis=1)
+            yield self._storage(np.ascontiguousarray(whole))
+        yield self._encode(audio, FULL_WINDOW_S)
+
+    def _first_window_s(self, duration_s: float) -> float:
+        policy = self._window
+        if policy.full_window:
+            return FULL_WINDOW_S
+        return min(FULL_WINDOW_S, max(policy.floor_s, duration_s + policy.trailing_silence_s))
+
+    def _encode(self, audio: Samples, window_s: float) -> Any:
+        missing = round(window_s * STT_RATE_HZ) - len(audio)
+        padded = np.pad(audio, (0, max(0, missing)))
+        return self._model.encode(self._model.feature_extractor(padded, padding=0))
+
+    @staticmethod
+    def _storage(array: Any) -> Any:
+        import ctranslate2
+
+        return ctranslate2.StorageView.from_array(array)
+
+    def _decode(
+        self, encoded: Any, tokenizer: Any, prompt: list[int], duration_s: float
+    ) -> tuple[str, float, float, bool]:
+        """Text, mean log probability, probability of no speech, and whether the text came to its end."""
+        room = min(_SPARE_TOKENS + int(_TOKENS_PER_SECOND * duration_s), self._model.max_length // 2)
+        result = self._model.model.generate(
+            encoded,
+            [prompt],
+            beam_size=1,
+            # CTranslate2 writes at most min(max_length / 2, max_length - prompt) tokens.
+            max_length=min(room + max(room, len(prompt)), self._model.max_length),
+            return_scores=True,
+            return_no_speech_prob=True,
+            suppress_blank=True,
+            suppress_tokens=self._suppressed,
+        )[0]
+        tokens = result.sequences_ids[0]
+        # CTranslate2 divides the sum by the tokens; whisper counts the end of text as one more.
+        mean = result.scores[0] * len(tokens) / (len(tokens) + 1)
+        return tokenizer.decode(tokens).strip(), mean, result.no_speech_prob, len(tokens) < room
+
+    def _prompt(self, tokenizer: Any, hot_words: str) -> list[int]:
+        hints = tokenizer.encode(" " + hot_words.strip())[:_LONGEST_HOT_WORDS] if hot_words.strip() else []
+        prompt: list[int] = self._model.get_prompt(tokenizer, hints, without_timestamps=True)
+        return prompt
+
+    def _tokenizer(self, language: str) -> Any:
+        if language not in self._tokenizers:
+            from faster_whisper.tokenizer import Tokenizer
+            from faster_whisper.transcribe import get_suppressed_tokens
+
+            tokenizer = Tokenizer(
+                self._model.hf_tokenizer,
+                self._model.model.is_multilingual,
+                task="transcribe",
+                language=language,
+            )
+            self._tokenizers[language] = tokenizer
+            self._suppressed = list(get_suppressed_tokens(tokenizer, [-1]) or ())
+        return self._tokenizers[language]
+
+
+def _load(folder: Path, threads: int, compute_type: str, device: str) -> Any:
+    try:
+        from faster_whisper import WhisperModel
+    except ImportError as error:
+        raise ModelMissing("faster-whisper is missing: run pip install 'maya-voice[speech]'.") from error
+    # Absent files would send the loader to the hub.
+    for name in ("model.bin", "config.json", "tokenizer.json"):
+        if not (folder / name).is_file():
+            raise ModelMissing(f"{folder / name} is missing: run `maya models pull {folder.name}`.")
+    try:
+        return WhisperModel(
+            str(folder),
+            device=device,
+            compute_type=compute_type,
+            cpu_threads=threads,
+            local_files_only=True,
+        )
+    except Exception as error:
+        raise ModelMissing(
+            f"Whisper cannot be loaded from {folder} ({error}): run `maya models pull {folder.name}`."
+        ) from error

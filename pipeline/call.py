@@ -255,7 +255,9 @@ class Call:
         except LineClosed:
             # The reader learns why, and ends the call.
             return
-        self._report_played(self._playout.played(_now()))
+        if self._zero_s is not None:
+            # Before the caller's first sample there is no place for ours.
+            self._report_played(self._playout.played(_now()))
         speaking = self._speaking
         if speaking is not None and speaking.times.first_played_s is None and self._playout.started_s:
             speaking.times = replace(speaking.times, first_played_s=self._clock(self._playout.started_s))

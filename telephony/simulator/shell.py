@@ -12,21 +12,26 @@ class _Alarm:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._rung: asyncio.Future[None] | None = None
+        self._rung: asyncio.Future[bool] | None = None
         self.set_for = float("inf")
 
-    async def wait_until(self, deadline: float) -> None:
-        rung = self._rung = self._loop.create_future()
+    async def wait_until(self, deadline: float) -> bool:
+        """True when it rang early, False when the deadline passed."""
+        rung: asyncio.Future[bool] = self._loop.create_future()
+        self._rung = rung
         self.set_for = deadline
-        timer = self._loop.call_at(deadline, self.ring)
+        timer = self._loop.call_at(deadline, self._ring, False)
         try:
-            await rung
+            return await rung
         finally:
             timer.cancel()
 
     def ring(self) -> None:
+        self._ring(True)
+
+    def _ring(self, early: bool) -> None:
         if self._rung is not None and not self._rung.done():
-            self._rung.set_result(None)
+            self._rung.set_result(early)
 
 
 async def converse(caller: Caller, socket: Socket) -> None:
@@ -61,8 +66,11 @@ async def converse(caller: Caller, socket: Socket) -> None:
             outbox.clear()
             if caller.finished:
                 break
-            await alarm.wait_until(started + caller.next_deadline())
-            outbox.extend(caller.advance(loop.time() - started))
+            deadline = caller.next_deadline()
+            rung = await alarm.wait_until(started + deadline)
+            now = loop.time() - started
+            # The sum above and this difference round differently: a timer that fired has reached its deadline.
+            outbox.extend(caller.advance(now if rung else max(now, deadline)))
         if caller.ending == "caller hung up":
             await socket.close()
     except SocketClosed as closed:

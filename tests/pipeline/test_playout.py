@@ -1,5 +1,7 @@
 """The ledger of the agent's voice: lead, marks, what was heard, what the recording gets."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -140,7 +142,7 @@ def test_the_recording_gets_what_was_played_and_not_what_was_cleared() -> None:
     playout.due(10.0)
     pieces = playout.played(10.05) + playout.clear(10.07)
     assert sum(p.pcm.size for p in pieces) == pytest.approx(0.07 * LINE_RATE_HZ, abs=1)
-    for before, after in zip(pieces, pieces[1:], strict=False):
+    for before, after in itertools.pairwise(pieces):
         assert after.at_s == pytest.approx(before.at_s + before.pcm.size / LINE_RATE_HZ)
 
 

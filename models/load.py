@@ -38,6 +38,8 @@ class _Plan:
     stt_folder: Path
     window: WindowPolicy
     llm_file: Path
+    llm_notice: str
+    """What the language model's licence wants displayed, else ""."""
     vad_file: Path
     threads: int
 
@@ -63,6 +65,8 @@ def load_models(
     plan = _plan(find_profile(profile), store, threads, llm, stt)
     if plan.profile.note:
         logger.info("profile %s: %s", plan.profile.name, plan.profile.note)
+    if plan.llm_notice:
+        logger.info("%s", plan.llm_notice)
     packages = _import_models(plan.profile)
     voice_activity: VoiceActivity = packages["silero"].SileroVoiceActivity(plan.vad_file)
     synthesizer: Synthesizer = packages["hibari"].HibariSynthesizer(threads=1)
@@ -106,6 +110,7 @@ def model_names(profile: str, *, llm: str | None = None, stt: str | None = None)
 def _plan(profile: Profile, store: Store, threads: int | None, llm: str | None, stt: str | None) -> _Plan:
     stt_entry = _entry(store, stt or profile.stt, "stt")
     llm_name = llm or profile.llm
+    llm_notice = ""
     problems: list[str] = []
     stt_folder = _path(store, stt_entry, problems)
     if _is_gguf(llm_name):
@@ -113,13 +118,21 @@ def _plan(profile: Profile, store: Store, threads: int | None, llm: str | None, 
         if not llm_file.is_file():
             problems.append(f"The language model {llm_file} is not a file.")
     else:
-        llm_file = _path(store, _entry(store, llm_name, "llm"), problems)
+        llm_entry = _entry(store, llm_name, "llm")
+        llm_file = _path(store, llm_entry, problems)
+        llm_notice = llm_entry.licence.notice if llm_entry.licence.must_accept else ""
     vad_file = _path(store, _entry(store, profile.vad, "vad"), problems)
     if problems:
         raise ModelMissing(" ".join(problems))
     window = stt_entry.window or WindowPolicy(floor_s=30.0, full_window=True)
     return _Plan(
-        profile, stt_folder, window, llm_file, vad_file, threads or min(usable_cores(), _MOST_THREADS)
+        profile=profile,
+        stt_folder=stt_folder,
+        window=window,
+        llm_file=llm_file,
+        llm_notice=llm_notice,
+        vad_file=vad_file,
+        threads=threads or min(usable_cores(), _MOST_THREADS),
     )
 
 

@@ -1,5 +1,6 @@
 import asyncio
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -115,6 +116,17 @@ def test_another_language_model_by_name_or_path(store: Store, tmp_path: Path) ->
         load_models("small", store, llm=str(own))
     own.write_bytes(b"GGUF")
     assert made(load_models("small", store, llm=str(own)).chat).args == (own,)
+
+
+def test_a_licence_that_wants_to_be_seen_is_logged(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    load_models("small", store)
+    assert "Built with" not in caplog.text
+    monkeypatch.setitem(ENTRIES, "other", replace(ENTRIES["other"], licence=kit.CLOSED_LICENCE))
+    load_models("small", store, llm="other")
+    assert "Built with Strict" in caplog.text
 
 
 def test_a_model_of_the_wrong_kind(store: Store) -> None:

@@ -1,5 +1,6 @@
 """Twilio's REST API, through Twilio's own client, with errors an operator can act on. Blocks."""
 
+import json
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -65,7 +66,8 @@ class TwilioAccount:
             return request()
         except (TwilioRestException, TwilioServiceException) as refused:
             status = int(refused.status or 0)
-            raise TwilioAccountError(_advice(what, status, refused), status) from None
+            said = str(getattr(refused, "msg", "") or getattr(refused, "title", "")).strip()
+            raise TwilioAccountError(_advice(what, status, said), status) from None
         except requests.Timeout:
             raise TwilioAccountError(
                 f"Twilio did not answer within {self._timeout_s:g} s ({what}). "
@@ -76,16 +78,24 @@ class TwilioAccount:
                 f"Twilio's API cannot be reached ({what}). "
                 "Check this machine's connection, DNS and proxy settings, then try again."
             ) from None
-        except (TwilioException, ValueError, KeyError, TypeError):
+        except TwilioException as unfit:
+            # Lists raise this, with the response as a second argument.
+            response = unfit.args[1] if len(unfit.args) > 1 else None
+            status = int(getattr(response, "status_code", 0))
+            raise TwilioAccountError(_advice(what, status, _said_in(response)), status) from None
+        except (ValueError, KeyError, TypeError, AttributeError):
             # The client reads JSON and looks up keys without further ado.
-            raise TwilioAccountError(
-                f"What answered is not Twilio's API ({what}). "
-                "Check that no proxy or captive portal stands in between, then try again."
-            ) from None
+            raise TwilioAccountError(_advice(what, 0, ""), 0) from None
 
 
-def _advice(what: str, status: int, refused: Any) -> str:
-    said = str(getattr(refused, "msg", "") or getattr(refused, "title", "")).strip()
+def _said_in(response: Any) -> str:
+    try:
+        return str(json.loads(response.text)["message"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""
+
+
+def _advice(what: str, status: int, said: str) -> str:
     if status in (401, 403):
         return (
             f"Twilio refused the credentials ({what}). Copy the account SID and the primary auth token "
@@ -100,4 +110,9 @@ def _advice(what: str, status: int, refused: Any) -> str:
             f"Twilio has trouble of its own, status {status} ({what}). "
             "Check status.twilio.com and try again later."
         )
-    return f"Twilio refused, status {status} ({what}): {said[:300] or 'it gave no reason'}"
+    if status < 400:
+        return (
+            f"What answered is not Twilio's API ({what}). "
+            "Check that no proxy or captive portal stands in between, then try again."
+        )
+    return f"Twilio refused, status {status} ({what}), and said: {said[:300] or 'nothing'}."

@@ -152,7 +152,7 @@ class PhoneNumbers:
             f"changing {number}", lambda: client.incoming_phone_numbers(sid).update(**changes)
         )
         after = _settings_of(changed)
-        if after.voice_url != wanted.voice_url:
+        if after.voice_url != wanted.voice_url or changed.sid != sid:
             raise TwilioAccountError(
                 f"Twilio accepted the change of {number}, yet its voice URL is {after.voice_url!r}. "
                 "Look at the number in console.twilio.com, Phone Numbers."
@@ -172,7 +172,7 @@ class UndoFile:
             return None
         try:
             return _read_settings(record["before"]), _read_settings(record["ours"])
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, AttributeError):
             raise self._damaged() from None
 
     def keep(self, number: str, before: NumberSettings, ours: NumberSettings) -> None:

@@ -41,7 +41,7 @@ from pipeline.line import (
     Pcm,
 )
 from pipeline.persona import Persona
-from pipeline.playout import Playout, SendAudio
+from pipeline.playout import Played, Playout, SendAudio
 from pipeline.reply import Reply
 from pipeline.resample import from_pcm, resample
 from pipeline.turns import (
@@ -256,7 +256,6 @@ class Call:
             # The reader learns why, and ends the call.
             return
         if self._zero_s is not None:
-            # Before the caller's first sample there is no place for ours.
             self._report_played(self._playout.played(_now()))
         speaking = self._speaking
         if speaking is not None and speaking.times.first_played_s is None and self._playout.started_s:
@@ -264,10 +263,13 @@ class Call:
         if self._playout.drained and self._playout.active:
             await self._obey(self._core.receive(PlayedOut(), _now()))
 
-    def _report_played(self, pieces: list[Any]) -> None:
+    def _report_played(self, pieces: list[Played]) -> None:
         for piece in pieces:
-            start = max(0, round(self._clock(piece.at_s) * LINE_RATE_HZ))
-            self._observer.observe(AgentAudio(start, piece.pcm))
+            start = round(self._clock(piece.at_s) * LINE_RATE_HZ)
+            # What left before the caller's first sample has no place in the record.
+            pcm = piece.pcm[max(0, -start) :]
+            if pcm.size:
+                self._observer.observe(AgentAudio(max(0, start), pcm))
 
     # Obeying
 

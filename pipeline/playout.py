@@ -135,7 +135,8 @@ class Playout:
             # A mark also follows the last sample queued, so that the end of a clause is known.
             if self._sent - self._last_mark_at >= MARK_EVERY_SAMPLES or not self._queue:
                 actions.append(self._mark())
-        if not self._queue and self._edge_end_s is not None and now >= self._edge_end_s + MARK_PATIENCE_S - TIMER_SLACK_S:
+        patience_ends = None if self._edge_end_s is None else self._edge_end_s + MARK_PATIENCE_S
+        if not self._queue and patience_ends is not None and now >= patience_ends - TIMER_SLACK_S:
             self._acknowledged = (self._sent, now)
         return actions
 

@@ -69,7 +69,7 @@ async def converse(caller: Caller, socket: Socket) -> None:
             deadline = caller.next_deadline()
             rung = await alarm.wait_until(started + deadline)
             now = loop.time() - started
-            # The sum above and this difference round differently: a timer that fired has reached its deadline.
+            # Sum and difference round differently; a timer that fired has reached its deadline.
             outbox.extend(caller.advance(now if rung else max(now, deadline)))
         if caller.ending == "caller hung up":
             await socket.close()

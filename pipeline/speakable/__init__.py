@@ -7,6 +7,7 @@ capitals stay.
 
 import re
 
+from pipeline.speakable import words
 from pipeline.speakable.abbreviations import speak_abbreviations, speak_comparisons, speak_symbols
 from pipeline.speakable.contacts import speak_contacts
 from pipeline.speakable.markup import strip_markup
@@ -14,6 +15,7 @@ from pipeline.speakable.moments import speak_moments
 from pipeline.speakable.quantities import speak_quantities
 
 _LIST_NUMBER = re.compile(r"^\s*(\d{1,2})[.)]\s+(?=\S)", re.MULTILINE)
+_DIGITS_BEYOND_NUMBERS = re.compile(r"\d{16,}")
 _DASHES = re.compile(r"\s+-{1,3}(?=\s|$)\s*|\s*(?:-{2,}|[–—])\s*|^\s*-{1,3}\s+")
 _BRACKETS = re.compile(r"[(\[{]\s*([^()\[\]{}]*?)\s*[)\]}]")
 _DROPPED = re.compile(r"[\"()\[\]{}<>|\\^*_#~`/=]")
@@ -24,6 +26,7 @@ _SPACE_BEFORE_MARK = re.compile(r"\s+([,.;:!?])")
 _MARK_RUN = re.compile(r"([!?])[!?.,]*|(?<!\.)(\.{2,})|(?<![AP]\.M)(?<!^)\.[.,]*(?=\s|$)")
 _HALF_DAY_STOP = re.compile(r"\b([AP]\.M\.)\.+")
 _LEADING = re.compile(r"^[\s,;:.!?'-]+")
+_DOT_IN_WORD = re.compile(r"(?<=[^\W\d_])\.(?=[a-z])")
 _NO_SPACE_AFTER = re.compile(r"([,;:!?])(?=[^\W\d_])")
 _MISREAD_AT_END = re.compile(
     r"\b(no|nos|fig|ed|eds|est|ch|pp|vol|Jan|Jun|Mar|Sun|Sat|Gen|Rep|Co|Sen|Col)\.(?=\s|$)"
@@ -36,6 +39,7 @@ def speakable(text: str) -> str:
     millisecond for a sentence. Never raises."""
     text = _LIST_NUMBER.sub(r"\1, ", text)
     text = strip_markup(text)
+    text = _DIGITS_BEYOND_NUMBERS.sub(lambda found: f" {words.digits(found[0])} ", text)
     text = speak_contacts(text)
     text = speak_comparisons(text)
     text = speak_moments(text)
@@ -57,7 +61,7 @@ def _tidy(text: str) -> str:
     text = _COMMA_BEFORE_STOP.sub("", text)
     text = _HALF_DAY_STOP.sub(r"\1", text)
     text = _MARK_RUN.sub(_one_mark, text)
-    text = _NO_SPACE_AFTER.sub(r"\1 ", text)
+    text = _NO_SPACE_AFTER.sub(r"\1 ", _DOT_IN_WORD.sub(" dot ", text))
     text = _LEADING.sub("", text)
     if not any(char.isalnum() for char in text):
         return ""

@@ -53,6 +53,8 @@ _DOTTED = {
     "Ste.": "Suite",
     "Bldg.": "Building",
     "bldg.": "building",
+    "Rm.": "Room",
+    "rm.": "room",
     "appt.": "appointment",
     "appts.": "appointments",
     "min.": "minimum",
@@ -102,6 +104,7 @@ _PLAIN = {
     "N/A": "not available",
     "n/a": "not available",
     "and/or": "and or",
+    "C#": "C sharp",
     "c/o": "care of",
 }
 
@@ -178,7 +181,10 @@ def _stop(found: re.Match[str]) -> str:
         return ""
     rest = found.string[found.end() :].lstrip(" \"')")
     return (
-        "." if not rest or (rest[0].isupper() and found[1] not in ("e.g.", "i.e.", "vs.", "approx.")) else ""
+        "."
+        if not rest
+        or (rest[0].isupper() and found[1] not in ("e.g.", "i.e.", "vs.", "approx.", "a.k.a.", "ext."))
+        else ""
     )
 
 

@@ -21,6 +21,7 @@ _PHONE = re.compile(
     r"((?:\d{1,3}[ .-])?(?:\(\d{1,5}\)[ .-]?)?\d{2,5}(?:[ .-]\d{2,6}){0,4})"
     r"(?:,? ?(?:ext\.?|extension|x) ?(\d{1,6}))?(?![\w/%:])(?![.,-]\d)"
 )
+_TEN_DIGITS = re.compile(r"(?<![\w.,/$£€:#+-])(\d{3})(\d{3})(\d{4})(?![\w/%-]|[.,]\d)")
 _EMERGENCY = re.compile(
     r"\b((?:call|dial|phone|text|ring)(?:ing|ed)?) (?:9-1-1|(911|999|112|988|811|411|311|211|101|111))\b",
     re.I,
@@ -40,12 +41,13 @@ def speak_contacts(text: str) -> str:
     text = _EMERGENCY.sub(lambda found: f"{found[1]} {words.digits(found[2] or '911')}", text)
     text = _DIGITS_AFTER.sub(lambda found: f"{found[1].rstrip('#. ')} {words.digits(found[2])}", text)
     text = _STATE_ZIP.sub(_state_zip, text)
+    text = _TEN_DIGITS.sub(r"\1-\2-\3", text)
     return _PHONE.sub(_phone, text)
 
 
 def _state_zip(found: re.Match[str]) -> str:
     more = f", {words.digits(found[3])}" if found[3] else ""
-    return f"{found[1]} {words.digits(found[2])}{more}"
+    return f"{' '.join(found[1])} {words.digits(found[2])}{more}"
 
 
 def _spell(text: str) -> str:
@@ -83,8 +85,6 @@ def _phone(found: re.Match[str]) -> str:
     groups = re.findall(r"\d+", found[2])
     if not _is_phone(found[2], groups, international=bool(found[1]), extension=bool(found[3])):
         return found[0]
-    if len(groups) == 1 and len(groups[0]) == 10:
-        groups = [groups[0][:3], groups[0][3:6], groups[0][6:]]
     spoken = ", ".join(words.digits(group) for group in groups)
     if found[1]:
         spoken = f"plus {spoken}"

@@ -47,7 +47,7 @@ _DAY_ANY = (
 )
 _DAY_RANGE = re.compile(rf"\b{_DAY_ANY}\b\.?{_DASH}{_DAY_ANY}\b(\.(?=\s*[a-z\d,:(]))?")
 _DAY_ALONE = re.compile(
-    rf"\b{_DAY_SHORT}\b(?:(\.)|(?=\s?(?:&|/|,|;|:|\d|and |to |through |at |from )))(?=(\s*$)?)"
+    rf"\b(?<![Tt]he ){_DAY_SHORT}\b(?:(\.)|(?=\s?(?:&|/|,|;|:|\d|and |to |through |at |from )))(?=(\s*$)?)"
 )
 _DAY_UNAMBIGUOUS = re.compile(r"\b(Mon|Tues?|Wed|Thurs?|Thu|Fri)\b(?!\.)")
 
@@ -64,7 +64,7 @@ _CLOCK_RANGE = re.compile(
 def speak_moments(text: str) -> str:
     text = _ISO.sub(_iso, text)
     text = _NUMERIC.sub(_numeric, text)
-    text = _CLOCK_RANGE.sub(r"\1 to \2", text)
+    text = _CLOCK_RANGE.sub(_clock_range, text)
     text = _CLOCK.sub(_clock, text)
     text = _CLOCK_24.sub(_clock_24, text)
     text = _HOUR.sub(_hour, text)
@@ -160,6 +160,14 @@ def _minutes(hour: int, minute: int) -> str:
     if minute:
         spoken += f" {f'oh {words.cardinal(minute)}' if minute < 10 else words.cardinal(minute)}"
     return spoken
+
+
+def _clock_range(found: re.Match[str]) -> str:
+    """`9:00-17:00` is from nine in the morning, as the afternoon of its end tells."""
+    start, until = found[1], found[2]
+    if re.fullmatch(r"\d{1,2}:\d\d", start) and re.match(r"(?:1[3-9]|2[0-3]):\d\d$", until):
+        start += " AM" if 0 < int(start.split(":")[0]) < 12 else ""
+    return f"{start} to {until}"
 
 
 def _clock(found: re.Match[str]) -> str:

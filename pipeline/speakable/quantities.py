@@ -54,6 +54,7 @@ _MONEY = re.compile(
 _MONEY_AFTER = re.compile(
     rf"(?<![\w.,])(-?)({_NUMBER})(?:(?:{_TO})({_NUMBER}))?\s?([€£¢]|USD\b|GBP\b|EUR\b|CAD\b|AUD\b)"
 )
+_COMMA_CENTS = re.compile(r"(?<![\w.,])(\d{1,6}),(\d\d)(?=\s?€)")
 _MONEY_BEFORE = re.compile(rf"\b(USD|GBP|EUR|CAD|AUD)\s?({_NUMBER})(?![\d])")
 
 _UNITS = {
@@ -134,9 +135,15 @@ _UNITS = {
 _DOTTED = ("hrs", "hr", "mins", "min", "secs", "sec", "lbs", "lb", "oz", "ft", "yrs", "yr", "wks", "wk", "mi")
 _UNIT = "|".join(re.escape(unit) for unit in sorted(_UNITS, key=len, reverse=True))
 _MEASURE = re.compile(
-    rf"(?<![\w.,])([-+~]?)({_NUMBER})(?:(?:{_TO})({_NUMBER}))?[ -]?({_UNIT})(?![\w'°])"
+    rf"(?<![\w.,/])([-+~]?)({_NUMBER})(?:(?:{_TO})({_NUMBER}))?[ -]?({_UNIT})(?![\w'°])"
     rf"(\.(?=\s+[a-z0-9(]|,))?{_PER}"
 )
+_MEASURED_FRACTION = re.compile(
+    rf"(?<![\w./,])(?:(\d{{1,3}})[ -])?(\d{{1,2}})/(\d{{1,2}})[ -]?({_UNIT})(?![\w'°])\.?"
+)
+_PRESSURE = re.compile(r"(?<![\w./,])(\d{2,3})/(\d{2,3})(?: ?mm ?Hg\b|(?= (?:mm|BP|blood)))")
+_REPEATED_UNIT = re.compile(rf"({_NUMBER})\s?({_UNIT})(?=(?:{_TO})(?:{_NUMBER})\s?\2(?![\w'°]))")
+_FEET = re.compile(r"(?<![\w.,'])(\d{1,2})'(?= ?(?:tall|wide|long|high|deep|by|x)\b)")
 _FEET_INCHES = re.compile(r"(?<![\w.,])(\d{1,2})' ?(\d{1,2})(?:\"|'')")
 _INCHES = re.compile(rf"(?<![\w.,])({_NUMBER})\"(?=[\s,.;:!?)]|$)(?!\w)")
 
@@ -165,6 +172,7 @@ _HOUSE = re.compile(
     r"(?<![\w.,#/$£€-])(\d{2,5})([A-Za-z])?(?= (?:(?:[NSEW]\.?|North|South|East|West) )?"
     rf"(?:(?:[A-Z][\w'.-]*|\d+(?:st|nd|rd|th)) ){{0,3}}(?:{_STREET_WORDS})\b)"
 )
+_LONG_REFERENCE = re.compile(r"#\s?(\d{4,})(?![.,]?\d)")
 _NUMBER_SIGN = re.compile(r"(?:#\s?|\b(?:No|Nr|no)\. ?)(?=\d)|(?<!\w)(?:Nos|nos)\. ?(?=\d)")
 _SIGNED = re.compile(r"(?<![\w.)%])([-+])(?=\.?\d)")
 _VERSION = re.compile(r"(?<![\w.])v?(\d+(?:\.\d+){2,})(?![\w]|\.\d)")
@@ -174,12 +182,17 @@ _ANY = re.compile(_NUMBER)
 
 
 def speak_quantities(text: str) -> str:
-    text = text.replace("24/7", "twenty-four seven")
+    text = text.replace("24/7", "twenty-four seven").replace("9/11", "nine eleven")
+    text = _COMMA_CENTS.sub(r"\1.\2", text)
     text = _MONEY.sub(_money, text)
     text = _MONEY_BEFORE.sub(lambda found: _amount("", found[2], "", found[1]), text)
     text = _MONEY_AFTER.sub(_money_after, text)
     text = _DECADE.sub(_decade, text)
     text = _FEET_INCHES.sub(_feet_inches, text)
+    text = _FEET.sub(lambda found: f"{words.number(found[1])} {'foot' if found[1] == '1' else 'feet'}", text)
+    text = _PRESSURE.sub(lambda found: f"{words.number(found[1])} over {words.number(found[2])}", text)
+    text = _REPEATED_UNIT.sub(r"\1", text)
+    text = _MEASURED_FRACTION.sub(_measured_fraction, text)
     text = _MEASURE.sub(_measure, text)
     text = _INCHES.sub(
         lambda found: f"{words.number(found[1])} {'inch' if found[1] == '1' else 'inches'}", text
@@ -192,6 +205,7 @@ def speak_quantities(text: str) -> str:
     text = _HOUSE.sub(
         lambda found: words.pairs(found[1]) + (f" {found[2].upper()}" if found[2] else ""), text
     )
+    text = _LONG_REFERENCE.sub(lambda found: f"number {words.digits(found[1])}", text)
     text = _NUMBER_SIGN.sub(
         lambda found: "numbers " if found[0].lower().startswith("nos") else "number ", text
     )
@@ -232,11 +246,12 @@ def _amount(sign: str, text: str, scale: str, currency: str) -> str:
     one, many, cent, cents = _CURRENCIES[currency]
     minus = "minus " if sign else ""
     whole, _, decimals = text.replace(",", "").partition(".")
+    whole = whole.lstrip("0")
     if scale or not cent or len(decimals) not in (0, 2):
         return f"{minus}{_scaled(text, scale)} {one if text == '1' and not scale else many}"
     spoken = []
-    if int(whole or 0) or not int(decimals or 0):
-        spoken.append(f"{words.number(whole or '0')} {one if int(whole or 0) == 1 else many}")
+    if whole or not int(decimals or 0):
+        spoken.append(f"{words.cardinal(int(whole[:400] or 0))} {one if whole == '1' else many}")
     if int(decimals or 0):
         spoken.append(f"{words.cardinal(int(decimals))} {cent if int(decimals) == 1 else cents}")
     return minus + " and ".join(spoken)
@@ -289,9 +304,17 @@ def _measure(found: re.Match[str]) -> str:
     return f"{spoken} {one if single else many}{end}{_per(period)}"
 
 
+def _measured_fraction(found: re.Match[str]) -> str:
+    one, many = _UNITS[found[4]]
+    fraction = _mixed(found)
+    if not 0 < int(found[2]) < int(found[3]):
+        return found[0]
+    return f"{fraction} {many if found[1] else one if found[2] == '1' else f'of a {one}'}"
+
+
 def _mixed(found: re.Match[str]) -> str:
     whole, top, bottom = found[1], int(found[2]), int(found[3])
-    if 0 < top < bottom <= 16 or (whole and 0 < top < bottom <= 100):
+    if 0 < top < bottom and (bottom <= 10 or whole or (bottom == 16 and top % 2)):
         name = _FRACTION_NAMES.get(bottom) or words.ordinal(bottom)
         if whole and top == 1:
             article = "a" if name != "eighth" and name != "eleventh" and name != "eighteenth" else "an"
@@ -300,7 +323,7 @@ def _mixed(found: re.Match[str]) -> str:
         fraction = f"{words.cardinal(top)} {name if top == 1 else many}"
         return f"{words.cardinal(int(whole))} and {fraction}" if whole else fraction
     lead = f"{words.cardinal(int(whole))} " if whole else ""
-    if top == bottom and not whole:
+    if top == bottom > 1 and not whole:
         return f"{words.cardinal(top)} out of {words.cardinal(bottom)}"
     if 1 <= top <= 12 and 1 <= bottom <= 31 and not whole:
         return f"{_month_name(top)} {words.ordinal(bottom)}"

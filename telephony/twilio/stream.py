@@ -40,7 +40,6 @@ class MessagePump:
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
         self._reading: asyncio.Timeout | None = None
-        self._sending_since: float | None = None
         self._last_message_at = 0.0
         self._in_a_row = 0
 
@@ -58,10 +57,12 @@ class MessagePump:
         """Raises `LineClosed`, with the reader's reason where the reader finds one."""
         if self.over is not None:
             raise LineClosed(self.over)
-        if self._sending_since is None:
-            self._sending_since = self._loop.time()
         try:
-            await self.socket.send(message)
+            async with asyncio.timeout(_STALLED_S):
+                await self.socket.send(message)
+        except TimeoutError:
+            self.end(f"{CONNECTION_LOST}: the peer takes nothing more")
+            raise LineClosed(self.over or CONNECTION_LOST) from None
         except SocketClosed:
             # A `stop` may wait to be read, which says more than the socket's loss.
             try:
@@ -70,8 +71,6 @@ class MessagePump:
             except TimeoutError:
                 self.end(CONNECTION_LOST)
             raise LineClosed(self.over or CONNECTION_LOST) from None
-        finally:
-            self._sending_since = None
 
     def end(self, reason: str, close_code: int = 1000) -> None:
         """End the stream from our side: whoever reads or sends gets `LineClosed(reason)`."""
@@ -108,9 +107,6 @@ class MessagePump:
 
     async def _take(self, message: str | bytes) -> None:
         now = self._loop.time()
-        if self._sending_since is not None and now - self._sending_since > _STALLED_S:
-            self.end(f"{CONNECTION_LOST}: the peer takes nothing more")
-            return
         try:
             events = self.protocol.receive_message(message, now)
         except RemoteProtocolError as fault:

@@ -619,14 +619,20 @@ async def test_a_peer_that_takes_nothing_more_is_gone() -> None:
     await theirs.send(start())
     await pump.next()
     ours.stuck = True
-    sending = asyncio.create_task(pump.send("x"))
+
+    async def speak() -> str:
+        with pytest.raises(LineClosed) as caught:
+            await pump.send("x")
+        return caught.value.reason
+
+    speaking = asyncio.create_task(speak())
     with pytest.raises(LineClosed, match="takes nothing more"):
         for n in range(1000):
             await theirs.send(media(n))
             await pump.next()
             await asyncio.sleep(0.02)
     assert now() == pytest.approx(10.0, abs=0.1)
-    sending.cancel()
+    assert await speaking == "connection lost: the peer takes nothing more"
 
 
 @virtual

@@ -209,9 +209,12 @@ class Engine:
                 self._drop_prefix(tokens)
 
     def _step(self) -> None:
-        entries = self._scheduler.plan()
+        step = self._scheduler.plan()
+        entries = step.entries
         self._audit.evaluating(entries)
         try:
+            for sequence, length in step.cuts:
+                self._memory.truncate(sequence, length)
             logits = self._memory.decode(entries)
         except DecodeFailed as error:
             self._one_by_one(entries, error)
@@ -392,9 +395,8 @@ class Engine:
         self._end_request(session, ModelFailed("a newer request of the same session took over"))
         session.request = request
         self._audit.requested(session.sequence, target)
-        submission = self._scheduler.submit(session.sequence, target, reply=request.text is not None)
-        self._memory.truncate(session.sequence, submission.keep)
-        for token in submission.replay:
+        replay = self._scheduler.submit(session.sequence, target, reply=request.text is not None)
+        for token in replay:
             if session.request is request:
                 self._say(session.sequence, token)
         if request.text is None and not self._scheduler.busy(session.sequence):

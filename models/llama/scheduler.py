@@ -13,8 +13,8 @@ States of a sequence and what moves it:
     idle --submit(reply)---> prompting --recorded--> sampling --sampled--> decoding --recorded--> sampling ...
     any --cancel--> idle     (what is in memory stays there)
 
-After `plan()` the caller evaluates the batch, calls `recorded(entries)`, then `sampled(sequence, token)` or
-`finish` for each sequence that it names as sampling.
+After `plan()` the caller makes the step's cuts, evaluates its batch, calls `recorded(entries)`, then
+`sampled(sequence, token)` or `finish` for each sequence that it names as sampling.
 """
 
 from collections.abc import Iterable, Sequence
@@ -42,13 +42,12 @@ class State(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Submission:
-    """What `submit` decided. `keep`: tokens of memory that stay; what follows must be removed from the
-    model's memory at once. `replay`: tokens already chosen by an earlier reply to this very prompt (it was
-    cancelled, then asked for again): they begin this reply and need no evaluation."""
+class Step:
+    """One pass through the model. `cuts` first: (sequence, length) says that the model's memory of `sequence`
+    ends at `length` from now on. Then `entries`, all in one batch."""
 
-    keep: int
-    replay: tuple[int, ...] = ()
+    cuts: tuple[tuple[int, int], ...]
+    entries: tuple[Entry, ...]
 
 
 @dataclass(slots=True)
@@ -61,6 +60,13 @@ class _Sequence:
     answered: int = -1
     """Length of the prompt that `chosen` continues; -1: none."""
     chosen: list[int] = field(default_factory=list)
+    kept: int | None = None
+    """Where the prompt leaves memory. Memory is cut there only when the first changed token is evaluated: a
+    request that is withdrawn before that has destroyed nothing. None: no cut is due."""
+
+    @property
+    def position(self) -> int:
+        return len(self.memory) if self.kept is None else self.kept
 
     def answers(self, target: Sequence[int]) -> bool:
         return self.answered == len(target) and self.memory[: self.answered] == list(target)
@@ -105,36 +111,28 @@ class Scheduler:
             return self._sequences[sequence].state is not State.IDLE
         return any(s.state is not State.IDLE for s in self._sequences.values())
 
-    def submit(self, sequence: int, target: Sequence[int], *, reply: bool) -> Submission:
+    def submit(self, sequence: int, target: Sequence[int], *, reply: bool) -> tuple[int, ...]:
         """Ask that `sequence`'s memory become `target`, and with `reply` that decoding start from there.
-        Replaces any earlier request. A prefill that memory already covers (memory may hold more) ends here:
-        state `IDLE`."""
+        Replaces any earlier request. A prefill that memory covers already (it may hold more) is over at once:
+        `IDLE`.
+
+        Returns tokens that an earlier reply to this very prompt chose before it was cancelled: they begin
+        this reply, and need no evaluation."""
         if not target:
             raise ValueError("an empty prompt")
         s = self._sequences[sequence]
-        replay: tuple[int, ...] = ()
+        self._rest(s)
         if reply and s.chosen and s.answers(target):
-            replay = tuple(s.chosen)
-            # The last chosen token is evaluated again if memory holds it: its logits are gone.
-            del s.memory[s.answered + len(replay) - 1 :]
-            keep = len(s.memory)
-        else:
-            keep = common_prefix(s.memory, target)
-            if not reply and keep == len(target):
-                # An earlier reply to a longer prompt may have gone on from here; leave it for whoever asks
-                # again. self._rest(s)
-                return Submission(len(s.memory))
-            if reply and keep == len(target):
-                keep -= 1  # The logits after the last token are gone: it has to pass through the model again.
-            del s.memory[keep:]
-            s.answered, s.chosen = -1, []
-        s.target, s.replying = list(target), reply
-        if replay:
-            s.next_token = replay[-1]
-            s.state = State.DECODING
-        else:
-            s.state = State.PROMPTING
-        return Submission(keep, replay)
+            s.state, s.next_token = State.DECODING, s.chosen[-1]
+            return tuple(s.chosen)
+        kept = common_prefix(s.memory, target)
+        if kept == len(target):
+            if not reply:
+                return ()
+            kept -= 1  # The logits after the last token are gone: it has to pass through the model again.
+        s.kept, s.target, s.replying = kept, list(target), reply
+        s.state = State.PROMPTING
+        return ()
 
     def cancel(self, sequence: int) -> None:
         """Stop prompting or decoding. Memory stays for the next request."""
@@ -146,7 +144,7 @@ class Scheduler:
 
     @staticmethod
     def _rest(s: _Sequence) -> None:
-        s.state, s.target, s.replying, s.next_token = State.IDLE, [], False, -1
+        s.state, s.target, s.replying, s.next_token, s.kept = State.IDLE, [], False, -1, None
 
     def forget(self, sequence: int, length: int) -> None:
         """The model lost what `sequence` held from position `length` on; any request of it is dropped."""
@@ -155,9 +153,21 @@ class Scheduler:
         s.answered, s.chosen = -1, []
         self._rest(s)
 
-    def plan(self) -> tuple[Entry, ...]:
-        """The next batch; empty when nothing is to be done. Changes nothing but whose turn is next."""
-        return self._decode_step() + self._prefill_step()
+    def plan(self) -> Step:
+        """The next step; without entries when nothing is to be done. Its cuts are made here too."""
+        entries = self._decode_step() + self._prefill_step()
+        cuts = tuple((entry.sequence, entry.position) for entry in entries if self._cut(entry))
+        return Step(cuts, entries)
+
+    def _cut(self, entry: Entry) -> bool:
+        """Drop what the first token of a prompt replaces. Was there anything?"""
+        s = self._sequences[entry.sequence]
+        if s.kept is None:
+            return False
+        dropped = s.memory[s.kept :]
+        del s.memory[s.kept :]
+        s.kept, s.answered, s.chosen = None, -1, []
+        return bool(dropped)
 
     def _decode_step(self) -> tuple[Entry, ...]:
         return tuple(
@@ -171,7 +181,7 @@ class Scheduler:
         budget = self._prompt_tokens
         for replying in (True, False):
             waiting = {
-                number: len(s.target) - len(s.memory)
+                number: len(s.target) - s.position
                 for number, s in self._sequences.items()
                 if s.state is State.PROMPTING and s.replying is replying
             }
@@ -183,11 +193,10 @@ class Scheduler:
 
     def _prompt_entries(self, number: int, count: int) -> list[Entry]:
         s = self._sequences[number]
-        start = len(s.memory)
         last = len(s.target) - 1
         return [
             Entry(number, position, s.target[position], s.replying and position == last)
-            for position in range(start, start + count)
+            for position in range(s.position, s.position + count)
         ]
 
     def recorded(self, entries: Sequence[Entry]) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -229,16 +238,16 @@ def share(waiting: dict[int, int], budget: int, turn: int) -> dict[int, int]:
     need goes to the others, and the odd tokens go to a different sequence each `turn`. Sums to min(budget,
     all needs)."""
     granted = dict.fromkeys(waiting, 0)
-    open_needs = dict(waiting)
-    while budget > 0 and open_needs:
-        portion, odd = divmod(budget, len(open_needs))
-        order = list(open_needs)
-        first = turn % len(order)
-        for i, number in enumerate(order[first:] + order[:first]):
-            count = min(open_needs[number], portion + (i < odd), budget)
-            granted[number] += count
-            budget -= count
-            open_needs[number] -= count
-            if open_needs[number] == 0:
-                del open_needs[number]
+    hungry = dict(waiting)
+    while hungry and budget >= len(hungry):
+        portion = min(budget // len(hungry), *hungry.values())
+        for number in list(hungry):
+            granted[number] += portion
+            hungry[number] -= portion
+            if hungry[number] == 0:
+                del hungry[number]
+            budget -= portion
+    order = list(hungry)
+    for i in range(min(budget, len(order))):
+        granted[order[(turn + i) % len(order)]] += 1
     return {number: count for number, count in granted.items() if count}

@@ -1,0 +1,261 @@
+"""The engine's thread with a pretended model: faults end the session concerned and no other."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from queue import Queue
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.base import ModelBusy, ModelError, ModelFailed
+from models.llama.binding import DecodeFailed
+from models.llama.engine import Done, Engine, Event
+from models.llama.scheduler import Entry
+
+END = 99
+POISON = 66
+"""A batch with this token fails as `llama_decode` does."""
+NOT_A_NUMBER = 77
+DEFECT = 55
+
+
+class PretendedVocabulary:
+    closed = False
+
+    def piece(self, token: int) -> bytes:
+        return f"{token} ".encode()
+
+    def ends_reply(self, token: int) -> bool:
+        return token == END
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class PretendedMemory:
+    """Follows every token by the next number. Refuses gaps, as llama.cpp does."""
+
+    def __init__(self) -> None:
+        self.held: dict[int, list[int]] = {}
+        self.steps: list[tuple[Entry, ...]] = []
+        self.closed = False
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def decode(self, entries: Sequence[Entry]) -> dict[int, NDArray[np.float32]]:
+        assert self.gate.wait(10)
+        self.steps.append(tuple(entries))
+        tokens = [entry.token for entry in entries]
+        if POISON in tokens:
+            raise DecodeFailed(1)
+        if DEFECT in tokens:
+            raise RuntimeError("a defect")
+        rows = {}
+        for entry in entries:
+            held = self.held.setdefault(entry.sequence, [])
+            assert entry.position == len(held)
+            held.append(entry.token)
+            if entry.wants_logits:
+                row = np.zeros(100, np.float32)
+                row[(entry.token + 1) % 100] = np.nan if entry.token == NOT_A_NUMBER else 1
+                rows[entry.sequence] = row
+        return rows
+
+    def copy(self, source: int, target: int) -> None:
+        self.held[target] = list(self.held[source])
+
+    def truncate(self, sequence: int, length: int) -> None:
+        del self.held.setdefault(sequence, [])[length:]
+
+    def length(self, sequence: int) -> int:
+        return len(self.held.get(sequence, []))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Rig:
+    def __init__(self, *, calls: int = 2, prefix_tokens: int = 20) -> None:
+        self.memory = PretendedMemory()
+        self.vocabulary = PretendedVocabulary()
+        self.engine = Engine(
+            self.vocabulary, self.memory, calls=calls, prefix_tokens=prefix_tokens, prompt_tokens=32
+        )
+        self._number = 0
+
+    def open(self, ticket: int, prefix: Sequence[int] = (1, 2, 3)) -> Event:
+        events: Queue[Event] = Queue()
+        self.engine.open(ticket, prefix, events.put)
+        return events.get(timeout=10)
+
+    def begin(self, ticket: int, target: Sequence[int], *, max_tokens: int = 50) -> tuple[int, Queue[Event]]:
+        events: Queue[Event] = Queue()
+        self._number += 1
+        self.engine.reply(ticket, self._number, target, max_tokens, events.put)
+        return self._number, events
+
+    def reply(self, ticket: int, target: Sequence[int], *, max_tokens: int = 50) -> tuple[str, Event]:
+        return read(self.begin(ticket, target, max_tokens=max_tokens)[1])
+
+    def prefill(self, ticket: int, target: Sequence[int]) -> Event:
+        events: Queue[Event] = Queue()
+        self._number += 1
+        self.engine.prefill(ticket, self._number, target, events.put)
+        return events.get(timeout=10)
+
+
+def read(events: Queue[Event]) -> tuple[str, Event]:
+    text = ""
+    while isinstance(event := events.get(timeout=10), str):
+        text += event
+    return text, event
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    made = Rig()
+    yield made
+    made.memory.gate.set()
+    made.engine.stop()
+    assert made.memory.closed
+    assert made.vocabulary.closed
+
+
+def test_a_reply_counts_up_to_the_end_token(rig: Rig) -> None:
+    assert rig.open(0) == Done()
+    assert rig.reply(0, (1, 2, 3, 95)) == ("96 97 98 ", Done())
+    assert rig.reply(0, (1, 2, 3, 20), max_tokens=2) == ("21 22 ", Done())
+
+
+def test_a_prefix_is_evaluated_once_for_all_calls(rig: Rig) -> None:
+    assert rig.open(0) == rig.open(1) == Done()
+    assert rig.engine.counters().evaluated == 3
+    assert rig.open(2).__class__ is ModelBusy
+    rig.engine.close(0)
+    assert rig.open(3) == Done()
+    assert rig.engine.counters().evaluated == 3
+    assert rig.engine.occupancy().calls == 2
+
+
+def test_closing_while_the_prefix_is_evaluated_gives_the_sequence_back(rig: Rig) -> None:
+    rig.memory.gate.clear()
+    events: Queue[Event] = Queue()
+    rig.engine.open(0, (1, 2, 3), events.put)
+    rig.engine.close(0)
+    rig.memory.gate.set()
+    assert isinstance(events.get(timeout=10), ModelFailed)
+    assert [rig.open(1), rig.open(2)] == [Done(), Done()]
+
+
+def test_prefixes_leave_least_recently_used_first(rig: Rig) -> None:
+    for ticket, first in enumerate((10, 20, 30)):
+        assert rig.open(ticket, range(first, first + 7)) == Done()
+        rig.engine.close(ticket)
+    assert rig.engine.occupancy().prefixes == 2, "20 tokens of room hold two of seven"
+    assert rig.open(5, range(20, 27)) == Done()
+    assert rig.engine.counters().evaluated == 21, "the second is still there"
+    assert rig.open(6, range(10, 17)) == Done()
+    assert rig.engine.counters().evaluated == 28
+    long = rig.open(7, range(21))
+    assert isinstance(long, ModelBusy)
+    rig.engine.close(5)
+    assert "21 tokens long; at most 20 fit" in str(rig.open(8, range(21)))
+
+
+def test_a_failing_batch_ends_only_the_session_that_fails_alone_too(rig: Rig) -> None:
+    rig.open(0)
+    rig.open(1)
+    rig.memory.gate.clear()
+    _, good = rig.begin(0, (1, 2, 3, 30), max_tokens=8)
+    _, bad = rig.begin(1, (1, 2, 3, 40, POISON))
+    rig.memory.gate.set()
+    text, event = read(bad)
+    assert text == ""
+    assert isinstance(event, ModelFailed)
+    assert "llama_decode returned 1" in str(event)
+    assert read(good) == ("31 32 33 34 35 36 37 38 ", Done())
+    assert rig.reply(1, (1, 2, 3, 40), max_tokens=1) == ("41 ", Done()), "the session lives on"
+    assert rig.engine.counters().reevaluated == 0
+
+
+@pytest.mark.parametrize("token", [NOT_A_NUMBER, DEFECT])
+def test_a_fault_of_the_model_ends_the_reply_and_not_the_engine(rig: Rig, token: int) -> None:
+    rig.open(0)
+    _, event = rig.reply(0, (1, 2, 3, token))
+    assert isinstance(event, ModelFailed)
+    assert rig.reply(0, (1, 2, 3, 95))[0] == "96 97 98 "
+
+
+def test_a_failing_prefix_fails_the_open_and_can_be_tried_again(rig: Rig) -> None:
+    assert isinstance(rig.open(0, (1, POISON)), ModelFailed)
+    assert rig.engine.occupancy() == type(rig.engine.occupancy())(0, 0)
+    assert rig.open(1) == Done()
+
+
+def test_a_listener_that_is_gone_hurts_nobody(rig: Rig) -> None:
+    rig.open(0)
+    rig.open(1)
+
+    def gone(_event: Event) -> None:
+        raise RuntimeError("Event loop is closed")
+
+    rig.engine.reply(0, 1000, (1, 2, 3, 10), 50, gone)
+    assert rig.reply(1, (1, 2, 3, 95))[0] == "96 97 98 "
+    assert rig.reply(0, (1, 2, 3, 95))[0] == "96 97 98 "
+
+
+def test_cancel_takes_effect_after_the_step_under_way(rig: Rig) -> None:
+    rig.open(0)
+    rig.memory.gate.clear()
+    steps = len(rig.memory.steps)
+    number, events = rig.begin(0, (1, 2, 3, *([4] * 200)))
+    rig.engine.cancel(0, number)
+    rig.memory.gate.set()
+    assert rig.prefill(0, (1, 2, 3)) == Done()
+    assert len(rig.memory.steps) - steps <= 1
+    assert events.empty()
+
+
+def test_a_late_cancel_does_not_touch_the_next_request(rig: Rig) -> None:
+    rig.open(0)
+    number, events = rig.begin(0, (1, 2, 3, 97))
+    assert read(events)[0] == "98 "
+    rig.memory.gate.clear()
+    _, second = rig.begin(0, (1, 2, 3, 95))
+    rig.engine.cancel(0, number)
+    rig.memory.gate.set()
+    assert read(second) == ("96 97 98 ", Done())
+
+
+def test_a_newer_request_ends_the_older(rig: Rig) -> None:
+    rig.open(0)
+    rig.memory.gate.clear()
+    _, first = rig.begin(0, (1, 2, 3, 10), max_tokens=1000)
+    _, second = rig.begin(0, (1, 2, 3, 95))
+    rig.memory.gate.set()
+    assert isinstance(read(first)[1], ModelFailed)
+    assert read(second)[0] == "96 97 98 "
+
+
+def test_closing_fails_what_is_under_way_and_unknown_tickets_are_ignored(rig: Rig) -> None:
+    rig.open(0)
+    rig.memory.gate.clear()
+    _, events = rig.begin(0, (1, 2, 3, 10), max_tokens=1000)
+    rig.engine.close(0)
+    rig.engine.close(0)
+    rig.engine.close(12345)
+    rig.memory.gate.set()
+    assert isinstance(read(events)[1], ModelFailed)
+    assert isinstance(rig.prefill(0, (1, 2)), ModelFailed)
+
+
+def test_after_stop_everything_fails_at_once() -> None:
+    rig = Rig()
+    rig.open(0)
+    _, events = rig.begin(0, (1, 2, 3, 10), max_tokens=10_000)
+    rig.engine.stop()
+    assert isinstance(read(events)[1], ModelError)
+    assert isinstance(rig.open(1), ModelFailed)
+    assert isinstance(rig.prefill(0, (1,)), ModelFailed)
+    rig.engine.stop()

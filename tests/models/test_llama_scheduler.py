@@ -1,0 +1,297 @@
+"""The batch planner, without a model: what is evaluated, when, and what is never evaluated twice."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.llama.audit import Audit
+from models.llama.scheduler import Entry, Scheduler, State, Step, common_prefix, share
+
+
+def step(scheduler: Scheduler, *, next_token: int = 900) -> tuple[Entry, ...]:
+    """Plan, pretend to evaluate, choose `next_token` wherever a token must be chosen."""
+    entries = scheduler.plan().entries
+    _, sampling = scheduler.recorded(entries)
+    for sequence in sampling:
+        scheduler.sampled(sequence, next_token)
+    return entries
+
+
+def planned(scheduler: Scheduler) -> tuple[Entry, ...]:
+    return scheduler.plan().entries
+
+
+def tokens_of(entries: tuple[Entry, ...], sequence: int) -> list[int]:
+    return [entry.token for entry in entries if entry.sequence == sequence]
+
+
+def drain(scheduler: Scheduler) -> None:
+    while scheduler.busy():
+        step(scheduler)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "length"),
+    [
+        ([], [], 0),
+        ([1], [], 0),
+        ([1, 2], [1, 2], 2),
+        ([1, 2, 3], [1, 2], 2),
+        ([1, 2], [1, 3], 1),
+        ([1], [2], 0),
+    ],
+)
+def test_common_prefix(a: list[int], b: list[int], length: int) -> None:
+    assert common_prefix(a, b) == common_prefix(b, a) == length
+
+
+def test_a_prompt_goes_in_steps_and_only_its_last_token_wants_logits() -> None:
+    scheduler = Scheduler(prompt_tokens=32)
+    scheduler.open(0)
+    scheduler.submit(0, list(range(70)), reply=True)
+    sizes = []
+    entries: tuple[Entry, ...] = ()
+    while scheduler.state(0) is State.PROMPTING:
+        entries = step(scheduler)
+        sizes.append(len(entries))
+        assert [entry.wants_logits for entry in entries[:-1]] == [False] * (len(entries) - 1)
+    assert sizes == [32, 32, 6]
+    assert entries[-1] == Entry(0, 69, 69, True)
+    assert planned(scheduler) == (Entry(0, 70, 900, True),)
+
+
+def test_a_prefill_wants_no_logits_and_ends_idle() -> None:
+    scheduler = Scheduler()
+    scheduler.open(3)
+    scheduler.submit(3, [1, 2, 3], reply=False)
+    entries = planned(scheduler)
+    assert not any(entry.wants_logits for entry in entries)
+    assert scheduler.recorded(entries) == ((3,), ())
+    assert scheduler.state(3) is State.IDLE
+    assert planned(scheduler) == ()
+
+
+def test_only_the_changed_tail_is_planned() -> None:
+    scheduler = Scheduler()
+    scheduler.open(0, memory=[1, 2, 3])
+    scheduler.submit(0, [1, 2, 3, 4, 5], reply=False)
+    assert tokens_of(step(scheduler), 0) == [4, 5]
+    scheduler.submit(0, [1, 2, 3, 4, 6, 7], reply=True)
+    assert scheduler.plan() == Step(((0, 4),), (Entry(0, 4, 6, False), Entry(0, 5, 7, True)))
+
+
+def test_a_request_withdrawn_before_its_first_step_has_cut_nothing() -> None:
+    scheduler = Scheduler()
+    scheduler.open(0, memory=[1, 2, 3])
+    scheduler.submit(0, [1, 9, 9], reply=False)
+    scheduler.cancel(0)
+    assert scheduler.memory(0) == (1, 2, 3)
+    scheduler.submit(0, [1, 2, 3, 4], reply=False)
+    assert scheduler.plan() == Step((), (Entry(0, 3, 4, False),))
+
+
+def test_a_covered_prefill_does_nothing_and_keeps_what_is_beyond_it() -> None:
+    scheduler = Scheduler()
+    scheduler.open(0, memory=[1, 2, 3, 4])
+    scheduler.submit(0, [1, 2], reply=False)
+    assert not scheduler.busy()
+    assert scheduler.memory(0) == (1, 2, 3, 4)
+
+
+def test_decoding_sequences_and_prompts_share_a_step() -> None:
+    scheduler = Scheduler(prompt_tokens=32)
+    scheduler.open(0)
+    scheduler.open(1)
+    scheduler.submit(0, [1], reply=True)
+    step(scheduler, next_token=500)
+    scheduler.submit(1, list(range(100)), reply=False)
+    entries = planned(scheduler)
+    assert entries[0] == Entry(0, 1, 500, True)
+    assert len(tokens_of(entries, 1)) == 32
+
+
+def test_waiting_replies_go_before_prefills_that_run_ahead() -> None:
+    scheduler = Scheduler(prompt_tokens=32)
+    scheduler.open(0)
+    scheduler.open(1)
+    scheduler.submit(0, list(range(100)), reply=False)
+    scheduler.submit(1, list(range(20)), reply=True)
+    entries = planned(scheduler)
+    assert (len(tokens_of(entries, 0)), len(tokens_of(entries, 1))) == (12, 20)
+
+
+def test_equal_prompts_finish_together_whoever_came_first() -> None:
+    scheduler = Scheduler(prompt_tokens=32)
+    for sequence in range(3):
+        scheduler.open(sequence)
+        scheduler.submit(sequence, list(range(64)), reply=False)
+    for _ in range(3):
+        step(scheduler)
+        lengths = [len(scheduler.memory(sequence)) for sequence in range(3)]
+        assert max(lengths) - min(lengths) <= 2
+
+
+@given(
+    st.dictionaries(st.integers(0, 9), st.integers(1, 200), max_size=8),
+    st.integers(0, 64),
+    st.integers(0, 1000),
+)
+def test_share_gives_all_it_has_and_nobody_more_than_he_needs(
+    waiting: dict[int, int], budget: int, turn: int
+) -> None:
+    granted = share(waiting, budget, turn)
+    assert sum(granted.values()) == min(budget, sum(waiting.values()))
+    assert all(0 < count <= waiting[number] for number, count in granted.items())
+    # Even: who got less than another by more than the odd token needed no more.
+    for number, need in waiting.items():
+        if granted.get(number, 0) < need:
+            assert granted.get(number, 0) + 1 >= max(granted.values(), default=0)
+
+
+def test_cancel_while_prompting_keeps_what_is_evaluated() -> None:
+    scheduler = Scheduler(prompt_tokens=4)
+    scheduler.open(0)
+    scheduler.submit(0, list(range(10)), reply=True)
+    step(scheduler)
+    scheduler.cancel(0)
+    assert planned(scheduler) == ()
+    scheduler.submit(0, list(range(10)), reply=True)
+    assert tokens_of(planned(scheduler), 0) == [4, 5, 6, 7]
+
+
+def test_a_cancelled_reply_asked_for_again_is_replayed() -> None:
+    scheduler = Scheduler()
+    scheduler.open(0)
+    scheduler.submit(0, [1, 2], reply=True)
+    for token in (50, 51, 52):
+        step(scheduler, next_token=token)
+    scheduler.cancel(0)
+    assert scheduler.memory(0) == (1, 2, 50, 51)
+    assert scheduler.submit(0, [1, 2], reply=True) == (50, 51, 52)
+    assert planned(scheduler) == (Entry(0, 4, 52, True),)
+
+
+def test_a_prefill_inside_the_same_prompt_does_not_spoil_the_replay() -> None:
+    scheduler = Scheduler()
+    scheduler.open(0)
+    scheduler.submit(0, [1, 2, 3], reply=True)
+    step(scheduler, next_token=50)
+    scheduler.cancel(0)
+    scheduler.submit(0, [1, 2], reply=False)
+    assert scheduler.submit(0, [1, 2, 3], reply=True) == (50,)
+
+
+def test_a_changed_prompt_is_not_replayed() -> None:
+    scheduler = Scheduler()
+    scheduler.open(0)
+    scheduler.submit(0, [1, 2], reply=True)
+    step(scheduler, next_token=50)
+    step(scheduler, next_token=51)
+    scheduler.cancel(0)
+    assert scheduler.submit(0, [1, 2, 50, 60], reply=True) == ()
+    assert tokens_of(planned(scheduler), 0) == [60]
+
+
+def test_a_prompt_that_goes_on_after_the_reply_ends_its_replay() -> None:
+    scheduler = Scheduler()
+    scheduler.open(0)
+    scheduler.submit(0, [1, 2], reply=True)
+    step(scheduler, next_token=50)
+    step(scheduler, next_token=51)
+    scheduler.submit(0, [1, 2, 50, 60], reply=False)
+    step(scheduler)
+    assert scheduler.submit(0, [1, 2], reply=True) == ()
+
+
+def test_a_reply_from_inside_memory_evaluates_its_last_token_again() -> None:
+    """Its logits are gone. The only case of a token evaluated twice, and the audit counts it."""
+    scheduler = Scheduler()
+    scheduler.open(0, memory=[1, 2, 3, 4])
+    scheduler.submit(0, [1, 2], reply=True)
+    assert scheduler.plan() == Step(((0, 1),), (Entry(0, 1, 2, True),))
+
+
+def test_forget_drops_memory_and_request() -> None:
+    scheduler = Scheduler()
+    scheduler.open(0, memory=[1, 2, 3])
+    scheduler.submit(0, [1, 2, 3, 4], reply=True)
+    scheduler.forget(0, 1)
+    assert not scheduler.busy()
+    assert scheduler.memory(0) == (1,)
+
+
+def test_misuse_is_told() -> None:
+    scheduler = Scheduler()
+    scheduler.open(0)
+    with pytest.raises(ValueError, match="open already"):
+        scheduler.open(0)
+    with pytest.raises(ValueError, match="empty prompt"):
+        scheduler.submit(0, [], reply=False)
+    with pytest.raises(ValueError, match="not sampling"):
+        scheduler.sampled(0, 1)
+    with pytest.raises(ValueError, match="out of order"):
+        scheduler.recorded([Entry(0, 7, 1, False)])
+    with pytest.raises(KeyError):
+        scheduler.submit(1, [1], reply=False)
+    with pytest.raises(ValueError, match="prompt_tokens"):
+        Scheduler(prompt_tokens=0)
+
+
+@given(st.data())
+def test_whatever_is_asked_memory_stays_true_and_nothing_is_evaluated_twice(data: st.DataObject) -> None:
+    """Random requests, cancels and steps on three sequences, against a model of the memory and the audit."""
+    scheduler = Scheduler(prompt_tokens=5)
+    audit = Audit()
+    held: dict[int, list[int]] = {}
+    for sequence in range(3):
+        scheduler.open(sequence)
+        audit.opened(sequence)
+        held[sequence] = []
+    prompts = st.lists(st.integers(1, 2), min_size=1, max_size=12)
+    excused = 0
+    for _ in range(data.draw(st.integers(1, 40))):
+        sequence = data.draw(st.integers(0, 2))
+        action = data.draw(st.sampled_from(("prefill", "reply", "cancel", "step", "step", "step")))
+        if action in ("prefill", "reply"):
+            target = data.draw(prompts)
+            covered = common_prefix(held[sequence], target) == len(target)
+            audit.requested(sequence, target)
+            replay = scheduler.submit(sequence, target, reply=action == "reply")
+            if action == "reply" and covered and not replay:
+                excused += 1
+        elif action == "cancel":
+            scheduler.cancel(sequence)
+        else:
+            plan = scheduler.plan()
+            entries = plan.entries
+            for cut, length in plan.cuts:
+                assert len(held[cut]) > length
+                del held[cut][length:]
+            assert sum(not entry.wants_logits for entry in entries) <= 5
+            audit.evaluating(entries)
+            for entry in entries:
+                assert entry.position == len(held[entry.sequence])
+                held[entry.sequence].append(entry.token)
+            _, sampling = scheduler.recorded(entries)
+            for sampled in sampling:
+                scheduler.sampled(sampled, data.draw(st.integers(1, 2)))
+        assert all(tuple(held[s]) == scheduler.memory(s) for s in held)
+    assert audit.counters().reevaluated <= excused
+
+
+def test_the_audit_notices_a_token_evaluated_twice() -> None:
+    audit = Audit()
+    audit.opened(0)
+    audit.evaluating([Entry(0, i, i, False) for i in range(4)])
+    audit.opened(1, copied_from=0)
+    audit.requested(1, [0, 1, 2, 9])
+    assert audit.counters().reused == 3
+    audit.evaluating([Entry(1, 3, 9, False)])
+    assert audit.counters().reevaluated == 0
+    audit.requested(1, [0, 1, 2, 9, 10])
+    audit.evaluating([Entry(1, 2, 2, False), Entry(1, 3, 9, False), Entry(1, 4, 10, False)])
+    assert audit.counters().reevaluated == 2
+    audit.lost(1, 2)
+    audit.requested(1, [0, 1, 2])
+    audit.evaluating([Entry(1, 2, 2, False)])
+    assert audit.counters().reevaluated == 2

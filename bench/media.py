@@ -1,0 +1,240 @@
+"""`maya bench media`: how many calls one core carries, at 20 ms packets both ways, with stand-in models.
+
+The server (`bench.media_server`) runs in a process of its own, pinned to one core: production's WebSocket
+shell, the call with its turn-taking, Silero for every call, 24 -> 8 kHz for every reply and 8 -> 16 kHz for
+every turn. Its replies outlast the time between two interruptions, so packets flow in both directions
+nearly all the time (`packets_out_per_s` says how many). The callers run on another core; each speaks over
+the agent every `CYCLE_S` seconds. Calls are added step by step until the server fails to keep time.
+
+Figures:
+- `added_jitter_p99_ms`: the server sends AudioFrame k of a passage (a stretch of the agent's speech without a
+  break) at a fixed distance ahead of its playout, one every 20 ms. For each packet, the difference between
+  its arrival and its place in the passage, less the median of that difference over the passage; the 99th
+  percentile of its absolute value over all packets and calls of one measurement, the packets of the initial
+  lead left out. It includes the load generator's own delay (`generator_late_p99_ms`) and thus errs against
+  the server.
+- `calls_per_core`: the most calls at which that stayed under 20 ms, no packet came too late to be played in
+time,
+  and no call was lost.
+- `kib_per_call`: slope of the server's resident memory over the number of calls (least squares over the
+steps).
+- `cpu_ms_per_call_s`: the server's processor time per second of one call, at `calls_per_core`.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.media_load import LoadCaller, Pacer, Passage
+from bench.report import Report
+from pipeline.line import AUDIO_FRAME_S
+from telephony.simulator.caller import Speech
+from telephony.simulator.voices import speak
+
+CYCLE_S = 30.0
+JITTER_LIMIT_MS = 20.0
+_INTERRUPTION = "Sorry, what about the day after tomorrow?"
+_LEAD_PACKETS = 20
+_START_LIMIT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One measurement."""
+
+    calls: int
+    jitter_p50_ms: float
+    jitter_p99_ms: float
+    jitter_max_ms: float
+    generator_late_p99_ms: float
+    packets_out_per_s: float
+    starved: int
+    lost: int
+    violations: int
+    cpu_ms_per_call_s: float
+    rss_kib: int
+
+    @property
+    def kept_time(self) -> bool:
+        return self.jitter_p99_ms < JITTER_LIMIT_MS and not (self.starved or self.lost or self.violations)
+
+
+def run(
+    *,
+    first: int = 10,
+    step: int = 10,
+    most: int = 200,
+    seconds: float = 10.0,
+    settle_s: float = 5.0,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Report:
+    """Add `step` calls at a time from `first` to `most`; measure for `seconds` after `settle_s` each time.
+    Stops after two failures in a row. Needs two cores and Linux. About 15 s a step."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise RuntimeError("bench media needs two cores: one for the server, one for its callers")
+    with _server(cores[0]) as (process, port):
+        os.sched_setaffinity(0, {cores[1]})
+        try:
+            levels = range(first, most + 1, step)
+            steps = _run_loop(_ramp(process.pid, port, levels, seconds, settle_s, progress))
+        finally:
+            os.sched_setaffinity(0, cores)
+    return _report(steps)
+
+
+def _run_loop(main: Coroutine[None, None, list[Step]]) -> list[Step]:
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+async def _ramp(
+    pid: int, port: int, levels: range, seconds: float, settle_s: float, progress: Callable[[str], None]
+) -> list[Step]:
+    line = Speech.of(_INTERRUPTION, speak(_INTERRUPTION, "ruth")).audio_frames
+    cycle = round(CYCLE_S / AUDIO_FRAME_S)
+    pacer = Pacer()
+    pacing = asyncio.create_task(pacer.run(), name="pacer")
+    steps: list[Step] = []
+    failures = 0
+    try:
+        for level in levels:
+            while len(pacer.callers) < level:
+                number = len(pacer.callers)
+                # First words within two seconds, so that all talk soon; then spread over the cycle.
+                caller = LoadCaller(number, line, cycle - (number * 7) % 50, 50 + (number * 37) % 100)
+                await caller.open(port)
+                pacer.callers.append(caller)
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(settle_s)
+            steps.append(await _measure(pid, pacer, seconds))
+            progress(str(steps[-1]))
+            failures = 0 if steps[-1].kept_time else failures + 1
+            if failures == 2 or pacing.done():
+                break
+    finally:
+        pacing.cancel()
+        for caller in pacer.callers:
+            caller.hang_up()
+        await asyncio.gather(pacing, return_exceptions=True)
+        await asyncio.sleep(0.2)
+    return steps
+
+
+async def _measure(pid: int, pacer: Pacer, seconds: float) -> Step:
+    callers = pacer.callers
+    starved = sum(caller.starved for caller in callers)
+    packets = sum(caller.packets_in for caller in callers)
+    pacer.late_s = type(pacer.late_s)("d")
+    began, cpu_s = time.monotonic(), _cpu_s(pid)
+    await asyncio.sleep(seconds)
+    ended = time.monotonic()
+    calls_s = len(callers) * (ended - began)
+    deviations = [
+        deviation
+        for caller in callers
+        for passage in caller.passages
+        if len(deviation := _deviations_ms(passage, began, ended))
+    ]
+    jitter = np.concatenate(deviations) if deviations else np.array([np.inf])
+    return Step(
+        calls=len(callers),
+        jitter_p50_ms=round(float(np.percentile(jitter, 50)), 2),
+        jitter_p99_ms=round(float(np.percentile(jitter, 99)), 2),
+        jitter_max_ms=round(float(jitter.max()), 2),
+        generator_late_p99_ms=round(float(np.percentile(np.asarray(pacer.late_s), 99)) * 1000, 2),
+        packets_out_per_s=round((sum(c.packets_in for c in callers) - packets) / calls_s, 1),
+        starved=sum(caller.starved for caller in callers) - starved,
+        lost=sum(caller.closed for caller in callers),
+        violations=sum(len(caller.twilio.violations) for caller in callers),
+        cpu_ms_per_call_s=round((_cpu_s(pid) - cpu_s) * 1000 / calls_s, 2),
+        rss_kib=_rss_kib(pid),
+    )
+
+
+def _deviations_ms(passage: Passage, began: float, ended: float) -> NDArray[np.float64]:
+    """Absolute deviations from the passage's median offset, of its packets in [began, ended)."""
+    arrived = np.asarray(passage.arrived_s)[_LEAD_PACKETS:]
+    if not len(arrived):
+        return np.zeros(0)
+    offset = arrived - np.asarray(passage.position_s)[_LEAD_PACKETS:]
+    inside = (arrived >= began) & (arrived < ended)
+    deviations: NDArray[np.float64] = np.abs(offset - np.median(offset))[inside] * 1000
+    return deviations
+
+
+def _report(steps: list[Step]) -> Report:
+    good = [step for step in steps if step.kept_time]
+    best = max(good, key=lambda step: step.calls) if good else None
+    figures: dict[str, object] = {"calls_per_core": best.calls if best else 0}
+    if best is not None:
+        figures |= {
+            "added_jitter_p99_ms": best.jitter_p99_ms,
+            "added_jitter_max_ms": best.jitter_max_ms,
+            "generator_late_p99_ms": best.generator_late_p99_ms,
+            "packets_out_per_s": best.packets_out_per_s,
+            "cpu_ms_per_call_s": best.cpu_ms_per_call_s,
+        }
+    if len(steps) > 1:
+        slope = np.polyfit([step.calls for step in steps], [step.rss_kib for step in steps], 1)[0]
+        figures["kib_per_call"] = round(float(slope))
+    return Report(
+        figures=figures,
+        notes=[
+            "stand-in models, real Silero, both resamplers, no recording",
+            "server on one core, callers on another",
+            f"every caller speaks over the agent each {CYCLE_S:.0f} s",
+        ],
+        details={"steps": [{name: getattr(step, name) for name in step.__slots__} for step in steps]},
+    )
+
+
+@contextlib.contextmanager
+def _server(core: int) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    command = [sys.executable, "-m", "bench.media_server", "--port", str(port), "--core", str(core)]
+    process = subprocess.Popen(command, start_new_session=True)
+    try:
+        deadline = time.monotonic() + _START_LIMIT_S
+        while True:
+            if process.poll() is not None:
+                raise RuntimeError("the server under test did not start; its own words stand above")
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the server under test took more than {_START_LIMIT_S:.0f} s to start")
+            time.sleep(0.1)
+        yield process, port
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _rss_kib(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    return 0

@@ -61,12 +61,12 @@ def test_a_word_counts_from_its_middle(share: float, heard: str) -> None:
 
 
 def test_long_words_and_numbers_take_longer() -> None:
-    half = SECOND // 2
-    assert heard_words("so am I extraordinarily complicated", SECOND, SECOND * 4 // 10) == "so am I"
-    assert heard_words("complicated extraordinarily so am I", SECOND, half) == "complicated extraordinarily"
-    assert heard_words("call 555-123-4567 now and then", SECOND, SECOND * 3 // 10) == "call"
-    assert heard_words("call 555-123-4567 now and then", SECOND, half) == "call 555-123-4567"
-    assert heard_words("use the FBI", SECOND, half) == "use the"
+    tenth = SECOND // 10
+    assert heard_words("so am I extraordinarily complicated", SECOND, 4 * tenth) == "so am I"
+    assert heard_words("extraordinarily complicated so am I", SECOND, 4 * tenth) == "extraordinarily"
+    assert heard_words("call 555-123-4567 now and then", SECOND, 2 * tenth) == "call"
+    assert heard_words("call 555-123-4567 now and then", SECOND, 6 * tenth) == "call 555-123-4567"
+    assert heard_words("use the FBI", SECOND, 5 * tenth) == "use the"
 
 
 def test_a_pause_follows_its_word() -> None:

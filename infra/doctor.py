@@ -13,7 +13,8 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from infra.settings import Settings, is_loopback
-from models.profiles import STAND_INS, find_profile
+from models.load import model_names
+from models.profiles import STAND_INS
 from models.store import Store
 
 _CALLS_DISK_BYTES = 500 << 20
@@ -90,12 +91,8 @@ def _models(settings: Settings) -> Iterator[Finding]:
         yield Finding("models", "note", "profile scripted: stand-ins, no real models")
         return
     store = Store(settings.models_dir)
-    profile = find_profile(settings.profile)
-    wanted = (settings.stt or profile.stt, settings.llm or profile.llm, profile.vad)
     memory_bytes = 0
-    for name in wanted:
-        if name.endswith(".gguf"):
-            continue
+    for name in model_names(settings.profile, llm=settings.llm or None, stt=settings.stt or None):
         state = store.state(name)
         memory_bytes += state.entry.memory_bytes
         if state.state == "installed":

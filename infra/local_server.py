@@ -25,7 +25,7 @@ class LocalServer:
     """A running server. `auth_token` signs webhooks and streams as Twilio would."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", port: int, auth_token: str, log: Path) -> None:
-        self._process = process
+        self.process = process
         self._log = log
         self.port = port
         self.auth_token = auth_token
@@ -48,7 +48,7 @@ class LocalServer:
             for line in lines[shown:]:
                 progress(line)
             shown = len(lines)
-            if self._process.poll() is not None:
+            if self.process.poll() is not None:
                 said = "\n  ".join(self.log_lines()[-5:])
                 raise CommandError(f"the server stopped while it started:\n  {said}\nwhole log: {self._log}")
             if self._ready():
@@ -65,13 +65,13 @@ class LocalServer:
             return False
 
     def stop(self) -> None:
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
             try:
-                self._process.wait(_STOPPING_LIMIT_S)
+                self.process.wait(_STOPPING_LIMIT_S)
             except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+                self.process.kill()
+                self.process.wait()
 
 
 @contextlib.contextmanager

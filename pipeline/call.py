@@ -8,11 +8,11 @@ in the language model are given back, and the observer hears `CallEnded`.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
-from models.base import STT_RATE_HZ, ChatSession, Models, Samples, Voice
+from models.base import STT_RATE_HZ, ChatSession, Message, Models, Samples, Voice
 from pipeline.caller_audio import CallerAudioBuffer
 from pipeline.events import (
     AgentAudio,
@@ -173,7 +173,7 @@ class Call:
                 self._group = group
                 group.create_task(self._read_line(), name="line")
                 group.create_task(self._conduct(), name="conductor")
-                self._start_warming()
+                self._warm([Message("assistant", self._persona.greeting)])
         except BaseExceptionGroup as errors:
             over, faults = errors.split(_CallOver)
             if faults is not None:
@@ -288,6 +288,7 @@ class Call:
                     self._drop(self._attempts.pop(attempt, None))
                 case RetractTurn():
                     self._history.retract_caller()
+                    self._turns -= 1
                     self._drop(self._speaking)
                     self._speaking = None
                     # The reply may have been queued in this very round; nothing of it was sent.
@@ -299,9 +300,10 @@ class Call:
                     await self._clear_line()
                 case TruncateReply():
                     # The history was cut together with the playout, at the same instant of the ledger.
-                    pass
+                    self._warm(self._history.messages)
                 case FinishReply():
                     self._reply_over(interrupted=False)
+                    self._warm(self._history.messages)
                 case SpeakStock(phrase):
                     self._speak_stock(phrase)
                 case HangUp(reason):
@@ -343,19 +345,17 @@ class Call:
 
     # Answering
 
-    def _start_warming(self) -> None:
-        """The greeting enters the context while it is being spoken."""
-        self._history.agent_said(self._persona.greeting, interrupted=False)
-        messages = self._history.messages
-        self._history = History()
+    def _warm(self, messages: Sequence[Message]) -> None:
+        """Evaluate what is known of the next prompt while somebody speaks: when the caller has finished,
+        only the caller's words are left."""
+        self._previous_making = self._work(self._prefill(messages, self._previous_making), "prefill")
 
-        async def warm() -> None:
-            try:
-                await self._session.prefill(messages)
-            except Exception as error:
-                log.warning("call %s: prefill failed: %s", self._line.info.call_id, error)
-
-        self._previous_making = self._work(warm(), "prefill")
+    async def _prefill(self, messages: Sequence[Message], previous: asyncio.Task[None] | None) -> None:
+        await _ended(previous)
+        try:
+            await self._session.prefill(messages)
+        except Exception as error:
+            log.warning("call %s: prefill failed: %s", self._line.info.call_id, error)
 
     def _start_reply(self, number: int, text: str) -> None:
         attempt = self._attempts[number]
@@ -373,9 +373,7 @@ class Call:
         )
 
     async def _make_reply(self, number: int, reply: Reply, previous: asyncio.Task[None] | None) -> None:
-        if previous is not None and not previous.done():
-            # A sequence takes one request at a time; a cancelled one ends within one step.
-            await asyncio.wait([previous])
+        await _ended(previous)
         try:
             await reply.run()
         except Exception as error:
@@ -487,6 +485,12 @@ class Call:
 
 def _for_transcriber(pcm: Pcm) -> Samples:
     return resample(from_pcm(pcm), LINE_RATE_HZ, STT_RATE_HZ)
+
+
+async def _ended(task: asyncio.Task[None] | None) -> None:
+    """A sequence takes one request at a time; a cancelled one ends within one step."""
+    if task is not None and not task.done():
+        await asyncio.wait([task])
 
 
 def _now() -> float:

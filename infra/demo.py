@@ -29,12 +29,12 @@ _LAST_EVENTS_S = 2.0
 _TRANSCRIPT_LIMIT_S = 5.0
 
 _STAGES = (
-    ("end of turn", "speech_end_s", "committed_s"),
-    ("transcribed", "speech_end_s", "transcribed_s"),
-    ("first token", "speech_end_s", "first_token_s"),
-    ("first clause", "speech_end_s", "first_clause_s"),
-    ("first audio", "speech_end_s", "first_audio_s"),
-    ("played", "speech_end_s", "first_played_s"),
+    ("words", "transcribed_s"),
+    ("turn over", "committed_s"),
+    ("token", "first_token_s"),
+    ("clause", "first_clause_s"),
+    ("audio", "first_audio_s"),
+    ("played", "first_played_s"),
 )
 
 
@@ -50,10 +50,18 @@ def play(settings: Settings, scenario_file: Path | None = None) -> None:
     console.print(f"[bold]Starting the server[/bold] (profile {settings.profile})")
     with local_server(calls_dir, calls_dir / "demo-server.log", options, environment) as server:
         with console.status("loading models") as status:
-            server.wait_until_ready(lambda line: status.update(escape(line)))
+
+            def show_line(line: str) -> None:
+                if console.is_terminal:
+                    status.update(escape(line))
+                else:
+                    console.print(f"  {escape(line)}", soft_wrap=True)
+
+            server.wait_until_ready(show_line)
         console.print(
             f"ready after {time.monotonic() - began:.1f} s; [bold]calling it[/bold] as Twilio would, "
-            f"as {scenario.voice}, {scenario.network.delay_ms:.0f} ms of network each way\n"
+            f"as {scenario.voice}, {scenario.network.delay_ms:.0f} ms of network each way\n",
+            soft_wrap=True,
         )
         report = _call(scenario, server, calls_dir, console)
         folder = _folder_of(calls_dir, report)
@@ -61,14 +69,14 @@ def play(settings: Settings, scenario_file: Path | None = None) -> None:
     console.print()
     show(report)
     console.print(_stages(transcript))
-    console.print(f"recording   {folder / RECORDING}  (left the caller, right the agent)")
-    console.print(f"transcript  {folder / TRANSCRIPT}")
+    console.print(f"recording   {folder / RECORDING}  (left the caller, right the agent)", soft_wrap=True)
+    console.print(f"transcript  {folder / TRANSCRIPT}", soft_wrap=True)
     try:
         with console.status("drawing the timeline"):
             picture = render_timeline(folder)
-        console.print(f"timeline    {picture}")
+        console.print(f"timeline    {picture}", soft_wrap=True)
     except (TimelineError, ModuleNotFoundError) as error:
-        console.print(f"timeline    not drawn: {escape(str(error))}")
+        console.print(f"timeline    not drawn: {escape(str(error))}", soft_wrap=True)
     if not any(turn.gap_ms is not None for turn in report.turns):
         raise CommandError(f"the agent answered nothing; the server's log: {calls_dir / 'demo-server.log'}")
 
@@ -151,17 +159,13 @@ def _finished_transcript(folder: Path) -> dict[str, Any]:
 
 
 def _stages(transcript: dict[str, Any]) -> Table:
-    table = Table(
-        "turn", *(name for name, _, _ in _STAGES), title="Milliseconds since the caller fell silent"
-    )
+    table = Table("turn", title="When each stage was first reached, ms after the caller fell silent")
+    for name, _ in _STAGES:
+        table.add_column(name, justify="right", no_wrap=True)
     for turn in transcript["turns"]:
-        times = turn["times"]
-        cells = [
-            number((times[end] - times[start]) * 1000)
-            if times.get(start) is not None and times.get(end) is not None
-            else ""
-            for _, start, end in _STAGES
-        ]
-        if any(cells):
+        silent_s = turn["times"].get("speech_end_s")
+        if silent_s is not None:
+            reached = [turn["times"][stage] for _, stage in _STAGES]
+            cells = [number(None if at is None else (at - silent_s) * 1000) for at in reached]
             table.add_row(str(turn["turn"]), *cells)
     return table

@@ -7,6 +7,7 @@ Names are those of `llama.h` as wrapped by llama-cpp-python 0.3.36, `llama_cpp/l
 import ctypes
 import logging
 import os
+import threading
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -76,6 +77,7 @@ class Model:
         self.vocabulary_size: int = self._lib.llama_vocab_n_tokens(self._vocab)
         self.trained_context: int = self._lib.llama_model_n_ctx_train(self._handle)
         self._piece = ctypes.create_string_buffer(256)
+        self._in_use = threading.Lock()
 
     @property
     def handle(self) -> Any:
@@ -93,11 +95,15 @@ class Model:
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         """Token ids of `text`. With `special`, names such as `<|im_end|>` become control tokens; without,
-        they are ordinary characters. BOS is never added. Thread-safe: the vocabulary is read only."""
+        they are ordinary characters. BOS is never added. Any thread may call it; `ModelFailed` after
+        `close`."""
         data = text.encode("utf-8", "replace")
         capacity = len(data) + 8
         tokens = (self._lib.llama_token * capacity)()
-        count = self._lib.llama_tokenize(self._vocab, data, len(data), tokens, capacity, False, special)
+        with self._in_use:
+            if not self._handle:
+                raise ModelFailed("the language model has been shut down")
+            count = self._lib.llama_tokenize(self._vocab, data, len(data), tokens, capacity, False, special)
         if count < 0:
             raise ModelFailed(f"the text of {len(data)} bytes could not be tokenized")
         return list(tokens[:count])
@@ -119,9 +125,10 @@ class Model:
         )
 
     def close(self) -> None:
-        if self._handle:
-            self._lib.llama_model_free(self._handle)
-            self._handle = None
+        with self._in_use:
+            if self._handle:
+                self._lib.llama_model_free(self._handle)
+                self._handle = None
 
 
 class DecodeFailed(Exception):

@@ -356,7 +356,7 @@ class Engine:
                 f"the persona's prompt is {len(tokens)} tokens long; at most {self._prefix_room} fit: "
                 "shorten it, or give the language model a larger context"
             )
-        idle = [t for t, prefix in self._prefixes.items() if prefix.ready and not prefix.sessions]
+        idle = [t for t, prefix in self._prefixes.items() if not prefix.sessions]
         while not self._free_prefixes or len(tokens) > self._prefix_room - sum(map(len, self._prefixes)):
             if not idle:
                 return ModelBusy("the prompts of other personas with calls under way fill the language model")

@@ -93,7 +93,8 @@ def _one_member_per_union(located: list[_Located], model: type[BaseModel]) -> li
         if all(len(group) == 1 and group[0].path == union for group in members.values()):
             kept += [group[0] for group in members.values()]
         else:
-            kept += min(members.values(), key=lambda group: _misfit(group, model))
+            likeliest = min(members.values(), key=lambda group: _misfit(group, model))
+            kept += likeliest
     return kept
 
 

@@ -18,7 +18,9 @@ time,
   and no call was lost.
 - `kib_per_call`: slope of the server's resident memory over the number of calls (least squares over the
 steps).
-- `cpu_ms_per_call_s`: the server's processor time per second of one call, at `calls_per_core`.
+- `cpu_ms_per_call_s`: the server's processor time per second of one call, at `calls_per_core`. `core_busy` is
+  the part of the time that its threads ran, `core_denied` that they waited for a core: above a few per
+  cent, other work on the machine has spoilt the figures.
 """
 
 import asyncio
@@ -62,6 +64,8 @@ class Step:
     lost: int
     violations: int
     cpu_ms_per_call_s: float
+    core_busy: float
+    core_denied: float
     rss_kib: int
 
     @property
@@ -71,10 +75,10 @@ class Step:
 
 def run(
     *,
-    first: int = 10,
+    first: int = 20,
     step: int = 10,
     most: int = 200,
-    seconds: float = 10.0,
+    seconds: float = 8.0,
     settle_s: float = 5.0,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Report:
@@ -138,9 +142,9 @@ async def _measure(pid: int, pacer: Pacer, seconds: float) -> Step:
     starved = sum(caller.starved for caller in callers)
     packets = sum(caller.packets_in for caller in callers)
     pacer.late_s = type(pacer.late_s)("d")
-    began, cpu_s = time.monotonic(), _cpu_s(pid)
+    began, (ran_s, waited_s) = time.monotonic(), _cpu_s(pid)
     await asyncio.sleep(seconds)
-    ended = time.monotonic()
+    ended, (ran_until_s, waited_until_s) = time.monotonic(), _cpu_s(pid)
     calls_s = len(callers) * (ended - began)
     deviations = [
         deviation
@@ -159,7 +163,9 @@ async def _measure(pid: int, pacer: Pacer, seconds: float) -> Step:
         starved=sum(caller.starved for caller in callers) - starved,
         lost=sum(caller.closed for caller in callers),
         violations=sum(len(caller.twilio.violations) for caller in callers),
-        cpu_ms_per_call_s=round((_cpu_s(pid) - cpu_s) * 1000 / calls_s, 2),
+        cpu_ms_per_call_s=round((ran_until_s - ran_s) * 1000 / calls_s, 2),
+        core_busy=round((ran_until_s - ran_s) / (ended - began), 3),
+        core_denied=round((waited_until_s - waited_s) / (ended - began), 3),
         rss_kib=_rss_kib(pid),
     )
 
@@ -186,6 +192,8 @@ def _report(steps: list[Step]) -> Report:
             "generator_late_p99_ms": best.generator_late_p99_ms,
             "packets_out_per_s": best.packets_out_per_s,
             "cpu_ms_per_call_s": best.cpu_ms_per_call_s,
+            "core_busy": best.core_busy,
+            "core_denied": best.core_denied,
         }
     if len(steps) > 1:
         slope = np.polyfit([step.calls for step in steps], [step.rss_kib for step in steps], 1)[0]
@@ -228,9 +236,15 @@ def _server(core: int) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
             process.wait()
 
 
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def _cpu_s(pid: int) -> tuple[float, float]:
+    """Seconds that the process's threads ran, and that they waited for a core although they could have
+    run."""
+    ran = waited = 0
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            fields = (thread / "schedstat").read_text().split()
+            ran, waited = ran + int(fields[0]), waited + int(fields[1])
+    return ran / 1e9, waited / 1e9
 
 
 def _rss_kib(pid: int) -> int:

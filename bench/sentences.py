@@ -3,11 +3,11 @@
 Word error rate compares normalised words, on both sides the same way: lower case; punctuation, hyphens and
 apostrophes gone; every number, in figures or in words, ordinal or cardinal, as its single digits ("9:30",
 "nine thirty" and "nine-thirty" are all `9 3 0`); "oh" beside a digit is 0; "$5" and "5%" as "5 dollars" and
-"5 percent"; o'clock and ":00" dropped; a few spellings made one (okay, dr, mr, a.m.).
+"5 percent"; o'clock and ":00" dropped; a few spellings made one (okay, alright, goodbye, dr, mr, a.m.).
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 SENTENCES: tuple[str, ...] = (
     "Yes.",
@@ -83,6 +83,7 @@ _SPELLINGS = {"ok": "okay", "dr": "doctor", "mr": "mister", "mrs": "misses"}
 def normalise(text: str) -> list[str]:
     """Words to compare, as the module says."""
     text = text.lower().replace("’", "'")
+    text = text.replace("all right", "alright").replace("good bye", "goodbye")
     text = re.sub(r"\$(\d+)\.(\d\d)", r"\1 dollars \2", text)
     text = re.sub(r"\$(\d[\d,]*)", r"\1 dollars", text).replace("%", " percent")
     text = re.sub(r"\b([ap])\.?\s?m\b\.?", r"\1m", text)
@@ -104,7 +105,7 @@ def _cardinal(word: str) -> str:
 
 
 def _digits(words: Sequence[str]) -> list[str]:
-    """Number words to single digits; "twenty five" is 25, "five five" is 5 5, "a hundred and two" 102."""
+    """Number words to single digits; "twenty five" is 25, "five five" is 5 5, "one hundred and two" 1 0 2."""
     numbers: list[str] = []
     position = 0
     while position < len(words):
@@ -122,17 +123,29 @@ def _digits(words: Sequence[str]) -> list[str]:
 
 def _number(words: Sequence[str], position: int) -> tuple[int, str]:
     """The number that begins at `position`, and where it ends; a word that is none comes back as it is."""
-    value, position = _below_hundred(words, position)
+    value, end = _below_thousand(words, position)
     if value is None:
         return position + 1, words[position]
-    for name, factor in (("thousand", 1_000), ("hundred", 100)):
-        if position < len(words) and words[position] == name:
-            value, position = value * factor, position + 1
-            after = position + (words[position : position + 1] == ["and"])
-            rest, end = _below_hundred(words, after)
-            if rest is not None:
-                value, position = value + rest, end
-    return position, str(value)
+    if words[end : end + 1] == ["thousand"]:
+        rest, after = _rest(_below_thousand, words, end + 1)
+        return after, str(1_000 * value + rest)
+    return end, str(value)
+
+
+def _below_thousand(words: Sequence[str], position: int) -> tuple[int | None, int]:
+    value, end = _below_hundred(words, position)
+    if value is None or words[end : end + 1] != ["hundred"]:
+        return value, end
+    rest, end = _rest(_below_hundred, words, end + 1)
+    return 100 * value + rest, end
+
+
+def _rest(
+    read: Callable[[Sequence[str], int], tuple[int | None, int]], words: Sequence[str], position: int
+) -> tuple[int, int]:
+    """What follows "hundred" or "thousand", with or without "and"; 0 when that is no number."""
+    value, end = read(words, position + (words[position : position + 1] == ["and"]))
+    return (0, position) if value is None else (value, end)
 
 
 def _below_hundred(words: Sequence[str], position: int) -> tuple[int | None, int]:

@@ -19,7 +19,10 @@ SPARE_WORDS = 3
 """Fast telephone speech has 4-5 words a second; a clipped "yes I do" still fits into 0.2 s."""
 DOUBLED_PER_SECOND = 4.5
 LEAST_LOG_PROBABILITY = -1.2
-"""Mean log probability below which a text is a guess; on telephone speech the worst usable one had -1.06."""
+LEAST_OF_SHORT = -1.4
+"""Mean log probability below which a text is a guess; the second for one or two words, which have no context
+to be sure by. On telephone speech the worst usable ones had -1.06 and -1.07 ("Alright"); noise that Whisper
+did not call noise had less than -1.26 for sentences, -1.6 for single words."""
 
 STOCK_PHRASES = frozenset(
     phrase
@@ -107,9 +110,10 @@ def unspoken(evidence: Evidence) -> bool:
     said = words(evidence.text)
     if not said or noise(evidence) or _too_many(said, evidence):
         return True
-    if evidence.mean_log_probability < LEAST_LOG_PROBABILITY:
+    least = LEAST_OF_SHORT if len(said) <= 2 else LEAST_LOG_PROBABILITY
+    if evidence.mean_log_probability < least:
         return True
-    doubtful = evidence.no_speech_probability > 0.4 or evidence.mean_log_probability < -0.8
+    doubtful = evidence.no_speech_probability > 0.4 or evidence.mean_log_probability < LEAST_LOG_PROBABILITY
     return doubtful and " ".join(said) in STOCK_PHRASES
 
 

@@ -67,7 +67,11 @@ def test_an_unfinished_text_is_looked_at_again_but_not_dropped() -> None:
     [
         ("Thank you.", -0.1, 0.02, False),
         ("Thank you.", -0.77, 0.85, True),
-        ("Thank you.", -0.9, 0.1, True),
+        ("Thank you.", -1.3, 0.1, True),
+        ("Alright.", -1.07, 0.05, False),
+        ("Okay.", -1.05, 0.34, False),
+        ("Start.", -1.25, 0.1, False),
+        ("You.", -1.6, 0.36, True),
         ("Okay.", -0.3, 0.5, True),
         ("Okay.", -0.5, 0.3, False),
         ("Beep beep", -0.3, 0.87, True),

@@ -442,7 +442,7 @@ class Call:
             return
         text = " ".join(self._said)
         if interrupted:
-            parts = (heard_words(c.text, c.samples, c.heard_samples) for c in clauses)
+            parts = (heard_words(c.text, c.samples, c.heard_samples, complete=c.complete) for c in clauses)
             heard = " ".join(part for part in parts if part)
         else:
             heard = text

@@ -16,7 +16,8 @@ fail() {
 # Run pip; show what it collects and installs, hide its remarks about the machine's own index settings.
 pip_shown() {
   "$@" 2> >(grep -v -e 'is ignored: it is neither' -e 'Running pip as the' >&2) |
-    { grep --line-buffered -E '^ *(Collecting|Downloading|Building|Installing|Successfully)' || true; }
+    { grep --line-buffered -E '^ *(Downloading|Using cached|Building|Installing)' || true; } |
+    sed -u -E 's/^ */    /; s/^(.{100}).+/\1 .../'
 }
 
 # $1: a Python that should have version $2 (a prefix such as 3.13); pyenv's shims exist for versions that do not run.

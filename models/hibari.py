@@ -11,7 +11,7 @@ would be heard as delay, so it is cut; the level is raised to about -20 dBFS wit
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ class HibariVoice:
         self._voice = voice
         self._speed = speed
 
-    async def speak(self, text: str) -> AsyncIterator[Samples]:
+    async def speak(self, text: str) -> AsyncGenerator[Samples, None]:
         """Chunks of at most 0.2 s, (n,) float32 at 24 kHz; nothing for a text without words. Texts of more
         than `LONGEST_PIECE` characters are synthesised piece by piece. Closing drops what has not begun.
         Raises `ModelFailed`."""

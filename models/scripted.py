@@ -6,7 +6,7 @@ out the same on every run. Their audio is real enough for codecs, resamplers and
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -187,7 +187,7 @@ class ScriptedChatSession:
         finally:
             self._running -= 1
 
-    async def reply(self, messages: Sequence[Message], *, max_tokens: int = 120) -> AsyncIterator[str]:
+    async def reply(self, messages: Sequence[Message], *, max_tokens: int = 120) -> AsyncGenerator[str, None]:
         reply = self._chat._next(tuple(messages))
         self._begin()
         finished = False
@@ -274,7 +274,7 @@ class ScriptedVoice:
         self._model = model
         self._speed = speed
 
-    async def speak(self, text: str) -> AsyncIterator[Samples]:
+    async def speak(self, text: str) -> AsyncGenerator[Samples, None]:
         model = self._model
         model.said.append(text)
         error = model.fail(text)

@@ -80,7 +80,7 @@ async def test_a_long_text_begins_to_sound_before_it_is_done(synthesizer: Hibari
     try:
         chunks = voice.speak("word " * 2_000)
         first = await anext(chunks)
-        await chunks.aclose()  # type: ignore[attr-defined]
+        await chunks.aclose()
     finally:
         del synthesizer.submit  # type: ignore[method-assign]
     assert len(first) == hibari.RATE_HZ // 5

@@ -113,7 +113,7 @@ async def test_closing_a_reply_stops_it() -> None:
     session = await chat.open([])
     reply = session.reply([user("go")])
     assert await anext(reply) == "one"
-    await reply.aclose()  # type: ignore[attr-defined]
+    await reply.aclose()
     assert chat.closed_early == 1
     with pytest.raises(StopAsyncIteration):
         await anext(reply)

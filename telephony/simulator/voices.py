@@ -32,6 +32,9 @@ Speeches = Mapping[int, Speech]
 LEVEL_DBFS = -20.0
 _HIBARI_RATE_HZ = 24_000
 _FLITE_TIMEOUT_S = 30.0
+_QUIET = 1e-3
+"""30 dB under the line's level: below it lies no consonant that a telephone carries."""
+_MARGIN_WINDOWS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +133,16 @@ def _flite(text: str, name: str) -> Samples:
 
 
 def _levelled(samples: Samples) -> Pcm:
-    """At `LEVEL_DBFS`, measured over the 10 ms windows that are not far below the rest; peaks are clipped."""
+    """At `LEVEL_DBFS`, measured over the 10 ms windows that are not far below the rest; peaks are clipped.
+    Silence at both ends is cut, for a line should begin when the script says so."""
     windows = samples[: len(samples) // WINDOW_SAMPLES * WINDOW_SAMPLES].reshape(-1, WINDOW_SAMPLES)
     power = (windows.astype(np.float64) ** 2).mean(axis=1)
     if not len(power) or power.max() <= 0:
         return to_pcm(samples)
     voiced = power[power > power.max() * 1e-3]
-    gain = 10 ** (LEVEL_DBFS / 20) / np.sqrt(voiced.mean())
-    return to_pcm((samples * gain).astype(np.float32))
+    target = 10 ** (LEVEL_DBFS / 10)
+    gain = np.sqrt(target / voiced.mean())
+    sounding = np.flatnonzero(power * gain**2 > target * _QUIET)
+    first = max(0, int(sounding[0]) - _MARGIN_WINDOWS) * WINDOW_SAMPLES
+    last = (int(sounding[-1]) + 1 + _MARGIN_WINDOWS) * WINDOW_SAMPLES
+    return to_pcm((samples[first:last] * gain).astype(np.float32))

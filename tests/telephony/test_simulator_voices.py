@@ -8,6 +8,7 @@ import soundfile
 
 from telephony.simulator import voices
 from telephony.simulator.errors import VoiceUnavailable
+from telephony.simulator.measure import voiced_runs
 from telephony.simulator.scenario import Scenario
 from telephony.simulator.voices import PEOPLE, read_audio, render, speak
 
@@ -58,6 +59,16 @@ def test_there_are_at_least_three_people_and_no_two_sound_alike():
 def test_lines_come_out_at_minus_20_dbfs(singer):
     line = speak("hello", "ruth").astype(float)
     assert 20 * np.log10(np.sqrt(np.mean(line**2)) / 32768) == pytest.approx(-20, abs=0.2)
+
+
+def test_a_line_begins_and_ends_with_its_voice(monkeypatch):
+    """Synthesisers pad; a caller who is told to speak now should."""
+    padded = np.concatenate((np.zeros(9600), sine(300, 1.0, 24_000), np.zeros(4800))).astype(np.float32)
+    monkeypatch.setattr(voices, "_hibari", lambda: lambda text, speed, seed: padded)
+    line = speak("hello", "ruth")
+    (said,) = voiced_runs(line)
+    assert said.start <= 400
+    assert len(line) - said.stop <= 480
 
 
 def test_a_line_is_synthesised_once_per_process(singer):

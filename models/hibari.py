@@ -11,6 +11,7 @@ would be heard as delay, so it is cut; the level is raised to about -20 dBFS wit
 
 import asyncio
 import re
+import unicodedata
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -121,9 +122,19 @@ def pieces(text: str) -> list[str]:
     """Split at sentence ends; what is still longer than `LONGEST_PIECE` at clauses, then spaces, then
     anywhere. Pieces without a letter or digit are dropped: hibari would make a breath of them."""
     short: list[str] = []
-    for sentence in re.split(r"(?<=[.!?…])\s+|\n+", text.strip()):
+    for sentence in re.split(r"(?<=[.!?…])\s+|\n+", _readable(text).strip()):
         short += _shorten(sentence)
     return [piece for piece in short if any(character.isalnum() for character in piece)]
+
+
+def _readable(text: str) -> str:
+    """Without what hibari 0.2.1 raises on: circled digits, and numbers beyond its decillions, which are
+    given digit by digit."""
+    plain = (
+        str(unicodedata.digit(character)) if character.isdigit() and not character.isdecimal() else character
+        for character in text
+    )
+    return re.sub(r"[\d,]{16,}", lambda number: " ".join(number[0].replace(",", "")), "".join(plain))
 
 
 def _shorten(text: str) -> list[str]:

@@ -41,8 +41,9 @@ class TooLong(ModelError):
 class WhisperTranscriber:
     """One model, one worker thread, requests in the order of arrival.
 
-    The constructor blocks (0.3 s for tiny.en, 1 s for base) and raises `ModelMissing`. `threads` are the
-    cores of one transcription. `compute_type` as in CTranslate2: "int8" on CPUs, "float16" on GPUs.
+    The constructor blocks while it reads the files and raises `ModelMissing`; the worker then encodes
+    30 s of silence (2 s for base on one core) before the first request. `threads` are the cores of one
+    transcription. `compute_type` as in CTranslate2: "int8" on CPUs, "float16" on GPUs.
     """
 
     def __init__(
@@ -62,7 +63,8 @@ class WhisperTranscriber:
         self._tokenizer("en")
         self._encoded_silence: Any = None
         if device == "cpu" and not window.full_window:
-            self._encoded_silence = np.array(self._encode(np.zeros(0, np.float32), FULL_WINDOW_S))
+            # As the worker's first job, so that start-up goes on with the other models meanwhile.
+            self._worker.submit(self._prepare)
 
     async def transcribe(self, audio: Samples, *, language: str = "en", hot_words: str = "") -> Transcript:
         """The words of (n,) float32 at 16 kHz, n <= 30 s, whatever the samples are: not finite ones count as
@@ -95,6 +97,9 @@ class WhisperTranscriber:
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     # Below runs on the worker thread.
+
+    def _prepare(self) -> None:
+        self._encoded_silence = np.array(self._encode(np.zeros(0, np.float32), FULL_WINDOW_S))
 
     def _hear(self, audio: Samples, language: str, hot_words: str, cancelled: threading.Event) -> Transcript:
         duration_s = len(audio) / STT_RATE_HZ

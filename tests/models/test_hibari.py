@@ -59,7 +59,17 @@ async def test_texts_without_words_are_silent(synthesizer: HibariSynthesizer, te
 
 @pytest.mark.models
 @pytest.mark.parametrize(
-    "text", ["don't 🙂 worry", "a" * 700, "[x](/y/) ((( ok", "\ud800 hi", "<b>1,2.3.4</b>"]
+    "text",
+    [
+        "don't 🙂 worry",
+        "a" * 700,
+        "[x](/y/) ((( ok",
+        "\ud800 hi",
+        "<b>1,2.3.4</b>",
+        "①£",
+        "1" + "0" * 50,
+        "²",
+    ],
 )
 async def test_odd_texts_are_survived(synthesizer: HibariSynthesizer, text: str) -> None:
     audio = await speak(synthesizer, text)

@@ -2,6 +2,7 @@
 shell."""
 
 import hashlib
+import json
 import time
 import wave
 from pathlib import Path
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 
 from pipeline.line import LINE_RATE_HZ
-from telephony.simulator.caller import Speech
+from telephony.simulator.caller import Caller, Speech
 from telephony.simulator.measure import voiced_runs
 from telephony.simulator.report import Report, ServerTurn
 from telephony.simulator.scenario import Scenario
+from telephony.simulator.twilio_side import StreamIdentity, TwilioSide
 from telephony.simulator.virtual import simulate_virtual
 from tests.telephony.parrot import SILENCE_S, THINKING_S, Parrot, parrots, silence, tone
 
@@ -278,3 +280,15 @@ def test_a_server_that_dies_is_a_violation():
     report = call(script({"wait": 5}), Dying())
     assert report.ending == "agent hung up"
     assert any("code 1011" in violation for violation in report.violations)
+
+
+def test_a_stalled_shell_catches_up_without_drift():
+    """The caller's clock is the schedule: after a pause of the process everything overdue is sent at once."""
+    caller = Caller(script({"wait": 60}), {}, TwilioSide(StreamIdentity("AC1", "CA1", "MZ1")))
+    caller.begin()
+    sent = [json.loads(message) for message in caller.advance(0.21)]
+    sent += [json.loads(message) for message in caller.advance(1.21)]
+    # What was spoken in the last 60 ms is still on its way.
+    assert [int(message["media"]["timestamp"]) for message in sent] == [20 * n for n in range(57)]
+    assert [int(message["media"]["chunk"]) for message in sent] == list(range(1, 58))
+    assert caller.next_deadline() == pytest.approx(1.22, abs=0.001)

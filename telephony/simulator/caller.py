@@ -208,8 +208,9 @@ class Caller:
     def _press(self, digit: str, _now_s: float) -> str:
         return self.twilio.dtmf(digit)
 
-    def _stop(self, _now_s: float) -> str:
+    def _stop(self, now_s: float) -> str:
         self.finished = True
+        self.twilio.playback.clear(now_s)
         return self.twilio.stop()
 
     def _end(self, ending: Ending, at_s: float) -> None:
@@ -238,7 +239,8 @@ class Caller:
                 case HangUp():
                     break
                 case Drop():
-                    self.finished = True
+                    self.finished = self.twilio.stopped = True
+                    self.twilio.playback.clear(self.now_s)
                     self._end("connection dropped", self.now_s)
                     return
         self._send_up(self._leg.carry(self.now_s).at_s, self._stop)

@@ -87,8 +87,8 @@ class Wait(BaseModel):
 
 
 class Interrupt(BaseModel):
-    """Speak while the agent is audible, `after_s` after its speech since the caller's last word reached the
-    ear."""
+    """Speak while the agent is audible: `after_s` after it became so since the caller's last word. If it has
+    finished by then, this is an ordinary turn, and the report says that nothing was interrupted."""
 
     model_config = _FROZEN
     kind: Literal["interrupt"] = "interrupt"

@@ -296,6 +296,7 @@ def test_a_stalled_shell_catches_up_without_drift():
 
 @pytest.mark.parametrize(("goodbye", "wait_s"), [("hang_up", 0.82), ("drop", 0.88)])
 def test_what_was_never_played_is_not_measured(goodbye, wait_s):
-    """20 ms of the answer had been played, the rest lay in Twilio's buffer, when the call ended at the edge."""
+    """20 ms of the answer had been played, the rest lay in Twilio's buffer, when the call ended at the
+    edge."""
     report = call(script({"say": "one"}, {"wait": wait_s}, goodbye), Parrot(greeting=silence(0.1)))
     assert (report.turns[0].gap_ms, report.turns[0].edge_gap_ms) == (None, None)

@@ -1,7 +1,9 @@
 """`maya bench`: speed and quality, measured."""
 
+import sys
 from importlib import import_module
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -35,15 +37,68 @@ def _bench(name: str, as_json: bool, options: dict[str, object]) -> None:
     console.print(", ".join(f"{key} {value}" for key, value in {**report.machine, **report.load}.items()))
 
 
-def _command(name: str, summary: str) -> None:
-    def command(as_json: Json = False) -> None:
-        _bench(name, as_json, {})
+@app.command()
+def turns(
+    profile: Annotated[str | None, typer.Option(help="Models: embedded (default), tiny, maya.")] = None,
+    calls: Annotated[int | None, typer.Option(help="Only the first so many calls.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Keep both sides' recordings in this folder.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Response gap and stop time of whole calls on real models; about 12 minutes.
 
-    command.__doc__ = f"{summary}\n\nExample: [bold]maya bench {name} --json[/bold]"
-    app.command(name)(command)
+    Example: [bold]maya bench turns --json[/bold]
+    """
+    _bench("turns", as_json, {"profile": profile, "calls": calls, "keep": keep, "progress": _say})
 
 
-_command("turns", "Response gap and stop time of whole calls on real models.")
-_command("hearing", "Word error rate through mu-law.")
-_command("media", "Calls on one core, added jitter and memory per call, with stand-in models.")
-_command("llm", "Tokens that two calls on one language model evaluate twice.")
+@app.command()
+def hearing(
+    model: Annotated[str | None, typer.Option(help="A transcriber of the catalogue.")] = None,
+    speech_dir: Annotated[
+        Path | None, typer.Option(help="Recorded speech with a transcripts.csv, besides synthetic voices.")
+    ] = None,
+    sentences: Annotated[int | None, typer.Option(help="Only the first so many sentences.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the transcriber.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Word error rate through mu-law.
+
+    Example: [bold]maya bench hearing --json[/bold]
+    """
+    options = {"model": model, "speech_dir": speech_dir, "sentences": sentences, "threads": threads}
+    _bench("hearing", as_json, options)
+
+
+@app.command()
+def media(
+    first: Annotated[int | None, typer.Option(help="Calls to begin with.")] = None,
+    step: Annotated[int | None, typer.Option(help="Calls to add at a time.")] = None,
+    most: Annotated[int | None, typer.Option(help="Calls to end with.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="How long to measure each time.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Calls on one core, added jitter and memory per call, with stand-in models.
+
+    Example: [bold]maya bench media --json[/bold]
+    """
+    options = {"first": first, "step": step, "most": most, "seconds": seconds, "progress": _say}
+    _bench("media", as_json, options)
+
+
+@app.command()
+def llm(
+    model: Annotated[str | None, typer.Option(help="A language model of the catalogue.")] = None,
+    gguf: Annotated[Path | None, typer.Option(help="A GGUF file instead.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the language model.")] = None,
+    persona: Annotated[Path | None, typer.Option(help="Whose questions: a persona's TOML file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Answers, speed, and the tokens that two calls on one language model evaluate twice.
+
+    Example: [bold]maya bench llm --json[/bold]
+    """
+    _bench("llm", as_json, {"model": model, "gguf": gguf, "threads": threads, "persona": persona})
+
+
+def _say(line: str) -> None:
+    print(f"  {line}", file=sys.stderr, flush=True)

@@ -1,10 +1,10 @@
-"""A message socket, as our line protocols need it: FastAPI's WebSocket in production, a pair of queues in tests."""
+"""A message socket, as our line protocols need it: a WebSocket in production, a pair of queues in tests."""
 
 from typing import Protocol
 
 
 class SocketClosed(Exception):
-    """The peer or the network closed the socket. `code` is the WebSocket close code (RFC 6455 section 7.4)."""
+    """The peer or the network closed the socket. `code` is the WebSocket close code (RFC 6455, 7.4)."""
 
     def __init__(self, code: int = 1006, reason: str = "") -> None:
         super().__init__(f"closed with code {code}" + (f": {reason}" if reason else ""))

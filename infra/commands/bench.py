@@ -1,6 +1,7 @@
 """`maya bench`: speed and quality, measured."""
 
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Measure: turns, hearing, media, llm.", no_args_is_help=True, rich_markup_mode="rich")
 
 
-def _bench(name: str, as_json: bool, options: dict[str, object]) -> None:
+def _bench(name: str, as_json: bool, options: Mapping[str, object]) -> None:
     from infra.logs import configure_logging
 
     configure_logging("warning")

@@ -18,9 +18,10 @@ time,
   and no call was lost.
 - `kib_per_call`: slope of the server's resident memory over the number of calls (least squares over the
 steps).
-- `cpu_ms_per_call_s`: the server's processor time per second of one call, at `calls_per_core`. `core_busy` is
-  the part of the time that its threads ran, `core_denied` that they waited for a core: above a few per
-  cent, other work on the machine has spoilt the figures.
+- `cpu_ms_per_call_s`: the server's processor time per second of one call, at `calls_per_core`. `core_busy`
+is the
+  part of its core that the server had, `core_lost` the part that other work on the machine took: above a
+  few per cent the figures say more about that work.
 """
 
 import asyncio
@@ -65,7 +66,7 @@ class Step:
     violations: int
     cpu_ms_per_call_s: float
     core_busy: float
-    core_denied: float
+    core_lost: float
     rss_kib: int
 
     @property
@@ -142,9 +143,10 @@ async def _measure(pid: int, pacer: Pacer, seconds: float) -> Step:
     starved = sum(caller.starved for caller in callers)
     packets = sum(caller.packets_in for caller in callers)
     pacer.late_s = type(pacer.late_s)("d")
-    began, (ran_s, waited_s) = time.monotonic(), _cpu_s(pid)
+    (core,) = os.sched_getaffinity(pid)
+    began, ran_s, worked_s = time.monotonic(), _cpu_s(pid), _core_s(core)
     await asyncio.sleep(seconds)
-    ended, (ran_until_s, waited_until_s) = time.monotonic(), _cpu_s(pid)
+    ended, ran_s, worked_s = time.monotonic(), _cpu_s(pid) - ran_s, _core_s(core) - worked_s
     calls_s = len(callers) * (ended - began)
     deviations = [
         deviation
@@ -163,9 +165,9 @@ async def _measure(pid: int, pacer: Pacer, seconds: float) -> Step:
         starved=sum(caller.starved for caller in callers) - starved,
         lost=sum(caller.closed for caller in callers),
         violations=sum(len(caller.twilio.violations) for caller in callers),
-        cpu_ms_per_call_s=round((ran_until_s - ran_s) * 1000 / calls_s, 2),
-        core_busy=round((ran_until_s - ran_s) / (ended - began), 3),
-        core_denied=round((waited_until_s - waited_s) / (ended - began), 3),
+        cpu_ms_per_call_s=round(ran_s * 1000 / calls_s, 2),
+        core_busy=round(ran_s / (ended - began), 3),
+        core_lost=round(max(0.0, worked_s - ran_s) / (ended - began), 3),
         rss_kib=_rss_kib(pid),
     )
 
@@ -193,7 +195,7 @@ def _report(steps: list[Step]) -> Report:
             "packets_out_per_s": best.packets_out_per_s,
             "cpu_ms_per_call_s": best.cpu_ms_per_call_s,
             "core_busy": best.core_busy,
-            "core_denied": best.core_denied,
+            "core_lost": best.core_lost,
         }
     if len(steps) > 1:
         slope = np.polyfit([step.calls for step in steps], [step.rss_kib for step in steps], 1)[0]
@@ -236,15 +238,23 @@ def _server(core: int) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
             process.wait()
 
 
-def _cpu_s(pid: int) -> tuple[float, float]:
-    """Seconds that the process's threads ran, and that they waited for a core although they could have
-    run."""
-    ran = waited = 0
+def _cpu_s(pid: int) -> float:
+    """Seconds that the process's threads have run."""
+    ran = 0
     for thread in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(FileNotFoundError):
-            fields = (thread / "schedstat").read_text().split()
-            ran, waited = ran + int(fields[0]), waited + int(fields[1])
-    return ran / 1e9, waited / 1e9
+            ran += int((thread / "schedstat").read_text().split()[0])
+    return ran / 1e9
+
+
+def _core_s(core: int) -> float:
+    """Seconds that a core has worked, for whomever."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *ticks = line.split()
+        if name == f"cpu{core}":
+            idle, waiting = int(ticks[3]), int(ticks[4])
+            return (sum(map(int, ticks[:8])) - idle - waiting) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def _rss_kib(pid: int) -> int:

@@ -23,11 +23,12 @@ from telephony.twilio.config import TwilioConfig
 from telephony.twilio.routes import create_router
 
 _SENTENCE = "We are open on weekdays from nine in the morning until five in the afternoon."
-_REPLY = " ".join([_SENTENCE] * 12)
+_REPLY = " ".join([_SENTENCE] * 7)
 
 
 def talkative_service() -> CallService:
-    """Answers every turn with about a minute of speech. Raises `ModelMissing` without Silero's file."""
+    """Answers every turn with half a minute of speech, and a little more. Raises `ModelMissing` without
+    Silero's file."""
     models = Models(
         ScriptedTranscriber(lambda audio: "When are you open?", latency_s=0.1),
         ScriptedChat(lambda messages: _REPLY, first_token_s=0.1, tokens_per_s=20.0),

@@ -12,6 +12,8 @@ import numpy as np
 
 from models.base import STT_RATE_HZ, Samples
 
+_BLOCK_S = 0.02
+
 COMPRESSION_LIMIT = 2.4
 """UTF-8 bytes over zlib bytes above which a text repeats itself (whisper's own default)."""
 WORDS_PER_SECOND = 6.0
@@ -128,10 +130,21 @@ def voiced_seconds(audio: Samples) -> float:
     """Seconds of (n,) 16 kHz audio, in 20 ms blocks, above -55 dBFS and within 25 dB of the loudest 5 %.
 
     Not a voice detector: noise counts. It bounds how many words there is room for."""
-    size = STT_RATE_HZ // 50
-    blocks = len(audio) // size
-    if blocks == 0:
+    level = _block_levels(audio)
+    if not len(level):
         return 0.0
-    level = np.sqrt(np.mean(audio[: blocks * size].reshape(blocks, size) ** 2, axis=1))
-    loud = np.quantile(level, 0.95)
-    return float(np.count_nonzero(level > max(10 ** (-55 / 20), loud * 10 ** (-25 / 20))) * 0.02)
+    floor = max(10 ** (-55 / 20), float(np.quantile(level, 0.95)) * 10 ** (-25 / 20))
+    return float(np.count_nonzero(level > floor) * _BLOCK_S)
+
+
+def loud_level(audio: Samples) -> float:
+    """RMS that 5 % of the 20 ms blocks of (n,) 16 kHz audio exceed; 0 for less than a block."""
+    level = _block_levels(audio)
+    return float(np.quantile(level, 0.95)) if len(level) else 0.0
+
+
+def _block_levels(audio: Samples) -> Samples:
+    size = round(_BLOCK_S * STT_RATE_HZ)
+    blocks = len(audio) // size
+    levels: Samples = np.sqrt(np.mean(audio[: blocks * size].reshape(blocks, size) ** 2, axis=1))
+    return levels

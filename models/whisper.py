@@ -18,7 +18,7 @@ import numpy as np
 
 from models.base import STT_RATE_HZ, ModelError, ModelFailed, ModelMissing, Samples, Transcript
 from models.catalogue import WindowPolicy
-from models.hearsay import Evidence, noise, once, recited, suspicious, unspoken, voiced_seconds
+from models.hearsay import Evidence, loud_level, noise, once, recited, suspicious, unspoken, voiced_seconds
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,10 @@ FULL_WINDOW_S = 30.0
 SHORTEST_S = 0.1
 SILENT_DBFS = -60.0
 """Mu-law's smallest step is -72 dBFS: quieter than this nobody speaks."""
+
+QUIET_DBFS = -36.0
+RAISED_DBFS = -18.0
+MOST_GAIN_DB = 36.0
 
 _TOKENS_PER_SECOND = 6
 _SPARE_TOKENS = 12
@@ -108,6 +112,7 @@ class WhisperTranscriber:
         loudest = float(np.abs(audio).max(initial=0.0))
         if duration_s < SHORTEST_S or loudest < 10 ** (SILENT_DBFS / 20) or cancelled.is_set():
             return nothing
+        audio = _raised(audio)
         voiced_s = voiced_seconds(audio)
         tokenizer = self._tokenizer(language)
         prompt = self._prompt(tokenizer, hot_words)
@@ -201,6 +206,20 @@ class WhisperTranscriber:
             self._tokenizers[language] = tokenizer
             self._suppressed = list(get_suppressed_tokens(tokenizer, [-1]) or ())
         return self._tokenizers[language]
+
+
+def _raised(audio: Samples) -> Samples:
+    """Very quiet speech brought to telephone level; louder audio as it is.
+
+    Whisper hears speech at -44 dBFS RMS as well as at -20 (5.2 to 6.4 % word errors); at -54 dBFS it errs on
+    35 % of the words, and on 8 % when the level is raised first.
+    """
+    level = loud_level(audio)
+    if level >= 10 ** (QUIET_DBFS / 20):
+        return audio
+    gain = min(10 ** (RAISED_DBFS / 20) / max(level, 1e-9), 10 ** (MOST_GAIN_DB / 20))
+    raised: Samples = np.clip(audio * np.float32(gain), -1.0, 1.0)
+    return raised
 
 
 def _load(folder: Path, threads: int, compute_type: str, device: str) -> Any:

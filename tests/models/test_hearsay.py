@@ -1,7 +1,17 @@
 import numpy as np
 import pytest
 
-from models.hearsay import Evidence, looped, noise, once, recited, suspicious, unspoken, voiced_seconds
+from models.hearsay import (
+    Evidence,
+    looped,
+    loud_level,
+    noise,
+    once,
+    recited,
+    suspicious,
+    unspoken,
+    voiced_seconds,
+)
 
 
 def evidence(
@@ -103,3 +113,5 @@ def test_voiced_seconds_count_what_stands_out() -> None:
     assert voiced_seconds(np.concatenate([quiet, tone, quiet])) == pytest.approx(1.0, abs=0.05)
     assert voiced_seconds(quiet) == 0.0
     assert voiced_seconds(tone[:100]) == 0.0
+    assert loud_level(np.concatenate([quiet, tone])) == pytest.approx(0.1 / np.sqrt(2), rel=0.01)
+    assert loud_level(tone[:100]) == 0.0

@@ -62,9 +62,8 @@ async def _play(
         )
         reports.append(report)
         for turn in report.turns:
-            progress(
-                f"{scenario.name}: {turn.caller!r} -> {turn.transcript!r} -> {turn.agent!r} {turn.edge_gap_ms}"
-            )
+            heard = f"{turn.caller!r} -> {turn.transcript!r} -> {turn.agent!r}"
+            progress(f"{scenario.name}: {heard} {turn.edge_gap_ms}")
     return reports
 
 

@@ -42,6 +42,7 @@ from bench.media_load import LoadCaller, Pacer, Passage
 from bench.report import Report
 from pipeline.line import AUDIO_FRAME_S
 from telephony.simulator.caller import Speech
+from telephony.simulator.errors import CannotCall
 from telephony.simulator.voices import speak
 
 CYCLE_S = 30.0
@@ -69,8 +70,16 @@ class Step:
     core_lost: float
     rss_kib: int
 
+    def told(self) -> str:
+        verdict = "kept time" if self.kept_time else "did not keep time"
+        return (
+            f"{self.calls} calls: jitter p99 {self.jitter_p99_ms} ms, {self.packets_out_per_s} packets/s out, "
+            f"core busy {self.core_busy:.0%}, lost to other work {self.core_lost:.0%}; {verdict}"
+        )
+
     @property
     def kept_time(self) -> bool:
+        """No packet came too late, nothing was lost or malformed."""
         return self.jitter_p99_ms < JITTER_LIMIT_MS and not (self.starved or self.lost or self.violations)
 
 
@@ -84,10 +93,11 @@ def run(
     progress: Callable[[str], None] = lambda line: None,
 ) -> Report:
     """Add `step` calls at a time from `first` to `most`; measure for `seconds` after `settle_s` each time.
-    Stops after two failures in a row. Needs two cores and Linux. About 15 s a step."""
-    cores = sorted(os.sched_getaffinity(0))
+    Stops after two failures in a row. About 15 s a step. Raises `CannotCall` where
+    there are no two cores, or when the server does not start."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if len(cores) < 2:
-        raise RuntimeError("bench media needs two cores: one for the server, one for its callers")
+        raise CannotCall("bench media needs Linux and two cores: one for the server, one for its callers")
     with _server(cores[0]) as (process, port):
         os.sched_setaffinity(0, {cores[1]})
         try:
@@ -125,7 +135,7 @@ async def _ramp(
                 await asyncio.sleep(0.02)
             await asyncio.sleep(settle_s)
             steps.append(await _measure(pid, pacer, seconds))
-            progress(str(steps[-1]))
+            progress(steps[-1].told())
             failures = 0 if steps[-1].kept_time else failures + 1
             if failures == 2 or pacing.done():
                 break
@@ -222,11 +232,11 @@ def _server(core: int) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
         deadline = time.monotonic() + _START_LIMIT_S
         while True:
             if process.poll() is not None:
-                raise RuntimeError("the server under test did not start; its own words stand above")
+                raise CannotCall("the server under test did not start; its own words stand above")
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
             if time.monotonic() > deadline:
-                raise RuntimeError(f"the server under test took more than {_START_LIMIT_S:.0f} s to start")
+                raise CannotCall(f"the server under test took more than {_START_LIMIT_S:.0f} s to start")
             time.sleep(0.1)
         yield process, port
     finally:

@@ -7,12 +7,14 @@ time between two interruptions: the agent talks nearly all the time. Nothing is 
 """
 
 import argparse
+import asyncio
 import os
+import sys
 
 import uvicorn
 from fastapi import FastAPI
 
-from models.base import Models
+from models.base import ModelError, Models
 from models.scripted import ScriptedChat, ScriptedSynthesizer, ScriptedTranscriber
 from models.silero import SileroVoiceActivity
 from models.store import Store
@@ -75,12 +77,13 @@ def main() -> None:
     if arguments.core is not None:
         # Before the first thread: later ones inherit it.
         os.sched_setaffinity(0, {arguments.core})
-    import asyncio
-
     import uvloop
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(arguments.port))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(arguments.port))
+    except ModelError as missing:
+        sys.exit(f"maya: {missing}")
 
 
 if __name__ == "__main__":

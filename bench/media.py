@@ -73,8 +73,9 @@ class Step:
     def told(self) -> str:
         verdict = "kept time" if self.kept_time else "did not keep time"
         return (
-            f"{self.calls} calls: jitter p99 {self.jitter_p99_ms} ms, {self.packets_out_per_s} packets/s out, "
-            f"core busy {self.core_busy:.0%}, lost to other work {self.core_lost:.0%}; {verdict}"
+            f"{self.calls} calls: jitter p99 {self.jitter_p99_ms} ms, "
+            f"{self.packets_out_per_s} packets/s out, core busy {self.core_busy:.0%}, "
+            f"lost to other work {self.core_lost:.0%}; {verdict}"
         )
 
     @property

@@ -50,6 +50,9 @@ JITTER_LIMIT_MS = 20.0
 _INTERRUPTION = "Sorry, what about the day after tomorrow?"
 _LEAD_PACKETS = 20
 _START_LIMIT_S = 60.0
+_ATTEMPTS = 3
+_DISTURBED = 0.1
+"""A step that failed while other work took so much of the server's core is measured again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +138,11 @@ async def _ramp(
                 pacer.callers.append(caller)
                 await asyncio.sleep(0.02)
             await asyncio.sleep(settle_s)
-            steps.append(await _measure(pid, pacer, seconds))
-            progress(steps[-1].told())
+            for _ in range(_ATTEMPTS):
+                steps.append(await _measure(pid, pacer, seconds))
+                progress(steps[-1].told())
+                if steps[-1].kept_time or steps[-1].core_lost < _DISTURBED:
+                    break
             failures = 0 if steps[-1].kept_time else failures + 1
             if failures == 2 or pacing.done():
                 break

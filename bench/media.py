@@ -97,8 +97,8 @@ def run(
     progress: Callable[[str], None] = lambda line: None,
 ) -> Report:
     """Add `step` calls at a time from `first` to `most`; measure for `seconds` after `settle_s` each time.
-    Stops after two failures in a row. About 15 s a step. Raises `CannotCall` where
-    there are no two cores, or when the server does not start."""
+    Stops after two failed steps in a row; one that other work disturbed is tried three times. About 15 s a
+    step. Raises `CannotCall` where there are no two cores, or when the server does not start."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if len(cores) < 2:
         raise CannotCall("bench media needs Linux and two cores: one for the server, one for its callers")

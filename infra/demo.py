@@ -159,7 +159,7 @@ def _finished_transcript(folder: Path) -> dict[str, Any]:
 
 
 def _stages(transcript: dict[str, Any]) -> Table:
-    table = Table("turn", title="When each stage was first reached, ms after the caller fell silent")
+    table = Table("turn", title="Stages, ms after the caller fell silent")
     for name, _ in _STAGES:
         table.add_column(name, justify="right", no_wrap=True)
     for turn in transcript["turns"]:

@@ -76,7 +76,7 @@ async def _run(gguf: Path, threads: int, persona: Persona, questions: tuple[Ques
         speed = await _prefix_speed(chat, persona)
         answers = [await _ask(chat, persona, question) for question in questions]
         cold = [await _ask(chat, persona, question, ahead=False) for question in questions[:4]]
-        alternating = await _alternate(chat, persona, questions)
+        alternating = await _alternate(chat, persona, tuple(q for q in questions if not q.held_out))
     finally:
         await chat.aclose()
     right = [question.accepts(answer.text) for question, answer in zip(questions, answers, strict=True)]
@@ -84,9 +84,8 @@ async def _run(gguf: Path, threads: int, persona: Persona, questions: tuple[Ques
     return Report(
         figures={
             **alternating,
-            **rate("answers_right", sum(right), len(right)),
-            "held_out_right": sum(ok for ok, q in zip(right, questions, strict=True) if q.held_out),
-            "held_out_n": sum(q.held_out for q in questions),
+            **_rate("answers_right", right, questions, held_out=False),
+            **_rate("held_out_right", right, questions, held_out=True),
             **speed,
             "decode_tokens_per_s": round(
                 sum(a.pieces - 1 for a in decoding) / sum(a.total_s - a.first_piece_s for a in decoding), 1
@@ -105,6 +104,13 @@ async def _run(gguf: Path, threads: int, persona: Persona, questions: tuple[Ques
             ]
         },
     )
+
+
+def _rate(
+    name: str, right: list[bool], questions: tuple[Question, ...], *, held_out: bool
+) -> dict[str, object]:
+    of_these = [ok for ok, question in zip(right, questions, strict=True) if question.held_out is held_out]
+    return rate(name, sum(of_these), len(of_these)) if of_these else {}
 
 
 async def _prefix_speed(chat: LlamaChat, persona: Persona) -> dict[str, object]:

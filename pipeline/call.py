@@ -8,7 +8,7 @@ in the language model are given back, and the observer hears `CallEnded`.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
@@ -70,7 +70,7 @@ from pipeline.voice_hub import VoiceHub
 
 log = logging.getLogger(__name__)
 
-StockPhrase = Literal["greeting", "apology", "goodbye"]
+StockPhrase = Literal["greeting", "pardon", "apology", "goodbye"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +137,10 @@ class Call:
         self._wake = asyncio.Event()
         self._failure: Exception | None = None
         self._closing: tuple[Literal["apology", "goodbye"], HangUpReason] | None = None
-        self._faulted = False
-        self._previous_making: asyncio.Task[None] | None = None
+        self._faults = 0
+        self._apologised = False
+        self._hung_up: CallOutcome | None = None
+        self._model_requests: set[asyncio.Task[None]] = set()
         self._zero_s: float | None = None
 
     # From outside
@@ -155,15 +157,14 @@ class Call:
             outcome = await self._hold()
         except BaseException as error:
             # Cancelled by a dying process, or a fault of ours: the record says so before it propagates.
-            self._faulted = True
-            self._report_played(self._playout.clear(_now()))
+            self._cut_short()
             self._observer.observe(Fault(self._at(), "call", f"{type(error).__name__}: {error}"))
             self._observer.observe(CallEnded(self._at(), "failed", "failed"))
             raise
         finally:
             self._ear.close()
         self._observer.observe(
-            CallEnded(self._at(), outcome.reason, "failed" if self._faulted else "completed")
+            CallEnded(self._at(), outcome.reason, "failed" if self._apologised else "completed")
         )
         return outcome
 
@@ -200,14 +201,14 @@ class Call:
         except LineClosed as closed:
             reason = closed.reason
         self._cut_short()
-        raise _CallOver(CallOutcome(True, reason))
+        raise _CallOver(self._hung_up or CallOutcome(True, reason))
 
     def _hear(self, pcm: Pcm) -> None:
         if self._zero_s is None:
             self._zero_s = _now() - pcm.size / LINE_RATE_HZ
         self._observer.observe(CallerAudio(self._audio.end_sample, pcm))
         self._audio.append(pcm)
-        self._audio.forget(self._core.oldest_needed_sample(self._audio.end_sample))
+        self._audio.forget(self._core.oldest_needed_sample())
         self._ear.push(pcm)
 
     def _on_voice(self, probability: float, start_sample: int, end_sample: int) -> None:
@@ -240,10 +241,12 @@ class Call:
                 continue
             deadline = _earlier(self._core.next_deadline(), self._playout.next_deadline())
             timer = None if deadline is None else loop.call_at(deadline, self._wake.set)
-            await self._wake.wait()
+            try:
+                await self._wake.wait()
+            finally:
+                if timer is not None:
+                    timer.cancel()
             self._wake.clear()
-            if timer is not None:
-                timer.cancel()
 
     async def _play(self) -> None:
         try:
@@ -307,8 +310,10 @@ class Call:
                 case SpeakStock(phrase):
                     self._speak_stock(phrase)
                 case HangUp(reason):
+                    self._cut_short()
+                    self._hung_up = CallOutcome(True, "apologised" if self._apologised else reason)
                     await self._line.hang_up(reason)
-                    raise _CallOver(CallOutcome(True, "apologised" if self._faulted else reason))
+                    raise _CallOver(self._hung_up)
 
     async def _clear_line(self) -> None:
         try:
@@ -339,41 +344,55 @@ class Call:
 
     def _attempt_failed(self, number: int, where: str, error: Exception) -> None:
         log.warning("call %s: %s failed: %s", self._line.info.call_id, where, error, exc_info=error)
-        self._faulted = True
-        self._observer.observe(Fault(self._at(), where, f"{type(error).__name__}: {error}"))
+        self._fault(where, f"{type(error).__name__}: {error}")
         self._tell(AttemptFailed(number))
+
+    def _fault(self, where: str, detail: str) -> None:
+        self._faults += 1
+        self._observer.observe(Fault(self._at(), where, detail))
 
     # Answering
 
     def _warm(self, messages: Sequence[Message]) -> None:
         """Evaluate what is known of the next prompt while somebody speaks: when the caller has finished,
         only the caller's words are left."""
-        self._previous_making = self._work(self._prefill(messages, self._previous_making), "prefill")
+        self._ask(lambda: self._prefill(messages), "prefill")
 
-    async def _prefill(self, messages: Sequence[Message], previous: asyncio.Task[None] | None) -> None:
-        await _ended(previous)
+    async def _prefill(self, messages: Sequence[Message]) -> None:
         try:
             await self._session.prefill(messages)
         except Exception as error:
             log.warning("call %s: prefill failed: %s", self._line.info.call_id, error)
 
+    def _ask(self, request: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:
+        """A sequence takes one request at a time: start this one when all before it have ended, which
+        cancelled ones do within one step."""
+        earlier = set(self._model_requests)
+
+        async def in_turn() -> None:
+            if earlier:
+                await asyncio.wait(earlier)
+            await request()
+
+        task = self._work(in_turn(), name)
+        self._model_requests.add(task)
+        task.add_done_callback(self._model_requests.discard)
+        return task
+
     def _start_reply(self, number: int, text: str) -> None:
         attempt = self._attempts[number]
-        attempt.reply = Reply(
+        reply = attempt.reply = Reply(
             self._session,
             self._voice,
             self._history.with_caller(text),
             max_tokens=self._persona.limits.reply_tokens,
-            if_silent=self._persona.fallback or self._persona.apology,
+            if_silent=self._persona.pardon,
             on_clause=self._clause_begins,
             on_audio=self._audio_made,
         )
-        attempt.making = self._previous_making = self._work(
-            self._make_reply(number, attempt.reply, self._previous_making), "reply"
-        )
+        attempt.making = self._ask(lambda: self._make_reply(number, reply), "reply")
 
-    async def _make_reply(self, number: int, reply: Reply, previous: asyncio.Task[None] | None) -> None:
-        await _ended(previous)
+    async def _make_reply(self, number: int, reply: Reply) -> None:
         try:
             await reply.run()
         except Exception as error:
@@ -418,6 +437,13 @@ class Call:
 
     def _speak_stock(self, phrase: StockPhrase) -> None:
         text = getattr(self._persona, phrase)
+        if phrase == "apology":
+            self._apologised = True
+            if not self._faults:
+                self._fault("reply", "no model answered in time")
+        if phrase != "greeting":
+            # A turn of its own: the record must not take it for the answer to the turn before.
+            self._turns += 1
         self._begin_speaking(_Attempt(TurnTimes(self._turns)))
         self._clause_begins(text)
         self._audio_made(self._stock[phrase])
@@ -435,6 +461,7 @@ class Call:
     def _reply_over(self, *, interrupted: bool) -> None:
         now = _now()
         attempt, self._speaking = self._speaking, None
+        interrupted = interrupted and not self._playout.all_heard(now)
         clauses = self._playout.heard(now)
         played = self._playout.clear(now) if interrupted else self._playout.next_passage(now)
         self._report_played(played)
@@ -485,12 +512,6 @@ class Call:
 
 def _for_transcriber(pcm: Pcm) -> Samples:
     return resample(from_pcm(pcm), LINE_RATE_HZ, STT_RATE_HZ)
-
-
-async def _ended(task: asyncio.Task[None] | None) -> None:
-    """A sequence takes one request at a time; a cancelled one ends within one step."""
-    if task is not None and not task.done():
-        await asyncio.wait([task])
 
 
 def _now() -> float:

@@ -58,6 +58,8 @@ class Persona(BaseModel):
     """What the agent knows, one short line each."""
     fallback: str = ""
     """What to say when the facts hold no answer."""
+    pardon: _Text = "Sorry, I did not catch that."
+    """Said when a noise has cut the agent off, and when the language model has nothing to say."""
     apology: _Text = "Sorry, something went wrong on our side. Please call again."
     goodbye: _Text = "Thank you for calling. Goodbye."
     vocabulary: tuple[_Text, ...] = ()

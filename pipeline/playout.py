@@ -188,12 +188,16 @@ class Playout:
         us as the sound takes to reach the caller's ear. Before the first echo: the time since the
         first sample left.
         """
-        if self._acknowledged is not None:
-            position, at = self._acknowledged
-            return min(self._sent, position + int((now - at) * LINE_RATE_HZ))
-        if self.started_s is None:
+        if self.started_s is None or self._edge_end_s is None:
             return 0
-        return min(self._sent, max(0, int((now - self.started_s) * LINE_RATE_HZ)))
+        position, at = self._acknowledged or (0, self.started_s)
+        # Nothing played while the queue was dry: what still lies in the line's buffer is not heard.
+        ahead = max(0, round((self._edge_end_s - now) * LINE_RATE_HZ))
+        return max(0, min(self._sent - ahead, position + int((now - at) * LINE_RATE_HZ)))
+
+    def all_heard(self, now: float) -> bool:
+        """A finished passage has sounded to its end, even if its last mark is still on its way."""
+        return self._finished and not self._queue and self.heard_samples(now) >= self._sent
 
     def heard(self, now: float) -> list[HeardClause]:
         """Every clause begun in this passage, with how much of it was heard by `now`."""

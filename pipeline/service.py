@@ -3,12 +3,13 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 import numpy as np
 
 from models.base import ModelBusy, Models, Voice
 from pipeline.call import Call, CallOutcome, StockPhrase
-from pipeline.events import CallEnded, CallObserver, Fault
+from pipeline.events import CallEnded, CallObserver, CallStarted, Fault
 from pipeline.line import LINE_RATE_HZ, Line, LineInfo, Pcm
 from pipeline.persona import Persona
 from pipeline.resample import resample, to_pcm
@@ -19,7 +20,7 @@ __all__ = ["CallOutcome", "CallService"]
 
 log = logging.getLogger(__name__)
 
-STOCK_PHRASES: tuple[StockPhrase, ...] = ("greeting", "apology", "goodbye")
+STOCK_PHRASES: tuple[StockPhrase, ...] = ("greeting", "pardon", "apology", "goodbye")
 
 
 class CallService:
@@ -44,10 +45,13 @@ class CallService:
         self._hub_task: asyncio.Task[None] | None = None
         self._stock: dict[StockPhrase, Pcm] = {}
         self._calls: set[Call] = set()
+        self._answering = 0
+        self._ending = False
 
     @property
     def live_calls(self) -> int:
-        return len(self._calls)
+        """Calls that `answer` holds, those still being set up included."""
+        return self._answering
 
     async def start(self) -> None:
         """Voice the stock phrases and evaluate the persona's prompt, so that the first caller waits for
@@ -69,48 +73,61 @@ class CallService:
     async def answer(self, line: Line) -> CallOutcome:
         """Hold the call on `line` until it ends. Never raises but `CancelledError`: a call's fault ends
         that call, and the outcome says that the caller is owed an apology."""
-        observer = self._observe(line.info)
+        self._answering += 1
         try:
-            return await self._hold(line, observer)
-        except ModelBusy as busy:
-            log.warning("call %s refused: %s", line.info.call_id, busy)
-            observer.observe(Fault(0.0, "admission", str(busy)))
-            observer.observe(CallEnded(0.0, "busy", "failed"))
-            outcome = CallOutcome(False, "busy")
+            async with AsyncExitStack() as stack:
+                call = await self._set_up(line, stack)
+                if call is not None:
+                    return await self._hold(call)
+            reason = "busy"
         except Exception as error:
             log.exception("call %s failed", line.info.call_id)
-            outcome = CallOutcome(False, f"{type(error).__name__}: {error}")
-        await line.hang_up("apology")
-        return outcome
-
-    async def _hold(self, line: Line, observer: CallObserver) -> CallOutcome:
-        session = await self._models.chat.open(self._persona.prefix())
-        try:
-            voice = await self._open_voice()
-            try:
-                call = Call(
-                    line,
-                    self._models,
-                    self._persona,
-                    session,
-                    voice,
-                    self._stock,
-                    self._hub,
-                    observer,
-                    inline=self._inline,
-                )
-                self._calls.add(call)
-                try:
-                    return await call.run()
-                finally:
-                    self._calls.discard(call)
-            finally:
-                await voice.aclose()
+            reason = f"{type(error).__name__}: {error}"
         finally:
-            await session.aclose()
+            self._answering -= 1
+        await line.hang_up("apology")
+        return CallOutcome(False, reason)
+
+    async def _set_up(self, line: Line, stack: AsyncExitStack) -> Call | None:
+        """Reserve what one call needs; None when the house is full. What fails here is on record."""
+        observer = self._observe(line.info)
+        try:
+            session = await self._models.chat.open(self._persona.prefix())
+            stack.push_async_callback(session.aclose)
+            voice = await self._open_voice()
+            stack.push_async_callback(voice.aclose)
+        except ModelBusy as busy:
+            log.warning("call %s refused: %s", line.info.call_id, busy)
+            _record_failure(observer, line, self._persona.name, "admission", str(busy))
+            return None
+        except BaseException as error:
+            detail = f"{type(error).__name__}: {error}"
+            _record_failure(observer, line, self._persona.name, "set-up", detail)
+            raise
+        return Call(
+            line,
+            self._models,
+            self._persona,
+            session,
+            voice,
+            self._stock,
+            self._hub,
+            observer,
+            inline=self._inline,
+        )
+
+    async def _hold(self, call: Call) -> CallOutcome:
+        self._calls.add(call)
+        if self._ending:
+            call.end_politely()
+        try:
+            return await call.run()
+        finally:
+            self._calls.discard(call)
 
     def end_politely(self) -> None:
-        """Every live call says goodbye and hangs up."""
+        """Every live call, and every one that still begins, says goodbye and hangs up."""
+        self._ending = True
         for call in self._calls:
             call.end_politely()
 
@@ -119,6 +136,13 @@ class CallService:
         if self._hub_task is not None:
             self._hub_task.cancel()
             await asyncio.gather(self._hub_task, return_exceptions=True)
+
+
+def _record_failure(observer: CallObserver, line: Line, persona: str, where: str, detail: str) -> None:
+    """A call that never began still leaves a record."""
+    observer.observe(CallStarted(0.0, line.info, persona))
+    observer.observe(Fault(0.0, where, detail))
+    observer.observe(CallEnded(0.0, "busy" if where == "admission" else "failed", "failed"))
 
 
 async def _synthesise(voice: Voice, text: str) -> Pcm:

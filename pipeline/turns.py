@@ -30,6 +30,12 @@ PIECE_SETTLES_SAMPLES = LINE_RATE_HZ * 15
 PIECE_LONGEST_SAMPLES = LINE_RATE_HZ * 25
 """Speech without any pause is cut here; Whisper's window is 30 s."""
 DIP_SEARCH_SAMPLES = LINE_RATE_HZ * 5
+NO_DIP = (2.0, 0)
+DETECTOR_LAG_SAMPLES = LINE_RATE_HZ * 120 // 1000
+"""How far the detector's last word may lie behind the clock: packet, window, tick and jitter."""
+COMMIT_POLL_S = 0.02
+STALL_PATIENCE_S = 2.0
+"""A turn is over at last when the line brings nothing, not even silence."""
 THINKING_PATIENCE_S = 20.0
 """A model that has said nothing by then will not: apologise."""
 CLOSING_PATIENCE_S = 20.0
@@ -147,7 +153,7 @@ class FinishReply:
 
 @dataclass(frozen=True, slots=True)
 class SpeakStock:
-    phrase: Literal["greeting", "apology", "goodbye"]
+    phrase: Literal["greeting", "pardon", "apology", "goodbye"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +201,8 @@ class _Turn:
     settled: list[_Attempt] = field(default_factory=list)
     current: _Attempt | None = None
     committed: bool = False
+    interrupts: bool = False
+    """It began over the agent's voice, and cut it off."""
 
     def text(self) -> str | None:
         """The whole turn's words; None while a transcript is missing."""
@@ -218,8 +226,11 @@ class TurnTaking:
         self._turn = _Turn(0)
         self._attempts = 0
         self._floor_sample = 0
-        self._dip = (2.0, 0)
+        self._heard_to = 0
+        self._dip = NO_DIP
         self._commit_at: float | None = None
+        self._commit_latest = 0.0
+        self._commit_sample = 0
         self._limit_at: float | None = None
         self._close_at: float | None = None
         self._answer_by: float | None = None
@@ -238,7 +249,7 @@ class TurnTaking:
             (State.THINKING, ReplyAudible): self._audible,
             (State.SPEAKING, AttemptFailed): self._failed,
             (State.SPEAKING, PlayedOut): self._played_out,
-            (State.CLOSING, PlayedOut): self._closed,
+            (State.CLOSING, PlayedOut): self._said_goodbye,
         }
 
     def begin(self, now: float) -> list[TurnAction]:
@@ -262,7 +273,7 @@ class TurnTaking:
     def handle_timer(self, now: float) -> list[TurnAction]:
         actions: list[TurnAction] = []
         if self._commit_at is not None and now >= self._commit_at:
-            actions += self._commit(now)
+            actions += self._commit_if_silent(now)
         if self._answer_by is not None and now >= self._answer_by:
             self._answer_by = None
             if self.state is State.THINKING:
@@ -273,16 +284,18 @@ class TurnTaking:
             actions += self._closed(None, now)
         return actions
 
-    def oldest_needed_sample(self, now_sample: int) -> int:
-        """Caller's audio before this position is never asked for again."""
+    def oldest_needed_sample(self) -> int:
+        """Caller's audio before this position is never asked for again. What the detector has not judged
+        yet is always needed: it may lag behind a burst."""
         if self.state in (State.CALLER, State.PAUSE, State.THINKING):
             return self._turn.piece_start
-        start = self._detector.start_sample if self._detector.voiced_samples else now_sample
+        start = self._detector.start_sample if self._detector.voiced_samples else self._heard_to
         return max(0, start - PREROLL_SAMPLES)
 
     # The caller's voice
 
     def _voice(self, event: Voice, now: float) -> list[TurnAction]:
+        self._heard_to = event.end_sample
         change = self._detector.push(event.probability, event.start_sample, event.end_sample)
         actions: list[TurnAction] = []
         if change is not None:
@@ -319,6 +332,8 @@ class TurnTaking:
     def _pause(self, change: SpeechStopped, now: float) -> list[TurnAction]:
         pause_samples = round(self._policy.pause_s * LINE_RATE_HZ)
         self._commit_at = now + self._policy.endpoint_silence_s - self._policy.pause_s
+        self._commit_sample = change.end_sample + round(self._policy.endpoint_silence_s * LINE_RATE_HZ)
+        self._commit_latest = self._commit_at + STALL_PATIENCE_S
         self.state = State.PAUSE
         return [self._new_attempt(change.end_sample + pause_samples)]
 
@@ -329,11 +344,27 @@ class TurnTaking:
             self._turn.piece_start = attempt.end_sample
             self._turn.current = None
 
+    def _leave_attempt(self) -> list[TurnAction]:
+        """The caller goes on behind the pause of the current attempt: its words are kept if they close a
+        piece of a long turn, else they come again with the next attempt."""
+        attempt = self._turn.current
+        if attempt is None:
+            return []
+        # The silence since counts: the next piece must not outgrow the transcriber's window with it.
+        if self._heard_to - self._turn.piece_start < PIECE_SETTLES_SAMPLES:
+            self._turn.current = None
+            return [DropAttempt(attempt.number)]
+        self._settle_piece()
+        if attempt.text is None:
+            return []
+        attempt.reply_started = False
+        return [DropAttempt(attempt.number)]
+
     def _cut_if_long(self, event: Voice) -> list[TurnAction]:
         """Somebody who never pauses is cut where the voice was weakest lately: between two words."""
         length = event.end_sample - self._turn.piece_start
         if length < PIECE_LONGEST_SAMPLES - DIP_SEARCH_SAMPLES:
-            self._dip = (2.0, 0)
+            self._dip = NO_DIP
             return []
         self._dip = min(self._dip, (event.probability, event.end_sample))
         if length < PIECE_LONGEST_SAMPLES:
@@ -345,15 +376,7 @@ class TurnTaking:
     def _caller_goes_on(self, *_: object) -> list[TurnAction]:
         self._commit_at = None
         self.state = State.CALLER
-        attempt = self._turn.current
-        if attempt is None:
-            return []
-        long_enough = attempt.end_sample - self._turn.piece_start >= PIECE_SETTLES_SAMPLES
-        if long_enough and not attempt.reply_started:
-            self._settle_piece()
-            return []
-        self._turn.current = None
-        return [DropAttempt(attempt.number)]
+        return self._leave_attempt()
 
     # Words
 
@@ -374,6 +397,13 @@ class TurnTaking:
         attempt.reply_started = True
         return [StartReply(attempt.number, text)]
 
+    def _commit_if_silent(self, now: float) -> list[TurnAction]:
+        """Silence must have been heard, not only waited for: the network may have stalled."""
+        if self._heard_to < self._commit_sample - DETECTOR_LAG_SAMPLES and now < self._commit_latest:
+            self._commit_at = min(now + COMMIT_POLL_S, self._commit_latest)
+            return []
+        return self._commit(now)
+
     def _commit(self, now: float) -> list[TurnAction]:
         """The silence lasted: the floor is ours."""
         self._commit_at = None
@@ -391,12 +421,19 @@ class TurnTaking:
             return []
         self._floor_sample = attempt.end_sample
         if not text:
-            # Noise, or nothing that the transcriber trusts: nobody said anything.
-            self.state = State.LISTENING
-            return [DropAttempt(attempt.number), *self._take_up_utterance()]
+            return [DropAttempt(attempt.number), *self._nobody_spoke()]
         self._turn.committed = True
         commit = CommitTurn(attempt.number, text, self._detector.end_sample)
         return [*self._start_reply(), commit]
+
+    def _nobody_spoke(self) -> list[TurnAction]:
+        """It was noise, or nothing that the transcriber trusts."""
+        self.state = State.LISTENING
+        if self._turn.interrupts and not self._detector.speaking:
+            # It cut the agent off: silence would leave both waiting for the other.
+            self.state = State.SPEAKING
+            return [SpeakStock("pardon")]
+        return self._take_up_utterance()
 
     def _take_up_utterance(self) -> list[TurnAction]:
         """Somebody may be in mid-utterance when the floor becomes free."""
@@ -404,11 +441,10 @@ class TurnTaking:
 
     def _reopen_turn(self) -> list[TurnAction]:
         self.state = State.CALLER
-        attempt = self._turn.current
+        self._dip = NO_DIP
         actions: list[TurnAction] = [RetractTurn()] if self._turn.committed else []
         self._turn.committed = False
-        self._turn.current = None
-        return [*actions, *([DropAttempt(attempt.number)] if attempt else [])]
+        return [*actions, *self._leave_attempt()]
 
     # The agent's voice
 
@@ -420,7 +456,9 @@ class TurnTaking:
         return [CancelReply(), ClearPlayout(), TruncateReply(self._playout.heard_samples(now))]
 
     def _barge_in(self, now: float) -> list[TurnAction]:
-        return [*self._take_back(now), *self._turn_begins()]
+        actions = [*self._take_back(now), *self._turn_begins()]
+        self._turn.interrupts = True
+        return actions
 
     def _played_out(self, *_: object) -> list[TurnAction]:
         self.state = State.LISTENING
@@ -445,6 +483,9 @@ class TurnTaking:
         attempt = self._turn.current
         drop: list[TurnAction] = [DropAttempt(attempt.number)] if attempt and not self._turn.committed else []
         return [*drop, *self._take_back(now), SpeakStock(phrase)]
+
+    def _said_goodbye(self, _: object, now: float) -> list[TurnAction]:
+        return [FinishReply(), *self._closed(None, now)]
 
     def _closed(self, _: object, now: float) -> list[TurnAction]:
         self._close_at = None

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import VAD_WINDOW_SAMPLES, Samples, VoiceActivity, VoiceActivityStream
+from models.base import VAD_WINDOW_SAMPLES, ModelFailed, Samples, VoiceActivity, VoiceActivityStream
 from pipeline.line import Pcm
 
 log = logging.getLogger(__name__)
@@ -99,17 +99,25 @@ class VoiceHub:
                 windows.append(window)
         if not ears:
             return False
+        await self._decide(ears, windows)
+        return True
+
+    async def _decide(self, ears: list[VoiceEar], windows: list[NDArray[np.int16]]) -> None:
+        """A batch that fails is tried again one ear at a time: only what fails alone has failed."""
         try:
             probabilities = await self._probabilities(ears, windows)
+            if probabilities.shape != (len(ears),):
+                raise ModelFailed(f"voice detector: {probabilities.shape} decisions for {len(ears)} windows")
         except Exception as error:
-            log.exception("voice detection failed for %d calls", len(ears))
-            for ear in ears:
-                if not ear.closed:
-                    ear.on_failure(error)
-            return True
+            if len(ears) > 1:
+                for ear, window in zip(ears, windows, strict=True):
+                    await self._decide([ear], [window])
+            elif not ears[0].closed:
+                log.exception("voice detection failed for one call")
+                ears[0].on_failure(error)
+            return
         for ear, probability in zip(ears, probabilities.tolist(), strict=True):
             ear.decided(probability)
-        return True
 
     async def _probabilities(self, ears: list[VoiceEar], windows: list[NDArray[np.int16]]) -> Samples:
         streams = [ear.stream for ear in ears]

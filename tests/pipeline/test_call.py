@@ -230,7 +230,7 @@ def test_a_voice_that_raises_ends_the_call_with_the_apology_made_ahead() -> None
 def test_an_empty_reply_is_not_silence(empty: str) -> None:
     house = House(transcriber=hears("hello"), chat=ScriptedChat([empty]))
     house.play(["listen", {"say": "hello there"}, "listen"])
-    assert house.observed.agent[-1].heard == PERSONA.fallback
+    assert house.observed.agent[-1].heard == PERSONA.pardon
 
 
 def test_a_reply_of_two_thousand_words_can_be_cut_off() -> None:

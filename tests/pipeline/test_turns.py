@@ -261,7 +261,7 @@ def test_a_failed_model_ends_in_an_apology(when: str) -> None:
     assert actions[-1] == SpeakStock("apology")
     assert talk.core.state is State.CLOSING
     talk.speech(1.0)
-    assert talk.tell(PlayedOut()) == [HangUp("goodbye")]
+    assert talk.tell(PlayedOut()) == [FinishReply(), HangUp("goodbye")]
     assert talk.core.state is State.ENDED
 
 
@@ -276,7 +276,7 @@ def test_the_longest_call_ends_with_a_goodbye() -> None:
     talk = Conversation(call_limit_s=5.0).greeted()
     actions = talk.silence(5.2)
     assert actions[-1] == SpeakStock("goodbye")
-    assert talk.tell(PlayedOut()) == [HangUp("limit")]
+    assert talk.tell(PlayedOut()) == [FinishReply(), HangUp("limit")]
 
 
 def test_a_goodbye_that_is_never_played_out_does_not_hold_the_line() -> None:

@@ -203,10 +203,10 @@ class Engine:
             work()
         except Exception as error:
             _log.exception("the language model's engine failed; every reply under way ends")
-            for ticket in list(self._sessions):
-                self._fail_session(ticket, ModelFailed(f"the language model's engine failed: {error}"))
             for tokens in [t for t, prefix in self._prefixes.items() if not prefix.ready]:
                 self._drop_prefix(tokens)
+            for ticket in list(self._sessions):
+                self._fail_session(ticket, ModelFailed(f"the language model's engine failed: {error}"))
 
     def _step(self) -> None:
         step = self._scheduler.plan()
@@ -296,16 +296,15 @@ class Engine:
             self._end_request(self._sessions[ticket], failure)
             return
         for tokens in [t for t, prefix in self._prefixes.items() if prefix.sequence == sequence]:
-            for waiting in list(self._prefixes[tokens].sessions):
-                self._fail_session(waiting, failure)
+            waiting = sorted(self._prefixes[tokens].sessions)
             self._drop_prefix(tokens)
+            for ticket in waiting:
+                self._fail_session(ticket, failure)
 
     def _fail_session(self, ticket: int, failure: ModelFailed) -> None:
         session = self._sessions[ticket]
         if session.waiting is not None:
-            self._tell(session.waiting, failure)
-            session.waiting = None
-            self._close(ticket)
+            self._close(ticket, failure)
             return
         self._scheduler.cancel(session.sequence)
         self._end_request(session, failure)
@@ -408,15 +407,12 @@ class Engine:
             session.request = None
             self._scheduler.cancel(session.sequence)
 
-    def _close(self, ticket: int) -> None:
+    def _close(self, ticket: int, why: ModelFailed | None = None) -> None:
+        """Give everything back first, then tell whoever still waits."""
         session = self._sessions.pop(ticket, None)
         if session is None:
             return
-        failure = ModelFailed("this session of the language model was closed")
-        if session.waiting is not None:
-            self._tell(session.waiting, failure)
-        else:
-            self._end_request(session, failure)
+        if session.waiting is None:
             self._scheduler.close(session.sequence)
             self._audit.closed(session.sequence)
             self._memory.truncate(session.sequence, 0)
@@ -424,6 +420,10 @@ class Engine:
             self._prefixes[session.prefix].sessions.discard(ticket)
         del self._tickets[session.sequence]
         self._free.append(session.sequence)
+        failure = why or ModelFailed("this session of the language model was closed")
+        if session.waiting is not None:
+            self._tell(session.waiting, failure)
+        self._end_request(session, failure)
 
     def _end(self) -> None:
         with self._wake:

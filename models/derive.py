@@ -22,9 +22,8 @@ def make(recipe: str, source: Path, target: Path) -> None:
 def _requantiser(to: str) -> Callable[[Path, Path], None]:
     def requantise(source: Path, target: Path) -> None:
         from models.llama.quantize import quantize
-        from models.load import usable_cores
 
-        quantize(source, target, to=to, threads=usable_cores())
+        quantize(source, target, to=to)
 
     return requantise
 

@@ -14,7 +14,7 @@ FILE_TYPES = {"q4_0": 2, "q8_0": 7}
 """`enum llama_ftype`: LLAMA_FTYPE_MOSTLY_Q4_0, LLAMA_FTYPE_MOSTLY_Q8_0."""
 
 
-def quantize(source: Path, target: Path, *, to: str = "q4_0", threads: int = 2) -> None:
+def quantize(source: Path, target: Path, *, to: str = "q4_0") -> None:
     """Write `source` requantised as `to` to `target`, by way of `target` + ".part". Blocks: about 15 s of two
     cores for 1.5 billion weights. Raises `ValueError` for an unknown kind, `ModelMissing` without `source`,
     `ModelFailed` when llama.cpp fails (a full disk, most often)."""
@@ -24,7 +24,7 @@ def quantize(source: Path, target: Path, *, to: str = "q4_0", threads: int = 2) 
         raise ModelMissing(f"{source}: no such file; expected a GGUF model to requantise")
     lib = library()
     params = lib.llama_model_quantize_default_params()
-    params.nthread = threads
+    params.nthread = 0  # as many as the machine has
     params.ftype = FILE_TYPES[to]
     params.allow_requantize = True
     part = target.with_name(target.name + ".part")

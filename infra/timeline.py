@@ -192,8 +192,8 @@ def _plot(drawing: Drawing, path: Path) -> None:
     from matplotlib import pyplot
     from matplotlib.patches import Patch
 
-    strip_s = max(STRIP_S, drawing.duration_s / MOST_STRIPS)
-    strips = max(1, int(np.ceil((drawing.duration_s - 0.5) / strip_s)))
+    strips = min(MOST_STRIPS, max(1, round(drawing.duration_s / STRIP_S)))
+    strip_s = float(np.ceil(drawing.duration_s / strips))
     height_in = 3.6 * strips + 1.1
     figure, panels = pyplot.subplots(strips, 1, figsize=(_WIDTH_IN, height_in), squeeze=False)
     try:
@@ -227,7 +227,7 @@ def _plot(drawing: Drawing, path: Path) -> None:
 _CALLER_MIDDLE, _AGENT_MIDDLE, _HALF_HEIGHT = 76.0, 26.0, 10.0
 _LANES_TOP, _LANE_HEIGHT = 65.0, 4.7
 _CALLER_WORDS_Y, _AGENT_WORDS_Y = 88.5, 15.0
-_ROW = 5.2
+_ROW, _MOST_ROWS = 5.2, 3
 
 
 def _strip(panel: Any, drawing: Drawing, start_s: float, strip_s: float) -> None:
@@ -254,19 +254,25 @@ def _strip(panel: Any, drawing: Drawing, start_s: float, strip_s: float) -> None
         if start_s <= gap_end_s and gap_start_s < end_s:
             panel.axvspan(gap_start_s, gap_end_s, ymin=0.36, ymax=0.66, color="#f3f3f3", zorder=0)
             if gap_start_s >= start_s:
+                near_edge = gap_start_s > end_s - 1.2
                 panel.text(
-                    gap_start_s, 66.5, f"gap {gap_end_s - gap_start_s:.2f} s", fontsize=9, weight="bold"
+                    end_s if near_edge else gap_start_s,
+                    66.5,
+                    f"gap {gap_end_s - gap_start_s:.2f} s",
+                    fontsize=9,
+                    weight="bold",
+                    ha="right" if near_edge else "left",
                 )
     for bar in drawing.bars:
         _bar(panel, bar, start_s, end_s)
     for moment_s in drawing.interruptions_s:
         if start_s <= moment_s < end_s:
             panel.axvline(moment_s, ymin=0.14, ymax=0.88, color=INTERRUPTION_COLOUR, linewidth=1.6)
-            panel.text(moment_s + _MARGIN_S * 2, 38.5, "interrupted", color=INTERRUPTION_COLOUR, fontsize=9)
-    for words in drawing.caller_words:
-        _words(panel, words, _CALLER_WORDS_Y, CALLER_COLOUR, start_s, strip_s)
-    for words in drawing.agent_words:
-        _words(panel, words, _AGENT_WORDS_Y, AGENT_COLOUR, start_s, strip_s)
+            panel.text(
+                moment_s + 0.05, _AGENT_MIDDLE + 2, "interrupted", color=INTERRUPTION_COLOUR, fontsize=9
+            )
+    _lane(panel, drawing.caller_words, _CALLER_WORDS_Y, CALLER_COLOUR, start_s, strip_s)
+    _lane(panel, drawing.agent_words, _AGENT_WORDS_Y, AGENT_COLOUR, start_s, strip_s)
 
 
 def _bar(panel: Any, bar: Bar, start_s: float, end_s: float) -> None:
@@ -285,9 +291,27 @@ def _bar(panel: Any, bar: Bar, start_s: float, end_s: float) -> None:
         panel.text(text_s, top - _LANE_HEIGHT / 2, bar.text, fontsize=7.5, va="center", clip_on=True)
 
 
-def _words(panel: Any, words: Words, y: float, colour: str, start_s: float, strip_s: float) -> None:
-    if not start_s <= words.start_s < start_s + strip_s:
-        return
+def _lane(panel: Any, lane: Sequence[Words], y: float, colour: str, start_s: float, strip_s: float) -> None:
+    """The words of one voice in one strip; those that would cover the ones before them make way."""
+    taken_s, rows = start_s, 0
+    for words in lane:
+        if not start_s <= words.start_s < start_s + strip_s:
+            continue
+        at_s, align, said, lost = _typeset(words, start_s, strip_s)
+        width_s = max(map(len, [*said, *lost, ""])) * strip_s / _CHARACTERS_PER_STRIP
+        begin_s = at_s - width_s if align == "right" else at_s
+        skipped = rows if begin_s < taken_s else 0
+        lost = lost[: max(0, _MOST_ROWS - skipped - len(said))]
+        taken_s, rows = begin_s + width_s, skipped + len(said) + len(lost)
+        # The caller's words stand on the waveform, the agent's hang below theirs.
+        top = y - skipped * _ROW if y < 50 else y + rows * _ROW
+        for row, text in enumerate([*said, *lost]):
+            shade = colour if row < len(said) else UNHEARD_COLOUR
+            panel.text(at_s, top - row * _ROW, text, fontsize=9, color=shade, va="top", ha=align)
+
+
+def _typeset(words: Words, start_s: float, strip_s: float) -> tuple[float, str, list[str], list[str]]:
+    """Where the words stand, their alignment, and the lines of what was heard and what was not."""
     left_s = start_s + strip_s - words.start_s
     room_s = min(words.room_s, left_s)
     at_s, align = words.start_s, "left"
@@ -296,21 +320,9 @@ def _words(panel: Any, words: Words, y: float, colour: str, start_s: float, stri
     columns = max(12, int(room_s / strip_s * _CHARACTERS_PER_STRIP) - 2)
     said = textwrap.wrap(words.text, columns)
     lost = textwrap.wrap(f"[unheard: {words.unheard}]", columns) if words.unheard else []
-    if len(said) > 3:
+    if len(said) > _MOST_ROWS:
         said = [*said[:2], said[2][: columns - 3] + "..."]
-    lost = lost[: max(0, 3 - len(said))]
-    rows = [*said, *lost]
-    top = y if y < 50 else y + len(rows) * _ROW  # the caller's stand on the waveform, the agent's hang below
-    for row, text in enumerate(rows):
-        panel.text(
-            at_s,
-            top - row * _ROW,
-            text,
-            fontsize=9,
-            color=colour if row < len(said) else UNHEARD_COLOUR,
-            va="top",
-            ha=align,
-        )
+    return at_s, align, said, lost
 
 
 def envelope(pcm: Pcm, start_s: float, end_s: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

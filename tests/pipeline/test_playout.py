@@ -181,3 +181,90 @@ def test_nothing_is_lost_repeated_or_reordered(chunks: list[int], steps: list[fl
     sent += [a.pcm for a in playout.due(now + 1000) if isinstance(a, SendAudio)]
     joined = np.concatenate(sent) if sent else np.zeros(0, np.int16)
     assert np.array_equal(joined, audio[: joined.size])
+
+
+@given(
+    chunks=st.lists(st.integers(1, 3000), min_size=1, max_size=20),
+    waits=st.lists(st.floats(0.0, 0.6), min_size=20, max_size=20),
+)
+def test_marks_stay_regular_whatever_the_chunks(chunks: list[int], waits: list[float]) -> None:
+    """Never more than a mark's distance and one AudioFrame without a mark, and none after the last one."""
+    playout = Playout()
+    since, now = 0, 0.0
+    for size, wait_s in [*zip(chunks, waits, strict=False), (0, 60.0)]:
+        playout.append(np.ones(size, np.int16))
+        until = now + wait_s
+        while (deadline := playout.next_deadline()) is not None and max(deadline, now) <= until:
+            now = max(deadline, now)
+            for action in playout.due(now):
+                since = 0 if isinstance(action, SendMark) else since + action.pcm.size
+                assert since < MARK_EVERY_SAMPLES + AUDIO_FRAME_SAMPLES
+        now = until
+    assert since == 0, "the end of the reply has a mark"
+
+
+def underrun(playout: Playout, *, marks: bool) -> float:
+    """Half a second of the first clause is long over when the second one comes, at the returned time."""
+    shell = Shell(playout)
+    playout.begin_clause("One.")
+    playout.append(tone(0.5))
+    while shell.now < 50.7:
+        shell.run(0.02)
+        if not marks:
+            shell.echoes.clear()
+    playout.begin_clause("Two three four.")
+    playout.append(tone(1.0))
+    playout.due(52.0)
+    return 52.0
+
+
+@pytest.mark.parametrize("marks", [True, False])
+def test_a_clause_that_has_just_been_sent_is_not_heard_yet(marks: bool) -> None:
+    """The time that passed while nothing was queued is no playing time."""
+    playout = Playout()
+    now = underrun(playout, marks=marks)
+    assert playout.heard_samples(now) <= 4000
+    assert playout.heard_samples(now + 0.1) <= 4000 + 800
+    one, two = playout.heard(now)
+    assert one.heard_samples == 4000
+    assert two.heard_samples == 0
+
+
+def test_a_reply_whose_last_mark_is_on_its_way_has_been_heard() -> None:
+    playout = Playout()
+    shell = Shell(playout, echo_s=10.0)
+    playout.append(tone(0.5))
+    shell.run(0.6)
+    assert not playout.all_heard(shell.now), "more of the reply may come"
+    playout.finish()
+    assert playout.all_heard(shell.now)
+    assert not playout.drained
+
+
+def test_a_reply_that_still_sounds_has_not_been_heard() -> None:
+    playout = Playout()
+    shell = Shell(playout)
+    playout.append(tone(0.5))
+    playout.finish()
+    shell.run(0.4)
+    assert not playout.all_heard(shell.now)
+
+
+def test_a_passage_after_a_drained_one_counts_from_its_own_first_sample() -> None:
+    playout = Playout()
+    shell = Shell(playout)
+    playout.append(tone(0.5))
+    playout.finish()
+    shell.run(1.0)
+    assert sum(p.pcm.size for p in playout.next_passage(shell.now)) == 4000
+    assert (playout.active, playout.drained, playout.heard_samples(shell.now)) == (False, False, 0)
+    assert playout.next_deadline() is None
+
+
+def test_nothing_queued_asks_for_nothing() -> None:
+    playout = Playout()
+    playout.append(np.zeros(0, np.int16))
+    assert playout.next_deadline() is None
+    assert playout.due(1.0) == []
+    assert not playout.active
+    assert playout.clear(1.0) == []

@@ -1,15 +1,12 @@
 """Who has the floor, as conversations: probabilities in, actions out, time as an argument."""
 
-from collections.abc import Iterable
-
 import pytest
 
 from models.base import VAD_WINDOW_SAMPLES
 from pipeline.line import LINE_RATE_HZ
-from pipeline.persona import TurnTaking as TurnPolicy
-from pipeline.playout import Playout
 from pipeline.turns import (
     PREROLL_SAMPLES,
+    STALL_PATIENCE_S,
     AttemptFailed,
     CancelReply,
     ClearPlayout,
@@ -27,59 +24,8 @@ from pipeline.turns import (
     Transcribe,
     Transcribed,
     TruncateReply,
-    TurnAction,
-    TurnEvent,
-    TurnTaking,
-    Voice,
 )
-
-WINDOW_S = VAD_WINDOW_SAMPLES / LINE_RATE_HZ
-
-
-class Conversation:
-    """Drives the core as the shell would: windows of 32 ms, timers at their deadlines."""
-
-    def __init__(self, *, call_limit_s: float = 1800.0) -> None:
-        self.playout = Playout()
-        self.core = TurnTaking(TurnPolicy(), self.playout, call_limit_s=call_limit_s)
-        self.now = 100.0
-        self.sample = 0
-        self.actions: list[TurnAction] = list(self.core.begin(self.now))
-
-    def hear(self, seconds: float, probability: float) -> list[TurnAction]:
-        new: list[TurnAction] = []
-        for _ in range(round(seconds / WINDOW_S)):
-            self.now += WINDOW_S
-            new += self._timers()
-            start, self.sample = self.sample, self.sample + VAD_WINDOW_SAMPLES
-            new += self.core.receive(Voice(probability, start, self.sample), self.now)
-        self.actions += new
-        return new
-
-    def _timers(self) -> list[TurnAction]:
-        new: list[TurnAction] = []
-        while (deadline := self.core.next_deadline()) is not None and deadline <= self.now:
-            new += self.core.handle_timer(self.now)
-        return new
-
-    def speech(self, seconds: float) -> list[TurnAction]:
-        return self.hear(seconds, 0.95)
-
-    def silence(self, seconds: float) -> list[TurnAction]:
-        return self.hear(seconds, 0.02)
-
-    def tell(self, event: TurnEvent) -> list[TurnAction]:
-        new = self.core.receive(event, self.now)
-        self.actions += new
-        return new
-
-    def greeted(self) -> "Conversation":
-        self.tell(PlayedOut())
-        return self
-
-
-def of(actions: Iterable[TurnAction], kind: type) -> list[TurnAction]:
-    return [a for a in actions if isinstance(a, kind)]
+from tests.pipeline.conversations import WINDOW_S, Conversation, of, speaking
 
 
 def test_the_agent_greets_and_then_listens() -> None:
@@ -156,18 +102,6 @@ def test_one_loud_window_is_no_utterance() -> None:
     talk.speech(WINDOW_S)
     assert talk.silence(2.0) == []
     assert talk.core.state is State.LISTENING
-
-
-def speaking() -> Conversation:
-    """A conversation in which the agent's reply is audible."""
-    talk = Conversation().greeted()
-    talk.speech(1.0)
-    talk.silence(0.2)
-    talk.tell(Transcribed(1, "tell me everything"))
-    talk.silence(0.8)
-    talk.tell(ReplyAudible())
-    assert talk.core.state is State.SPEAKING
-    return talk
 
 
 def test_a_barge_in_is_three_actions_in_order() -> None:
@@ -290,3 +224,149 @@ def test_events_that_a_state_does_not_know_change_nothing() -> None:
     for event in (PlayedOut(), ReplyAudible(), Transcribed(7, "x"), AttemptFailed(7)):
         assert talk.tell(event) == []
     assert talk.core.state is State.LISTENING
+
+
+def long_turn(pause_s: float) -> Conversation:
+    """A first piece of 16 s that a pause has settled, and 3 s of the next."""
+    talk = Conversation().greeted()
+    talk.speech(16.0)
+    talk.silence(pause_s)
+    talk.speech(3.0)
+    return talk
+
+
+def test_a_settled_piece_that_fails_ends_in_an_apology() -> None:
+    talk = long_turn(0.3)
+    assert talk.tell(AttemptFailed(1))[-1] == SpeakStock("apology")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "committed"),
+    [("", "the end", "the end"), ("a tale", "", "a tale")],
+)
+@pytest.mark.parametrize("in_order", [True, False])
+def test_a_piece_without_words_does_not_lose_the_other(
+    first: str, second: str, committed: str, in_order: bool
+) -> None:
+    talk = long_turn(0.3)
+    talk.silence(0.9)
+    events = [Transcribed(1, first), Transcribed(2, second)]
+    for event in events if in_order else reversed(events):
+        talk.tell(event)
+    (commit,) = of(talk.actions, CommitTurn)
+    assert commit.text == committed
+    assert talk.core.state is State.THINKING
+
+
+def test_a_piece_whose_reply_had_begun_keeps_its_words() -> None:
+    talk = Conversation().greeted()
+    talk.speech(16.0)
+    talk.silence(0.2)
+    assert talk.tell(Transcribed(1, "once upon a time")) == [StartReply(1, "once upon a time")]
+    assert of(talk.speech(3.0), DropAttempt) == [DropAttempt(1)], "the reply behind the gate is out of date"
+    talk.silence(0.2)
+    first, second = of(talk.actions, Transcribe)
+    assert second.start_sample == first.end_sample
+    assert talk.tell(Transcribed(2, "and the end")) == [StartReply(2, "once upon a time and the end")]
+
+
+def test_a_long_turn_reopened_while_the_agent_thinks_stays_under_30_s() -> None:
+    talk = Conversation().greeted()
+    talk.speech(18.0)
+    talk.silence(0.2)
+    talk.tell(Transcribed(1, "once"))
+    talk.silence(14.0)
+    talk.speech(1.0)
+    talk.silence(0.2)
+    spans = of(talk.actions, Transcribe)
+    assert len(spans) == 2
+    assert all(t.end_sample - t.start_sample <= 30 * LINE_RATE_HZ for t in spans)
+
+
+def test_a_reopened_turn_is_not_cut_inside_its_first_new_word() -> None:
+    talk = Conversation().greeted()
+    talk.speech(18.0)
+    talk.silence(0.2)
+    talk.tell(Transcribed(1, "once"))
+    talk.silence(8.0)
+    resumed = talk.sample
+    talk.speech(1.0)
+    talk.silence(0.2)
+    ends = [t.end_sample for t in of(talk.actions, Transcribe)]
+    assert not any(resumed < end < resumed + LINE_RATE_HZ for end in ends)
+
+
+def test_silence_must_be_heard_not_only_waited_for() -> None:
+    talk = Conversation().greeted()
+    talk.speech(1.0)
+    talk.silence(0.2)
+    talk.tell(Transcribed(1, "my number is"))
+    assert talk.stall(1.0) == []
+    talk.speech(1.0)
+    talk.silence(0.2)
+    talk.tell(Transcribed(2, "my number is four seven"))
+    (commit,) = of(talk.silence(0.7), CommitTurn)
+    assert commit.text == "my number is four seven"
+
+
+def test_a_line_that_brings_nothing_more_ends_the_turn_at_last() -> None:
+    talk = Conversation().greeted()
+    talk.speech(1.0)
+    talk.silence(0.2)
+    talk.tell(Transcribed(1, "my number is"))
+    assert of(talk.stall(0.7 + STALL_PATIENCE_S), CommitTurn)
+
+
+def test_audio_that_the_detector_has_not_judged_is_kept() -> None:
+    """It may lag behind a burst: what counts is the last window judged, not what has arrived."""
+    talk = Conversation().greeted()
+    talk.silence(4.0)
+    judged = talk.sample
+    talk.stall(10.0)
+    assert talk.core.oldest_needed_sample() == judged - PREROLL_SAMPLES
+
+
+def test_an_onset_that_may_become_speech_is_kept_with_its_preroll() -> None:
+    talk = Conversation().greeted()
+    talk.silence(4.0)
+    onset = talk.sample
+    talk.speech(WINDOW_S)
+    assert talk.core.oldest_needed_sample() == onset - PREROLL_SAMPLES
+
+
+@pytest.mark.parametrize("phrase", ["apology", "goodbye"])
+def test_nobody_interrupts_the_last_sentence(phrase: str) -> None:
+    talk = speaking()
+    if phrase == "apology":
+        talk.tell(AttemptFailed(1))
+    else:
+        talk.actions += talk.core.close("goodbye", "shutdown", talk.now)
+    assert talk.actions[-1] == SpeakStock(phrase)  # type: ignore[arg-type]
+    assert [a for a in talk.speech(2.0) if not isinstance(a, NoteUtterance)] == []
+    talk.silence(1.0)
+    assert talk.core.state is State.CLOSING
+
+
+def test_a_second_ending_changes_nothing() -> None:
+    talk = speaking()
+    talk.tell(AttemptFailed(1))
+    assert talk.core.close("goodbye", "shutdown", talk.now) == []
+    assert talk.tell(PlayedOut())[-1] == HangUp("goodbye")
+
+
+def test_a_noise_that_cut_the_agent_off_is_asked_for_pardon() -> None:
+    talk = speaking()
+    talk.speech(0.3)
+    talk.silence(0.9)
+    assert talk.tell(Transcribed(2, "")) == [DropAttempt(2), SpeakStock("pardon")]
+    assert talk.core.state is State.SPEAKING
+    assert talk.tell(PlayedOut()) == [FinishReply()]
+
+
+def test_a_caller_who_speaks_on_over_a_noise_is_not_asked_for_pardon() -> None:
+    talk = speaking()
+    talk.speech(0.3)
+    talk.silence(0.9)
+    talk.speech(0.1)
+    assert talk.tell(Transcribed(2, "")) == [DropAttempt(2)]
+    assert talk.core.state is State.CALLER

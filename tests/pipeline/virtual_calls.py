@@ -1,12 +1,13 @@
 """Whole calls in virtual time: real stream shell, core and codecs; scripted models; a tone for a caller."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.base import Models
+from models.base import Models, VoiceActivity
 from models.scripted import (
     EnergyVoiceActivity,
     ScriptedChat,
@@ -20,7 +21,9 @@ from pipeline.persona import Limits, Persona
 from pipeline.service import CallOutcome, CallService
 from telephony.simulator import Report, Scenario, simulate_virtual
 from telephony.simulator.caller import Speech
+from telephony.simulator.virtual_loop import run_virtual
 from telephony.twilio.desk import Answer
+from tests.pipeline.hand_line import HandLine
 
 PERSONA = Persona(
     name="Test Desk",
@@ -36,6 +39,11 @@ def tone(text: str, seconds: float | None = None) -> Pcm:
     """A line of the caller: voiced for 80 ms a character unless told."""
     audio = voiced_signal(text, seconds or 0.08 * len(text), LINE_RATE_HZ)
     return (audio * 32767).astype(np.int16)
+
+
+def hears(*texts: str | Exception) -> ScriptedTranscriber:
+    """One text a turn, however often the turn is transcribed as it grows."""
+    return ScriptedTranscriber(texts, latency_s=0.2, once_per_turn=True)
 
 
 @dataclass
@@ -66,41 +74,51 @@ class Observed:
 
 @dataclass
 class House:
-    """One service with its stand-ins; `play` calls it once and tells what came of it."""
+    """One service with its stand-ins; `play` and `by_hand` call it once and keep what came of it."""
 
     transcriber: ScriptedTranscriber = field(default_factory=lambda: ScriptedTranscriber(latency_s=0.2))
     chat: ScriptedChat = field(
         default_factory=lambda: ScriptedChat(prefill_s=0.05, first_token_s=0.1, tokens_per_s=20)
     )
     synthesizer: ScriptedSynthesizer = field(default_factory=lambda: ScriptedSynthesizer(latency_s=0.05))
+    voice_activity: VoiceActivity = field(default_factory=EnergyVoiceActivity)
     persona: Persona = PERSONA
     others: int = 0
     """Sequences of the language model that other calls hold."""
     observed: Observed = field(default_factory=Observed)
+    """What the first call reported."""
+    calls: dict[str, Observed] = field(default_factory=dict)
+    """What each call reported, by its id."""
     outcomes: list[CallOutcome] = field(default_factory=list)
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Answer]:
-        models = Models(self.transcriber, self.chat, self.synthesizer, EnergyVoiceActivity())
+    async def service(self) -> AsyncIterator[CallService]:
+        models = Models(self.transcriber, self.chat, self.synthesizer, self.voice_activity)
         service = CallService(models, self.persona, observe=self._observer, inline=True)
         await service.start()
         for _ in range(self.others):
             await self.chat.open(())
-
-        async def answer(line: Line) -> CallOutcome:
-            outcome = await service.answer(line)
-            self.outcomes.append(outcome)
-            return outcome
-
         try:
-            yield answer
+            yield service
         finally:
             await service.aclose()
 
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Answer]:
+        async with self.service() as service:
+
+            async def answer(line: Line) -> CallOutcome:
+                outcome = await service.answer(line)
+                self.outcomes.append(outcome)
+                return outcome
+
+            yield answer
+
     def _observer(self, info: LineInfo) -> Observed:
-        return self.observed
+        return self.calls.setdefault(info.call_id, Observed() if self.calls else self.observed)
 
     def play(self, steps: Sequence[object], lines: Mapping[int, Pcm] | None = None) -> Report:
+        """A simulated caller on a Twilio stream."""
         scenario = Scenario.model_validate({"name": "test", "steps": list(steps)})
         speeches = {}
         for number, step in enumerate(scenario.steps):
@@ -108,6 +126,25 @@ class House:
             if text is not None:
                 speeches[number] = Speech.of(text, (lines or {}).get(number, tone(text)))
         return simulate_virtual(scenario, self.open, speeches=speeches)
+
+    def by_hand(
+        self,
+        caller: Callable[[HandLine, CallService], Awaitable[None]],
+        make_line: Callable[[], HandLine] = HandLine,
+    ) -> HandLine:
+        """A caller on a line whose every event `caller` decides; the line closes when it returns."""
+
+        async def call() -> HandLine:
+            async with self.service() as service:
+                line = make_line()
+                answering = asyncio.create_task(service.answer(line), name="answer")
+                await caller(line, service)
+                line.close()
+                async with asyncio.timeout(60):
+                    self.outcomes.append(await answering)
+                return line
+
+        return run_virtual(call())
 
 
 def with_limits(**limits: float) -> Persona:

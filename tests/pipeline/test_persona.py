@@ -1,0 +1,85 @@
+"""Who answers the phone."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from models.base import Message
+from pipeline.documents import DocumentError
+from pipeline.persona import Example, Persona, load_persona
+
+PERSONAS = sorted((Path(__file__).parents[2] / "infra" / "personas").glob("*.toml"))
+LEAST = {"name": "Desk", "greeting": "Hello.", "system": "You help."}
+
+
+def test_the_least_persona_can_hold_a_call() -> None:
+    persona = Persona.model_validate(LEAST)
+    assert persona.prefix() == (Message("system", "You help."),)
+    assert all((persona.pardon, persona.apology, persona.goodbye))
+
+
+def test_the_prefix_holds_role_facts_fallback_and_then_the_examples() -> None:
+    persona = Persona(
+        **LEAST,  # type: ignore[arg-type]
+        facts=("Open from nine.", "Closed on Sundays."),
+        fallback="Please ask the desk.",
+        examples=(Example(caller="are you open", agent="Yes, from nine."),),
+    )
+    system, *examples = persona.prefix()
+    assert system == Message(
+        "system",
+        "You help.\nFacts:\n- Open from nine.\n- Closed on Sundays.\n"
+        'If the facts do not answer, say: "Please ask the desk."',
+    )
+    assert examples == [Message("user", "are you open"), Message("assistant", "Yes, from nine.")]
+
+
+def test_the_greeting_is_no_part_of_the_prefix() -> None:
+    """It is said in the call, and may be cut off there."""
+    assert not any("Hello." in message.content for message in Persona.model_validate(LEAST).prefix())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"greeting": ""},
+        {"apology": ""},
+        {"language": "de"},
+        {"facts": [""]},
+        {"greting": "Hi"},
+        {"voice": {"speed": 9}},
+        {"limits": {"call_s": 0}},
+        {"limits": {"reply_tokens": 0}},
+        {"turns": {"pause_s": 0.0}},
+        {"turns": {"endpoint_silence_s": 0.05}},
+        {"turns": {"barge_in_s": 60}},
+    ],
+    ids=str,
+)
+def test_a_persona_that_could_not_hold_a_call_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Persona.model_validate({**LEAST, **wrong})
+
+
+def test_a_persona_is_frozen() -> None:
+    with pytest.raises(ValidationError):
+        Persona.model_validate(LEAST).greeting = "Hi."
+
+
+@pytest.mark.parametrize("path", PERSONAS, ids=lambda path: path.stem)
+def test_the_shipped_personas_load(path: Path) -> None:
+    persona = load_persona(path)
+    assert len(persona.prefix()) == 1 + 2 * len(persona.examples)
+
+
+def test_there_is_a_shipped_persona() -> None:
+    assert PERSONAS
+
+
+def test_a_mistake_is_told_with_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "desk.toml"
+    path.write_text('name = "Desk"\ngreeting = "Hello."\nsystem = "You help."\n\n[limits]\ncall_s = -1\n')
+    with pytest.raises(DocumentError) as caught:
+        load_persona(path)
+    assert (caught.value.path, caught.value.line) == (path, 6)

@@ -1,18 +1,16 @@
-"""Whole calls: what is said, heard, interrupted and broken, in virtual time."""
+"""Whole calls: what is said and heard, in virtual time."""
 
 import numpy as np
 import pytest
 
-from models.base import Message, ModelFailed
-from models.scripted import BreaksOff, ScriptedChat, ScriptedSynthesizer, ScriptedTranscriber
-from pipeline.events import AgentAudio, CallerAudio
+from models.base import Message
+from models.scripted import ScriptedChat, ScriptedTranscriber
+from pipeline.call import Call
+from pipeline.events import AgentAudio, CallerAudio, CallerTurn
 from pipeline.line import LINE_RATE_HZ
-from telephony.simulator import Report
-from tests.pipeline.virtual_calls import PERSONA, House, with_limits
-
-
-def hears(*texts: str | Exception) -> ScriptedTranscriber:
-    return ScriptedTranscriber(texts, latency_s=0.2, once_per_turn=True)
+from pipeline.service import CallOutcome, CallService
+from tests.pipeline.hand_line import HandLine
+from tests.pipeline.virtual_calls import LONG, PERSONA, House, hears, interrupted, tone, with_limits
 
 
 def test_a_caller_is_greeted_understood_and_answered() -> None:
@@ -67,48 +65,6 @@ def test_stage_times_are_in_order_and_add_up_to_the_gap() -> None:
     assert (times.first_played_s - times.speech_end_s) * 1000 == pytest.approx(gap_ms, abs=60)
 
 
-def test_the_history_is_what_was_said() -> None:
-    house = House(transcriber=hears("one", "two"))
-    house.play(["listen", {"say": "one one one"}, "listen", {"say": "two two two"}, "listen"])
-    assert list(house.chat.requests[-1]) == [
-        Message("assistant", PERSONA.greeting),
-        Message("user", "one"),
-        Message("assistant", "You said: one"),
-        Message("user", "two"),
-    ]
-    assert house.chat.overlaps == 0
-
-
-LONG = "I will tell you everything, one thing after another, for a very long time. And then even more of it."
-
-
-def interrupted(after_s: float = 1.5) -> tuple[House, Report]:
-    house = House(transcriber=hears("tell me", "stop it"), chat=ScriptedChat([LONG, "All right."]))
-    report = house.play(
-        [
-            "listen",
-            {"say": "tell me please"},
-            {"interrupt": {"after_s": after_s, "say": "stop it now please"}},
-            "listen",
-        ]
-    )
-    return house, report
-
-
-def test_an_interruption_stops_the_agent_and_cuts_the_history_to_what_was_heard() -> None:
-    house, _ = interrupted()
-    cut = house.observed.agent[1]
-    assert cut.interrupted
-    assert cut.heard
-    assert LONG.startswith(cut.heard)
-    assert len(cut.heard) < len(cut.text)
-    assert house.chat.requests[-1][-2:] == (
-        Message("assistant", f"{cut.heard} ..."),
-        Message("user", "stop it"),
-    )
-    assert house.observed.agent[2].text == "All right."
-
-
 def test_buffered_audio_does_not_play_on_after_barge_in() -> None:
     """pipecat#366, fastrtc#303, cloudflare/agents#2261: `clear` goes out with the decision."""
     _, report = interrupted()
@@ -122,27 +78,6 @@ def test_first_syllables_of_an_interruption_are_kept() -> None:
     house, _ = interrupted()
     spoken_s = 0.08 * len("stop it now please")
     assert house.transcriber.durations_s[-1] >= spoken_s
-
-
-def test_an_interrupted_greeting_is_heard_history_too() -> None:
-    house = House(transcriber=hears("wait a moment"))
-    house.play([{"interrupt": {"after_s": 0.5, "say": "wait a moment please"}}, "listen"])
-    greeting = house.observed.agent[0]
-    assert greeting.interrupted
-    assert PERSONA.greeting.startswith(greeting.heard)
-    assert house.chat.requests[0][0].content.endswith("...")
-
-
-def test_a_pause_inside_a_turn_leaves_one_turn() -> None:
-    house = House(
-        transcriber=ScriptedTranscriber(lambda audio: f"{len(audio) / 16000:.0f} seconds", latency_s=0.1)
-    )
-    house.play(
-        ["listen", {"say": "my number is four seven"}, {"wait": 0.4}, {"say": "two nine three one"}, "listen"]
-    )
-    assert len(house.observed.caller) == 1
-    assert len(house.chat.requests) == 2, "one speculation was dropped, one was answered"
-    assert house.chat.requests[0][:-1] == house.chat.requests[1][:-1], "the dropped one left no trace"
 
 
 def test_hanging_up_while_the_agent_thinks() -> None:
@@ -195,37 +130,6 @@ def test_clipped_audio_is_only_loud() -> None:
     assert house.observed.caller == ["hello"]
 
 
-@pytest.mark.parametrize(
-    "broken",
-    [
-        {"transcriber": ScriptedTranscriber([ModelFailed("no ears")], latency_s=0.1)},
-        {"chat": ScriptedChat([ModelFailed("no words")])},
-        {"chat": ScriptedChat([BreaksOff("I was about to say, that")])},
-    ],
-    ids=["transcriber", "chat", "chat mid-stream"],
-)
-def test_a_model_that_raises_ends_its_call_with_an_apology(broken: dict[str, object]) -> None:
-    house = House(**{"transcriber": hears("hello"), **broken})  # type: ignore[arg-type]
-    report = house.play(["listen", {"say": "hello there"}, {"wait": 12}])
-    assert report.ending == "agent hung up"
-    assert house.observed.agent[-1].text == PERSONA.apology
-    assert house.observed.agent[-1].heard == PERSONA.apology
-    assert house.observed.faults
-    assert house.observed.ended[0].outcome == "failed"
-    assert house.outcomes[0].completed, "the caller has heard the apology"
-    assert house.chat.sessions == 0
-
-
-def test_a_voice_that_raises_ends_the_call_with_the_apology_made_ahead() -> None:
-    def fail(text: str) -> Exception | None:
-        return ModelFailed("hoarse") if text.startswith("You said") else None
-
-    house = House(transcriber=hears("hello"), synthesizer=ScriptedSynthesizer(fail=fail))
-    report = house.play(["listen", {"say": "hello there"}, {"wait": 12}])
-    assert report.ending == "agent hung up"
-    assert house.observed.agent[-1].text == PERSONA.apology
-
-
 @pytest.mark.parametrize("empty", ["", "   ", "**"])
 def test_an_empty_reply_is_not_silence(empty: str) -> None:
     house = House(transcriber=hears("hello"), chat=ScriptedChat([empty]))
@@ -251,15 +155,6 @@ def test_the_longest_call_ends_with_a_goodbye() -> None:
     assert house.observed.agent[-1].heard == PERSONA.goodbye
 
 
-def test_a_full_house_says_so_and_hurts_nobody() -> None:
-    house = House(chat=ScriptedChat(sequences=1), others=1)
-    report = house.play(["listen", "hang_up"])
-    assert report.ending == "agent hung up"
-    assert (house.outcomes[0].completed, house.outcomes[0].reason) == (False, "busy")
-    assert house.observed.faults[0].where == "admission"
-    assert house.chat.sessions == 1
-
-
 def test_the_recording_places_what_was_played() -> None:
     house, report = interrupted()
     caller = [e for e in house.observed.events if isinstance(e, CallerAudio)]
@@ -273,3 +168,150 @@ def test_the_recording_places_what_was_played() -> None:
         assert event.start_sample >= position - 1
         position = event.start_sample + event.pcm.size
     assert report.violations == ()
+
+
+def test_the_transcriber_is_told_the_personas_vocabulary() -> None:
+    persona = PERSONA.model_copy(update={"vocabulary": ("Riverside", "Dr. Okafor")})
+    house = House(transcriber=hears("is doctor okafor in"), persona=persona)
+    house.play(["listen", {"say": "is doctor okafor in"}, "listen"])
+    assert house.transcriber.hot_words
+    assert set(house.transcriber.hot_words) == {"Riverside, Dr. Okafor"}
+
+
+def test_a_turn_of_a_minute_is_heard_in_pieces_and_answered_as_one() -> None:
+    """Whisper hears 30 s at once; every sample of speech is in one of the pieces."""
+    house = House(transcriber=ScriptedTranscriber(lambda audio: f"{len(audio) / 16000:.2f}", latency_s=0.6))
+
+    async def monologue(line: HandLine, service: CallService) -> None:
+        await line.silent(4)
+        for _ in range(5):
+            await line.say(tone("a long story", 11))
+            await line.silent(0.3)
+        await line.silent(8)
+
+    house.by_hand(monologue)
+    (turn,) = house.observed.caller
+    pieces_s = [float(word) for word in turn.split()]
+    assert max(house.transcriber.durations_s) <= 30
+    assert len(pieces_s) >= 3
+    assert sum(pieces_s) >= 5 * 11 + 4 * 0.3
+    assert house.observed.agent[-1].heard
+
+
+def test_pieces_end_in_pauses_where_there_are_any() -> None:
+    house = House(transcriber=ScriptedTranscriber(lambda audio: "words", latency_s=0.2))
+
+    async def three_paragraphs(line: HandLine, service: CallService) -> None:
+        await line.silent(4)
+        for _ in range(3):
+            await line.say(tone("a paragraph", 16))
+            await line.silent(0.5)
+        await line.silent(8)
+
+    house.by_hand(three_paragraphs)
+    assert house.transcriber.durations_s == [pytest.approx(16, abs=1.5)] * 3
+    assert house.observed.caller == ["words words words"]
+
+
+def test_a_caller_who_goes_on_while_the_agent_thinks_has_said_one_turn() -> None:
+    house = House(
+        transcriber=ScriptedTranscriber(lambda audio: "short" if len(audio) < 2 * 16000 else "long"),
+        chat=ScriptedChat(first_token_s=3.0),
+    )
+
+    async def second_thoughts(line: HandLine, service: CallService) -> None:
+        await line.silent(4)
+        await line.say(tone("I would like", 1.0))
+        await line.silent(2.0)
+        await line.say(tone("an appointment", 1.0))
+        await line.silent(8.0)
+
+    house.by_hand(second_thoughts)
+    assert house.observed.caller == ["short", "long"], "the first words were committed, then taken back"
+    turns = [event.turn for event in house.observed.events if isinstance(event, CallerTurn)]
+    assert turns == [1, 1]
+    assert house.chat.requests[-1] == (Message("assistant", PERSONA.greeting), Message("user", "long"))
+    assert [a.text for a in house.observed.agent[1:]] == ["You said: long"]
+    assert house.chat.overlaps == 0
+
+
+def test_speech_while_the_history_is_being_read_asks_one_thing_at_a_time() -> None:
+    """A slow prefill, and two turns in its time: the sequence takes one request at a time."""
+    house = House(chat=ScriptedChat(prefill_s=5.0, first_token_s=0.1))
+
+    async def impatient(line: HandLine, service: CallService) -> None:
+        await line.silent(3.0)
+        await line.say(tone("one", 0.6))
+        await line.silent(0.45)
+        await line.say(tone("two", 0.6))
+        await line.silent(8)
+
+    house.by_hand(impatient)
+    assert house.chat.overlaps == 0
+    assert house.observed.agent[-1].text.startswith("You said")
+
+
+def test_a_noise_that_cut_the_agent_off_is_answered_with_pardon() -> None:
+    house = House(transcriber=hears("tell me", ""), chat=ScriptedChat([LONG]))
+
+    async def cough(line: HandLine, service: CallService) -> None:
+        await line.silent(4)
+        await line.say(tone("tell me", 1.0))
+        await line.silent(1.5)
+        await line.say(tone("cough", 0.3))
+        await line.silent(10)
+
+    house.by_hand(cough)
+    _, cut, pardon = house.observed.agent
+    assert cut.interrupted
+    assert (pardon.text, pardon.heard, pardon.interrupted) == (PERSONA.pardon, PERSONA.pardon, False)
+    assert house.observed.caller == ["tell me"]
+
+
+def test_nobody_interrupts_the_goodbye() -> None:
+    house = House()
+
+    async def talks_over_it(line: HandLine, service: CallService) -> None:
+        await line.silent(4)
+        service.end_politely()
+        await line.say(tone("wait wait wait", 3.0))
+
+    line = house.by_hand(talks_over_it)
+    last = house.observed.agent[-1]
+    assert (last.text, last.heard, last.interrupted) == (PERSONA.goodbye, PERSONA.goodbye, False)
+    assert line.hung_up == "shutdown"
+    assert house.outcomes == [CallOutcome(True, "shutdown")]
+    assert house.transcriber.durations_s == []
+
+
+def test_our_reason_to_hang_up_survives_a_line_that_is_slow_to_close() -> None:
+    house = House(persona=with_limits(call_s=8.0))
+
+    async def waits(line: HandLine, service: CallService) -> None:
+        await line.silent(30)
+
+    house.by_hand(waits, lambda: HandLine(closing_s=0.05))
+    assert house.outcomes == [CallOutcome(True, "limit")]
+    assert [end.reason for end in house.observed.ended] == ["limit"]
+    assert not house.observed.agent[-1].interrupted
+
+
+def test_a_call_thinks_only_when_something_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A conductor that spins costs the other calls their time."""
+    rounds = 0
+    play = Call._play
+
+    async def counted(call: Call) -> None:
+        nonlocal rounds
+        rounds += 1
+        await play(call)
+
+    monkeypatch.setattr(Call, "_play", counted)
+
+    async def speaks(line: HandLine, service: CallService) -> None:
+        await line.silent(4)
+        await line.say(tone("hello", 1.0))
+        await line.silent(10)
+
+    House().by_hand(speaks, lambda: HandLine(marks=False))
+    assert rounds < 15 * 200

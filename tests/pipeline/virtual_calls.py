@@ -149,3 +149,19 @@ class House:
 
 def with_limits(**limits: float) -> Persona:
     return PERSONA.model_copy(update={"limits": Limits.model_validate(limits)})
+
+
+LONG = "I will tell you everything, one thing after another, for a very long time. And then even more of it."
+
+
+def interrupted(after_s: float = 1.5) -> tuple[House, Report]:
+    house = House(transcriber=hears("tell me", "stop it"), chat=ScriptedChat([LONG, "All right."]))
+    report = house.play(
+        [
+            "listen",
+            {"say": "tell me please"},
+            {"interrupt": {"after_s": after_s, "say": "stop it now please"}},
+            "listen",
+        ]
+    )
+    return house, report

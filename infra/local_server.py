@@ -48,9 +48,12 @@ class LocalServer:
             for line in lines[shown:]:
                 progress(line)
             shown = len(lines)
-            if self.process.poll() is not None:
+            if (status := self.process.poll()) is not None:
                 said = "\n  ".join(self.log_lines()[-5:])
-                raise CommandError(f"the server stopped while it started:\n  {said}\nwhole log: {self._log}")
+                how = (
+                    f"was killed by signal {-status}" if status < 0 else f"stopped with exit status {status}"
+                )
+                raise CommandError(f"the server {how} while it started:\n  {said}\nwhole log: {self._log}")
             if self._ready():
                 return
             if time.monotonic() > deadline:

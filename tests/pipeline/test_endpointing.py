@@ -57,6 +57,7 @@ def test_one_window_alone_is_a_click(loud: float) -> None:
 
 def test_what_is_not_sure_enough_to_begin_is_sure_enough_to_go_on() -> None:
     assert Listener().hear(*[BETWEEN] * 10).changes == []
+    assert Listener().hear(LOUD, BETWEEN).changes == [(2, SpeechStarted(0))]
     ears = Listener().hear(LOUD, LOUD, *[BETWEEN] * 20)
     assert ears.changes == [(2, SpeechStarted(0))]
     assert ears.detector.end_sample == at(22)

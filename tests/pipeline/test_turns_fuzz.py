@@ -69,15 +69,17 @@ class Shell:
     def live(self, stretch: Stretch) -> None:
         probability = 0.95 if stretch.loud else 0.02
         for _ in range(max(1, round(stretch.lasts_s / WINDOW_S))):
+            if self.over:
+                return
             self.obey(self.talk.hear(WINDOW_S, probability), stretch)
             self.forgotten = max(self.forgotten, self.talk.core.oldest_needed_sample())
-            while ready := [entry for entry in self.due if entry[0] <= self.talk.now]:
+            while not self.over and (ready := [entry for entry in self.due if entry[0] <= self.talk.now]):
                 self.due.remove(ready[0])
                 self.obey(self.talk.tell(ready[0][1]), stretch)
 
     def obey(self, actions: Iterable[TurnAction], stretch: Stretch) -> None:
         for action in actions:
-            assert not self.over, f"{action} after the call had ended"
+            assert not self.over, f"{action} after the hang-up"
             match action:
                 case Transcribe(attempt, start, end):
                     assert 0 < end - start <= WHISPER_WINDOW_S * LINE_RATE_HZ
@@ -117,7 +119,7 @@ class Shell:
 @given(STRETCHES)
 def test_what_is_transcribed_is_held_and_fits_the_transcriber(stretches: list[Stretch]) -> None:
     """Every span is above 0 s and within Whisper's window, no span lies in audio already forgotten, and
-    nothing happens after the end."""
+    nothing follows the hang-up."""
     shell = Shell()
     for stretch in stretches:
         shell.live(stretch)

@@ -195,6 +195,29 @@ def test_a_closed_ear_is_told_nothing_more() -> None:
     assert detector.batches == []
 
 
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_call_that_hangs_up_while_it_is_decided_is_told_nothing_more(fails: bool) -> None:
+    heard = Heard()
+    ears: list[VoiceEar] = []
+
+    class HangsUp(EnergyVoiceActivity):
+        def probabilities(self, streams: Sequence[VoiceActivityStream], windows: Samples) -> Samples:
+            ears[0].close()
+            if fails:
+                raise ModelFailed("poisoned")
+            return super().probabilities(streams, windows)
+
+    async def house() -> None:
+        hub = VoiceHub(HangsUp(), inline=True)
+        async with running(hub):
+            ears.append(heard.listen(hub))
+            ears[0].push(silence(0.32))
+            await asyncio.sleep(1.0)
+
+    run_virtual(house())
+    assert heard == Heard()
+
+
 async def test_the_detector_works_off_the_event_loop() -> None:
     """The one test with a real thread; it waits for the decisions and for nothing else."""
     heard, enough = Heard(), asyncio.Event()

@@ -270,12 +270,16 @@ def test_a_piece_whose_reply_had_begun_keeps_its_words() -> None:
     assert talk.tell(Transcribed(2, "and the end")) == [StartReply(2, "once upon a time and the end")]
 
 
-def test_a_long_turn_reopened_while_the_agent_thinks_stays_under_30_s() -> None:
+@pytest.mark.parametrize(("speech_s", "thinking_s"), [(18.0, 14.0), (14.0, 17.0)])
+def test_a_long_turn_reopened_while_the_agent_thinks_stays_under_30_s(
+    speech_s: float, thinking_s: float
+) -> None:
+    """The silence in which the agent thought counts."""
     talk = Conversation().greeted()
-    talk.speech(18.0)
+    talk.speech(speech_s)
     talk.silence(0.2)
     talk.tell(Transcribed(1, "once"))
-    talk.silence(14.0)
+    talk.silence(thinking_s)
     talk.speech(1.0)
     talk.silence(0.2)
     spans = of(talk.actions, Transcribe)

@@ -174,7 +174,6 @@ class Call:
                 self._group = group
                 group.create_task(self._read_line(), name="line")
                 group.create_task(self._conduct(), name="conductor")
-                self._warm([Message("assistant", self._persona.greeting)])
         except BaseExceptionGroup as errors:
             over, faults = errors.split(_CallOver)
             if faults is not None:
@@ -481,7 +480,9 @@ class Call:
                 first_clause_s=self._clock(made.first_clause),
                 first_audio_s=self._clock(made.first_audio),
             )
-        self._history.agent_said(heard, interrupted=interrupted)
+        if attempt.times.turn > 0 or interrupted:
+            # A greeting that was heard to its end is in the persona's prefix already.
+            self._history.agent_said(heard, interrupted=interrupted)
         self._observer.observe(
             AgentTurn(self._at(), attempt.times.turn, text, heard, interrupted, attempt.times)
         )

@@ -75,7 +75,8 @@ class Persona(BaseModel):
             lines += ["Facts:", *(f"- {fact}" for fact in self.facts)]
         if self.fallback:
             lines.append(f'If the facts do not answer, say: "{self.fallback}"')
-        messages = [Message("system", "\n".join(lines))]
+        # The greeting stands before the example turns: after them, small models begin every answer with it.
+        messages = [Message("system", "\n".join(lines)), Message("assistant", self.greeting)]
         for example in self.examples:
             messages += [Message("user", example.caller), Message("assistant", example.agent)]
         return tuple(messages)

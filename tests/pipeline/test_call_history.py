@@ -18,7 +18,6 @@ def test_the_history_is_what_was_said() -> None:
     house = House(transcriber=hears("one", "two"))
     house.play(["listen", {"say": "one one one"}, "listen", {"say": "two two two"}, "listen"])
     assert list(house.chat.requests[-1]) == [
-        Message("assistant", PERSONA.greeting),
         Message("user", "one"),
         Message("assistant", "You said: one"),
         Message("user", "two"),
@@ -62,7 +61,7 @@ def test_a_pause_inside_a_turn_leaves_one_turn() -> None:
 
 
 def test_what_is_known_of_the_next_prompt_is_read_before_the_caller_has_spoken() -> None:
-    """The greeting, a whole reply and a reply cut off: only the caller's words are left to be read."""
+    """A whole reply and a reply cut off: only the caller's words are left to be read."""
     read_ahead: list[bool] = []
 
     def answer(messages: Sequence[Message]) -> str:
@@ -80,10 +79,10 @@ def test_what_is_known_of_the_next_prompt_is_read_before_the_caller_has_spoken()
             "listen",
         ]
     )
-    assert house.chat.prefills[0] == (Message("assistant", PERSONA.greeting),)
-    assert [len(request) for request in house.chat.requests] == [2, 4, 6]
-    assert house.chat.requests[2][2] == Message("assistant", "All right.")
-    assert house.chat.requests[2][4].content.endswith("...")
+    assert house.chat.prefills[0] == (), "the greeting stands in the prefix: the turn's opening is left"
+    assert [len(request) for request in house.chat.requests] == [1, 3, 5]
+    assert house.chat.requests[2][1] == Message("assistant", "All right.")
+    assert house.chat.requests[2][3].content.endswith("...")
     assert read_ahead == [True, True, True]
 
 
@@ -92,7 +91,7 @@ def test_a_greeting_cut_off_is_read_anew() -> None:
     house.play([{"interrupt": {"after_s": 0.5, "say": "wait a moment please"}}, "listen"])
     cut = house.chat.requests[0][:-1]
     assert cut[0].content.endswith("...")
-    assert house.chat.prefills[:2] == [(Message("assistant", PERSONA.greeting),), cut]
+    assert house.chat.prefills[0] == cut
 
 
 def test_a_reply_heard_to_its_end_was_not_interrupted() -> None:

@@ -15,29 +15,25 @@ LEAST = {"name": "Desk", "greeting": "Hello.", "system": "You help."}
 
 def test_the_least_persona_can_hold_a_call() -> None:
     persona = Persona.model_validate(LEAST)
-    assert persona.prefix() == (Message("system", "You help."),)
+    assert persona.prefix() == (Message("system", "You help."), Message("assistant", "Hello."))
     assert all((persona.pardon, persona.apology, persona.goodbye))
 
 
-def test_the_prefix_holds_role_facts_fallback_and_then_the_examples() -> None:
+def test_the_prefix_holds_role_facts_fallback_greeting_and_then_the_examples() -> None:
     persona = Persona(
         **LEAST,  # type: ignore[arg-type]
         facts=("Open from nine.", "Closed on Sundays."),
         fallback="Please ask the desk.",
         examples=(Example(caller="are you open", agent="Yes, from nine."),),
     )
-    system, *examples = persona.prefix()
+    system, greeting, *examples = persona.prefix()
+    assert greeting == Message("assistant", "Hello."), "after the examples, answers would begin with it"
     assert system == Message(
         "system",
         "You help.\nFacts:\n- Open from nine.\n- Closed on Sundays.\n"
         'If the facts do not answer, say: "Please ask the desk."',
     )
     assert examples == [Message("user", "are you open"), Message("assistant", "Yes, from nine.")]
-
-
-def test_the_greeting_is_no_part_of_the_prefix() -> None:
-    """It is said in the call, and may be cut off there."""
-    assert not any("Hello." in message.content for message in Persona.model_validate(LEAST).prefix())
 
 
 @pytest.mark.parametrize(
@@ -70,7 +66,7 @@ def test_a_persona_is_frozen() -> None:
 @pytest.mark.parametrize("path", PERSONAS, ids=lambda path: path.stem)
 def test_the_shipped_personas_load(path: Path) -> None:
     persona = load_persona(path)
-    assert len(persona.prefix()) == 1 + 2 * len(persona.examples)
+    assert len(persona.prefix()) == 2 + 2 * len(persona.examples)
 
 
 def test_there_is_a_shipped_persona() -> None:

@@ -44,7 +44,7 @@ from pipeline.persona import Persona
 from pipeline.playout import Played, Playout, SendAudio
 from pipeline.reply import Reply
 from pipeline.resample import from_pcm, resample
-from pipeline.turns import (
+from pipeline.turn_events import (
     AttemptFailed,
     CancelReply,
     ClearPlayout,
@@ -63,9 +63,9 @@ from pipeline.turns import (
     TruncateReply,
     TurnAction,
     TurnEvent,
-    TurnTaking,
 )
-from pipeline.turns import Voice as VoiceHeard
+from pipeline.turn_events import Voice as VoiceHeard
+from pipeline.turns import TurnTaking
 from pipeline.voice_hub import VoiceHub
 
 log = logging.getLogger(__name__)

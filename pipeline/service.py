@@ -96,6 +96,17 @@ class CallService:
             stack.push_async_callback(session.aclose)
             voice = await self._open_voice()
             stack.push_async_callback(voice.aclose)
+            return Call(
+                line,
+                self._models,
+                self._persona,
+                session,
+                voice,
+                self._stock,
+                self._hub,
+                observer,
+                inline=self._inline,
+            )
         except ModelBusy as busy:
             log.warning("call %s refused: %s", line.info.call_id, busy)
             _record_failure(observer, line, self._persona.name, "admission", str(busy))
@@ -104,17 +115,6 @@ class CallService:
             detail = f"{type(error).__name__}: {error}"
             _record_failure(observer, line, self._persona.name, "set-up", detail)
             raise
-        return Call(
-            line,
-            self._models,
-            self._persona,
-            session,
-            voice,
-            self._stock,
-            self._hub,
-            observer,
-            inline=self._inline,
-        )
 
     async def _hold(self, call: Call) -> CallOutcome:
         self._calls.add(call)

@@ -7,16 +7,8 @@ from models.base import VAD_WINDOW_SAMPLES
 from pipeline.line import LINE_RATE_HZ
 from pipeline.persona import TurnTaking as TurnPolicy
 from pipeline.playout import Playout
-from pipeline.turns import (
-    PlayedOut,
-    ReplyAudible,
-    State,
-    Transcribed,
-    TurnAction,
-    TurnEvent,
-    TurnTaking,
-    Voice,
-)
+from pipeline.turn_events import PlayedOut, ReplyAudible, Transcribed, TurnAction, TurnEvent, Voice
+from pipeline.turns import State, TurnTaking
 
 Action = TypeVar("Action")
 

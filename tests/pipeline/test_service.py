@@ -21,6 +21,11 @@ from tests.pipeline.hand_line import HandLine
 from tests.pipeline.virtual_calls import PERSONA, House, hears, tone
 
 
+class FailingDetector(EnergyVoiceActivity):
+    def open(self) -> VoiceActivityStream:
+        raise ModelFailed("no detector")
+
+
 class FailingChat(ScriptedChat):
     """Opens once, when the house starts; after `delay_s`, each call gets `error` or its session."""
 
@@ -108,8 +113,9 @@ def test_a_voice_that_the_synthesizer_does_not_know_is_told_at_the_start() -> No
         ({"chat": FailingChat(ModelBusy("all sequences in use"))}, "busy", "admission"),
         ({"synthesizer": FailingSynthesizer(ModelFailed("no voice"))}, "failed", "set-up"),
         ({"synthesizer": FailingSynthesizer(ModelBusy("no slot"))}, "busy", "admission"),
+        ({"voice_activity": FailingDetector()}, "failed", "set-up"),
     ],
-    ids=["chat fails", "chat busy", "voice fails", "voice busy"],
+    ids=["chat fails", "chat busy", "voice fails", "voice busy", "detector fails"],
 )
 def test_a_call_that_cannot_be_set_up_is_on_record_and_owed_an_apology(
     broken: dict[str, object], reason: str, where: str

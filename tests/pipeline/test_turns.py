@@ -4,9 +4,7 @@ import pytest
 
 from models.base import VAD_WINDOW_SAMPLES
 from pipeline.line import LINE_RATE_HZ
-from pipeline.turns import (
-    PREROLL_SAMPLES,
-    STALL_PATIENCE_S,
+from pipeline.turn_events import (
     AttemptFailed,
     CancelReply,
     ClearPlayout,
@@ -20,11 +18,11 @@ from pipeline.turns import (
     RetractTurn,
     SpeakStock,
     StartReply,
-    State,
     Transcribe,
     Transcribed,
     TruncateReply,
 )
+from pipeline.turns import PREROLL_SAMPLES, STALL_PATIENCE_S, State
 from tests.pipeline.conversations import WINDOW_S, Conversation, of, speaking
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.line import LINE_RATE_HZ
-from pipeline.turns import (
+from pipeline.turn_events import (
     CancelReply,
     CommitTurn,
     DropAttempt,
@@ -17,12 +17,12 @@ from pipeline.turns import (
     RetractTurn,
     SpeakStock,
     StartReply,
-    State,
     Transcribe,
     Transcribed,
     TurnAction,
     TurnEvent,
 )
+from pipeline.turns import State
 from tests.pipeline.conversations import WINDOW_S, Conversation
 
 WHISPER_WINDOW_S = 30

@@ -1,4 +1,4 @@
-# CPU image of `maya serve` with the bundled models (about 3.5 GB, most of it models).
+# CPU image of `maya serve` with the bundled models (about 2 GB, most of it models).
 #   docker build -t maya .
 #   docker run -p 8080:8080 -e TWILIO_AUTH_TOKEN -e MAYA_PUBLIC_URL=https://maya.example.com -v maya-calls:/srv/maya/calls maya
 # llama.cpp is built for AVX2 processors (any x86-64 server since 2015), not for the machine that builds the image.

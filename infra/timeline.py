@@ -268,8 +268,14 @@ def _strip(panel: Any, drawing: Drawing, start_s: float, strip_s: float) -> None
     for moment_s in drawing.interruptions_s:
         if start_s <= moment_s < end_s:
             panel.axvline(moment_s, ymin=0.14, ymax=0.88, color=INTERRUPTION_COLOUR, linewidth=1.6)
+            near_edge = moment_s > end_s - 1.2
             panel.text(
-                moment_s + 0.05, _AGENT_MIDDLE + 2, "interrupted", color=INTERRUPTION_COLOUR, fontsize=9
+                moment_s + (-0.05 if near_edge else 0.05),
+                _AGENT_MIDDLE + (9 if near_edge else 2),
+                "interrupted",
+                color=INTERRUPTION_COLOUR,
+                fontsize=9,
+                ha="right" if near_edge else "left",
             )
     _lane(panel, drawing.caller_words, _CALLER_WORDS_Y, CALLER_COLOUR, start_s, strip_s)
     _lane(panel, drawing.agent_words, _AGENT_WORDS_Y, AGENT_COLOUR, start_s, strip_s)

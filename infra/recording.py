@@ -147,12 +147,6 @@ class Notes:
         }
         return self._turns.setdefault(turn, blank)
 
-    def _supersede(self, event: CallerTurn) -> None:
-        """A caller who goes on before any answer takes the turn back: the next one holds its words too."""
-        before = self._turns.get(event.turn - 1)
-        if before and before["caller"] and not before["agent"] and event.text.startswith(before["caller"]):
-            del self._turns[event.turn - 1]
-
     def add(self, event: CallEvent) -> bool:
         """Take one event in; True when the transcript on disk should be renewed."""
         match event:
@@ -162,7 +156,7 @@ class Notes:
                 self._utterances.append({"start_s": event.start_s, "end_s": event.end_s})
                 return False
             case CallerTurn():
-                self._supersede(event)
+                # A turn that the caller takes up again comes once more under its number.
                 self._turn(event.turn).update(caller=event.text, caller_at_s=event.at_s)
             case AgentClause():
                 self._turn(event.turn)["clauses"].append({"at_s": event.at_s, "text": event.text})

@@ -44,7 +44,8 @@ class CallerSpoke:
 
 @dataclass(frozen=True, slots=True)
 class CallerTurn:
-    """A turn ended and its words are final. Stages of the wait are in `TurnTimes`."""
+    """A turn ended. It comes again under the same number, with more words, when the caller goes on before
+    hearing an answer. Stages of the wait are in `TurnTimes`."""
 
     at_s: float
     turn: int

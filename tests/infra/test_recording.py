@@ -140,12 +140,12 @@ def test_the_transcript_tells_the_call(tmp_path: Path) -> None:
 def test_a_caller_who_goes_on_before_the_answer_has_one_turn(tmp_path: Path) -> None:
     recorder = records(tmp_path).observer(INFO)
     recorder.observe(CallerTurn(3.0, 1, "Sorry."))
-    recorder.observe(CallerTurn(5.0, 2, "Sorry. Where can I park?"))
-    recorder.observe(AgentTurn(7.0, 2, "Behind the house.", "Behind the house.", False, TurnTimes(2)))
-    recorder.observe(CallerTurn(9.0, 3, "Sorry. Where can I park? I mean by bus."))
+    recorder.observe(CallerTurn(5.0, 1, "Sorry. Where can I park?"))
+    recorder.observe(AgentTurn(7.0, 1, "Behind the house.", "Behind the house.", False, TurnTimes(1)))
+    recorder.observe(CallerTurn(9.0, 2, "And by bus?"))
     recorder.observe(CallEnded(10.0, "caller hung up", "completed"))
     transcript = json.loads((tmp_path / "CA123" / "transcript.json").read_text())
-    assert [turn["turn"] for turn in transcript["turns"]] == [2, 3]
+    assert [turn["caller"] for turn in transcript["turns"]] == ["Sorry. Where can I park?", "And by bus?"]
 
 
 def test_the_same_call_is_written_the_same(tmp_path: Path) -> None:

@@ -8,8 +8,7 @@
 
 - `Scenario`: a scripted call; `Scenario.load(path)` reads YAML, `Scenario.model_validate({...})` a dict.
 - `await simulate(scenario, url=..., auth_token=None, recording_dir=None)`: play it over a real WebSocket
-against any
-  server of Twilio Media Streams, or through its voice webhook.
+  against any server of Twilio Media Streams, or through its voice webhook.
 - `simulate_virtual(scenario, answer_factory)`: play it against an agent in this process, in virtual time.
 - `Report`, made of `TurnReport`s: gaps and stop times at the caller's ear and at the server's edge, protocol
   violations, the two-channel recording; `to_json()`.

@@ -14,14 +14,12 @@ Figures:
   lead left out. It includes the load generator's own delay (`generator_late_p99_ms`) and thus errs against
   the server.
 - `calls_per_core`: the most calls at which that stayed under 20 ms, no packet came too late to be played in
-time,
-  and no call was lost.
+  time, and no call was lost.
 - `kib_per_call`: slope of the server's resident memory over the number of calls (least squares over the
-steps).
+  steps).
 - `cpu_ms_per_call_s`: the server's processor time per second of one call, at `calls_per_core`. `core_busy`
-is the
-  part of its core that the server had, `core_lost` the part that other work on the machine took: above a
-  few per cent the figures say more about that work.
+  is the part of its core that the server had, `core_lost` the part that other work on the machine took:
+  above a few per cent the figures say more about that work.
 """
 
 import asyncio

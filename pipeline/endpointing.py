@@ -25,6 +25,8 @@ class SpeechStopped:
 
     start_sample: int
     end_sample: int
+    voiced_samples: int
+    """Of the windows between the two that held voice."""
 
 
 class UtteranceDetector:
@@ -60,5 +62,6 @@ class UtteranceDetector:
         if end_sample - self.end_sample < self._pause_samples:
             return None
         self.speaking = False
+        stopped = SpeechStopped(self.start_sample, self.end_sample, self.voiced_samples)
         self.voiced_samples = 0
-        return SpeechStopped(self.start_sample, self.end_sample)
+        return stopped

@@ -52,6 +52,8 @@ PIECE_LONGEST_SAMPLES = LINE_RATE_HZ * 25
 """Speech without any pause is cut here; Whisper's window is 30 s."""
 DIP_SEARCH_SAMPLES = LINE_RATE_HZ * 5
 NO_DIP = (2.0, 0)
+SENTENCE_VOICED_SAMPLES = LINE_RATE_HZ * 600 // 1000
+"""So much voice without a word that the transcriber trusts deserves a question, less is noise."""
 DETECTOR_LAG_SAMPLES = LINE_RATE_HZ * 120 // 1000
 """How far the detector's last word may lie behind the clock: packet, window, tick and jitter."""
 COMMIT_POLL_S = 0.02
@@ -89,6 +91,7 @@ class _Turn:
     settled: list[_Attempt] = field(default_factory=list)
     current: _Attempt | None = None
     committed: bool = False
+    voiced_samples: int = 0
     interrupts: bool = False
     """It began over the agent's voice, and cut it off."""
 
@@ -115,6 +118,7 @@ class TurnTaking:
         self._attempts = 0
         self._floor_sample = 0
         self._heard_to = 0
+        self._pardoned = False
         self._dip = NO_DIP
         self._commit_at: float | None = None
         self._commit_latest = 0.0
@@ -188,6 +192,7 @@ class TurnTaking:
         actions: list[TurnAction] = []
         if change is not None:
             if isinstance(change, SpeechStopped):
+                self._turn.voiced_samples += change.voiced_samples
                 actions.append(NoteUtterance(change.start_sample, change.end_sample))
             handler = self._table.get((self.state, type(change)))
             if handler:
@@ -311,14 +316,17 @@ class TurnTaking:
         if not text:
             return [DropAttempt(attempt.number), *self._nobody_spoke()]
         self._turn.committed = True
+        self._pardoned = False
         commit = CommitTurn(attempt.number, text, self._detector.end_sample)
         return [*self._start_reply(), commit]
 
     def _nobody_spoke(self) -> list[TurnAction]:
-        """It was noise, or nothing that the transcriber trusts."""
+        """It was noise, or nothing that the transcriber trusts. Silence would leave both waiting for each
+        other after a barge-in, or after what the detector took for a sentence: ask once."""
         self.state = State.LISTENING
-        if self._turn.interrupts and not self._detector.speaking:
-            # It cut the agent off: silence would leave both waiting for the other.
+        expects_answer = self._turn.interrupts or self._turn.voiced_samples >= SENTENCE_VOICED_SAMPLES
+        if expects_answer and not self._pardoned and not self._detector.speaking:
+            self._pardoned = True
             self.state = State.SPEAKING
             return [SpeakStock("pardon")]
         return self._take_up_utterance()

@@ -121,6 +121,7 @@ def test_noise_that_the_transcriber_does_not_trust_is_nobodys_turn() -> None:
     noise = (rng.normal(size=LINE_RATE_HZ * 2) * 3000).astype(np.int16)
     house.play(["listen", {"say": "noise"}, {"wait": 2}, {"say": "hello there"}, "listen"], {1: noise})
     assert house.observed.caller == ["hello"]
+    assert [turn.text for turn in house.observed.agent][1] == PERSONA.pardon, "so much voice was a question"
 
 
 def test_clipped_audio_is_only_loud() -> None:

@@ -44,7 +44,7 @@ def test_an_utterance_is_placed_where_its_voice_was() -> None:
     ears = Listener().hear(QUIET, QUIET, LOUD, LOUD, LOUD, *[QUIET] * 6)
     assert ears.changes == [
         (4, SpeechStarted(at(2))),
-        (5 + PAUSE_WINDOWS, SpeechStopped(at(2), at(5))),
+        (5 + PAUSE_WINDOWS, SpeechStopped(at(2), at(5), at(3))),
     ]
 
 
@@ -71,7 +71,7 @@ def test_the_voice_has_ended_below_the_lower_threshold(probability: float, ends:
 
 def test_a_gap_shorter_than_a_pause_is_part_of_the_utterance() -> None:
     ears = Listener().hear(LOUD, LOUD, *[QUIET] * (PAUSE_WINDOWS - 1), LOUD, *[QUIET] * PAUSE_WINDOWS)
-    assert ears.changes[-1] == (ears.windows, SpeechStopped(0, at(PAUSE_WINDOWS + 2)))
+    assert ears.changes[-1] == (ears.windows, SpeechStopped(0, at(PAUSE_WINDOWS + 2), at(3)))
     assert len(ears.changes) == 2
 
 

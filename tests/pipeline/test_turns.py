@@ -372,3 +372,29 @@ def test_a_caller_who_speaks_on_over_a_noise_is_not_asked_for_pardon() -> None:
     talk.speech(0.1)
     assert talk.tell(Transcribed(2, "")) == [DropAttempt(2)]
     assert talk.core.state is State.CALLER
+
+
+def test_a_sentence_without_a_trusted_word_is_asked_for_once() -> None:
+    talk = Conversation().greeted()
+    asked = []
+    for attempt in (1, 2):
+        talk.speech(1.0)
+        talk.silence(0.2)
+        talk.tell(Transcribed(attempt, ""))
+        asked += of(talk.silence(0.8), SpeakStock)
+        talk.tell(PlayedOut())
+    assert asked == [SpeakStock("pardon")], "a room that keeps talking is not asked again and again"
+    talk.speech(1.0)
+    talk.silence(0.2)
+    talk.tell(Transcribed(3, "hello"))
+    talk.silence(0.8)
+    assert talk.core.state is State.THINKING
+
+
+def test_a_short_noise_is_asked_for_nothing() -> None:
+    talk = Conversation().greeted()
+    talk.speech(0.5)
+    talk.silence(0.2)
+    talk.tell(Transcribed(1, ""))
+    assert not of(talk.silence(0.8), SpeakStock)
+    assert talk.core.state is State.LISTENING

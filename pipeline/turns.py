@@ -91,6 +91,8 @@ class _Turn:
     settled: list[_Attempt] = field(default_factory=list)
     current: _Attempt | None = None
     committed: bool = False
+    speech_end: int = 0
+    """Where the last utterance ended that belongs to this turn."""
     voiced_samples: int = 0
     interrupts: bool = False
     """It began over the agent's voice, and cut it off."""
@@ -227,6 +229,7 @@ class TurnTaking:
         self._commit_at = now + self._policy.endpoint_silence_s - self._policy.pause_s
         self._commit_sample = change.end_sample + round(self._policy.endpoint_silence_s * LINE_RATE_HZ)
         self._commit_latest = self._commit_at + STALL_PATIENCE_S
+        self._turn.speech_end = change.end_sample
         self.state = State.PAUSE
         return [self._new_attempt(change.end_sample + pause_samples)]
 
@@ -317,7 +320,7 @@ class TurnTaking:
             return [DropAttempt(attempt.number), *self._nobody_spoke()]
         self._turn.committed = True
         self._pardoned = False
-        commit = CommitTurn(attempt.number, text, self._detector.end_sample)
+        commit = CommitTurn(attempt.number, text, self._turn.speech_end)
         return [*self._start_reply(), commit]
 
     def _nobody_spoke(self) -> list[TurnAction]:

@@ -398,3 +398,14 @@ def test_a_short_noise_is_asked_for_nothing() -> None:
     talk.tell(Transcribed(1, ""))
     assert not of(talk.silence(0.8), SpeakStock)
     assert talk.core.state is State.LISTENING
+
+
+def test_a_turn_ends_where_its_last_utterance_did_even_if_the_next_has_begun() -> None:
+    talk = Conversation().greeted()
+    talk.speech(1.0)
+    end = talk.sample
+    talk.silence(0.64)
+    talk.tell(Transcribed(1, "thank you"))
+    talk.speech(WINDOW_S)
+    (commit,) = of(talk.silence(0.1), CommitTurn)
+    assert commit == CommitTurn(1, "thank you", end)

@@ -132,7 +132,6 @@ class Call:
         self._speaking: _Attempt | None = None
         self._turns = 0
         self._said: list[str] = []
-        self._reply_made = False
         self._inbox: deque[TurnEvent] = deque()
         self._wake = asyncio.Event()
         self._failure: Exception | None = None
@@ -419,7 +418,6 @@ class Call:
     def _begin_speaking(self, attempt: _Attempt) -> None:
         self._speaking = attempt
         self._said = []
-        self._reply_made = False
 
     def _clause_begins(self, text: str) -> None:
         self._said.append(text)

@@ -21,9 +21,6 @@ from models.llama.scheduler import Entry
 
 _log = logging.getLogger(__name__)
 
-FULL_GPU = -1
-"""`gpu_layers` that puts every layer on the GPU."""
-
 
 @cache
 def library() -> Any:
@@ -205,9 +202,6 @@ class Context:
         """Tokens held for `sequence`."""
         last: int = self._lib.llama_memory_seq_pos_max(self._memory, sequence)
         return last + 1
-
-    def set_threads(self, threads: int) -> None:
-        self._lib.llama_set_n_threads(self._handle, threads, threads)
 
     def close(self) -> None:
         if self._handle:

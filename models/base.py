@@ -98,17 +98,62 @@ class ChatModel(Protocol):
     async def aclose(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class CallerSpeech:
+    """One turn of the caller, as context for a voice."""
+
+    key: str
+    """Names this turn within its call; the same key means the same words and samples."""
+    text: str
+    audio: Samples | None = None
+    """(n,) float32 at `sample_rate_hz`, or None when only the words are known."""
+    sample_rate_hz: int = 8_000
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSpeech:
+    """One utterance of the agent as far as it was heard, as context for its voice."""
+
+    utterance: str
+    """The key that `Voice.speak` was given."""
+    text: str
+    """The words that were heard."""
+    heard_s: float | None = None
+    """Seconds of its audio that were played; None: all of it."""
+
+
+Speech = CallerSpeech | AgentSpeech
+
+
 class Voice(Protocol):
-    """A voice reserved for one call."""
+    """A voice reserved for one call.
+
+    `context` is the conversation so far, oldest first, always whole: a voice keeps what it evaluated, and
+    nothing before the first change is evaluated again. Voices that know no context ignore it.
+    """
 
     sample_rate_hz: int
+    takes_context: Literal["nothing", "text", "audio"]
+    """What it makes use of: callers need not collect more."""
 
-    def speak(self, text: str) -> AsyncGenerator[Samples, None]:
+    def speak(
+        self, text: str, *, utterance: str = "", context: Sequence[Speech] = ()
+    ) -> AsyncGenerator[Samples, None]:
         """Yield (n,) float32 chunks at `sample_rate_hz` as they are synthesised. `text` is one
-        speakable clause or sentence. Raises `ModelFailed`."""
+        speakable clause or sentence. `utterance` names it for later contexts; a key that begins with
+        `SHARED` is remembered for all calls of the synthesizer (a greeting that is voiced once). Closing the
+        iterator stops the work within one step. Raises `ModelFailed`."""
+        ...
+
+    def prepare(self, context: Sequence[Speech]) -> None:
+        """Evaluate `context` ahead of the next `speak`, in the background; replaces what was asked before.
+        Returns at once."""
         ...
 
     async def aclose(self) -> None: ...
+
+
+SHARED = "shared/"
 
 
 class Synthesizer(Protocol):

@@ -12,14 +12,14 @@ would be heard as delay, so it is cut; the level is raised to about -20 dBFS wit
 import asyncio
 import re
 import unicodedata
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from models.base import ModelError, ModelFailed, ModelMissing, Samples
+from models.base import ModelError, ModelFailed, ModelMissing, Samples, Speech
 
 DEFAULT_VOICE = "heart"
 RATE_HZ = 24_000
@@ -96,13 +96,16 @@ class HibariVoice:
     """Keeps nothing between texts; any number may be open."""
 
     sample_rate_hz: int = RATE_HZ
+    takes_context: Literal["nothing", "text", "audio"] = "nothing"
 
     def __init__(self, synthesizer: HibariSynthesizer, voice: Any, speed: float) -> None:
         self._synthesizer = synthesizer
         self._voice = voice
         self._speed = speed
 
-    async def speak(self, text: str) -> AsyncGenerator[Samples, None]:
+    async def speak(
+        self, text: str, *, utterance: str = "", context: Sequence[Speech] = ()
+    ) -> AsyncGenerator[Samples, None]:
         """Chunks of at most 0.2 s, (n,) float32 at 24 kHz; nothing for a text without words. Texts of more
         than `LONGEST_PIECE` characters are synthesised piece by piece. Closing drops what has not begun.
         Raises `ModelFailed`."""
@@ -113,6 +116,9 @@ class HibariVoice:
                 raise ModelFailed(f"The voice failed on {piece[:60]!r}: {error}") from error
             for start in range(0, len(audio), _CHUNK_SAMPLES):
                 yield audio[start : start + _CHUNK_SAMPLES]
+
+    def prepare(self, context: Sequence[Speech]) -> None:
+        return None
 
     async def aclose(self) -> None:
         return None

@@ -8,6 +8,7 @@ import asyncio
 import zlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from models.base import (
     ModelError,
     ModelFailed,
     Samples,
+    Speech,
     Transcript,
     VoiceActivityStream,
 )
@@ -230,13 +232,23 @@ def _words(text: str) -> list[str]:
     return [word if index == 0 else " " + word for index, word in enumerate(words)] if text else []
 
 
+@dataclass(frozen=True, slots=True)
+class ScriptedSpeech:
+    """One request to a scripted voice."""
+
+    text: str
+    utterance: str
+    context: tuple[Speech, ...]
+
+
 class ScriptedSynthesizer:
     """A voiced-like tone for every text: its length grows with the characters, its pitch follows the text.
 
     Level -20 dBFS RMS throughout, no pauses inside, so any voice detector and level meter hears one
     stretch of speech. The first chunk comes after `latency_s`, each further one after
     `chunk_s * realtime_factor`. `fail` may return an exception for a text; half of the audio comes first.
-    `said` keeps every text that was asked for. Text of only spaces yields nothing.
+    `said` keeps every text that was asked for. Text of only spaces yields nothing. `takes_context` is what its
+    voices declare; `spoken` keeps each request with its context, `prepared` each context to be prepared.
     """
 
     def __init__(
@@ -247,13 +259,19 @@ class ScriptedSynthesizer:
         character_s: float = 0.06,
         chunk_s: float = 0.1,
         fail: Callable[[str], Exception | None] = lambda text: None,
+        takes_context: Literal["nothing", "text", "audio"] = "nothing",
     ) -> None:
         self.latency_s = latency_s
         self.realtime_factor = realtime_factor
         self.character_s = character_s
         self.chunk_s = chunk_s
         self.fail = fail
+        self.takes_context: Literal["nothing", "text", "audio"] = takes_context
         self.said: list[str] = []
+        self.spoken: list[ScriptedSpeech] = []
+        self.prepared: list[tuple[Speech, ...]] = []
+        self.overlaps = 0
+        """Requests to a voice that was still speaking: a caller's mistake."""
         self.closed_early = 0
 
     async def open(self, voice: str = "", *, speed: float = 1.0) -> "ScriptedVoice":
@@ -273,10 +291,17 @@ class ScriptedVoice:
     def __init__(self, model: ScriptedSynthesizer, speed: float) -> None:
         self._model = model
         self._speed = speed
+        self._speaking = False
+        self.takes_context: Literal["nothing", "text", "audio"] = model.takes_context
 
-    async def speak(self, text: str) -> AsyncGenerator[Samples, None]:
+    async def speak(
+        self, text: str, *, utterance: str = "", context: Sequence[Speech] = ()
+    ) -> AsyncGenerator[Samples, None]:
         model = self._model
         model.said.append(text)
+        model.spoken.append(ScriptedSpeech(text, utterance, tuple(context)))
+        model.overlaps += self._speaking
+        self._speaking = True
         error = model.fail(text)
         audio = voiced_signal(text, len(text.strip()) * model.character_s / self._speed)
         if error is not None:
@@ -291,9 +316,14 @@ class ScriptedVoice:
                 yield audio[start : start + step]
             finished = True
         finally:
+            self._speaking = False
             model.closed_early += not finished
         if error is not None:
             raise error
+
+    def prepare(self, context: Sequence[Speech]) -> None:
+        self._model.prepared.append(tuple(context))
+        self._model.overlaps += self._speaking
 
     async def aclose(self) -> None:
         return None

@@ -247,8 +247,8 @@ class ScriptedSynthesizer:
     Level -20 dBFS RMS throughout, no pauses inside, so any voice detector and level meter hears one
     stretch of speech. The first chunk comes after `latency_s`, each further one after
     `chunk_s * realtime_factor`. `fail` may return an exception for a text; half of the audio comes first.
-    `said` keeps every text that was asked for. Text of only spaces yields nothing. `takes_context` is what its
-    voices declare; `spoken` keeps each request with its context, `prepared` each context to be prepared.
+    `said` keeps every text that was asked for. Text of only spaces yields nothing. `takes_context` is what
+    its voices declare; `spoken` keeps each request with its context, `prepared` each context to be prepared.
     """
 
     def __init__(

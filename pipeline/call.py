@@ -12,8 +12,10 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
-from models.base import STT_RATE_HZ, ChatSession, Message, Models, Samples, Voice
+from models.base import SHARED, STT_RATE_HZ, ChatSession, Message, Models, Samples, Voice
+from pipeline.call_voice import CallVoice
 from pipeline.caller_audio import CallerAudioBuffer
+from pipeline.conversation import Conversation, SpokenClause
 from pipeline.events import (
     AgentAudio,
     AgentClause,
@@ -44,6 +46,7 @@ from pipeline.persona import Persona
 from pipeline.playout import Played, Playout, SendAudio
 from pipeline.reply import Reply
 from pipeline.resample import from_pcm, resample
+from pipeline.speakable import speakable
 from pipeline.turn_events import (
     AttemptFailed,
     CancelReply,
@@ -119,7 +122,7 @@ class Call:
         self._models = models
         self._persona = persona
         self._session = session
-        self._voice = voice
+        self._voice = CallVoice(voice)
         self._stock = stock
         self._inline = inline
         self._observer = observer
@@ -128,10 +131,11 @@ class Call:
         self._core = TurnTaking(persona.turns, self._playout, call_limit_s=persona.limits.call_s)
         self._audio = CallerAudioBuffer()
         self._history = History()
+        self._conversation = Conversation(voice.takes_context)
         self._attempts: dict[int, _Attempt] = {}
         self._speaking: _Attempt | None = None
         self._turns = 0
-        self._said: list[str] = []
+        self._said: list[SpokenClause] = []
         self._inbox: deque[TurnEvent] = deque()
         self._wake = asyncio.Event()
         self._failure: Exception | None = None
@@ -279,8 +283,8 @@ class Call:
             match action:
                 case NoteUtterance(start, end):
                     self._observer.observe(CallerSpoke(start / LINE_RATE_HZ, end / LINE_RATE_HZ))
-                case Transcribe(attempt, start, end):
-                    self._transcribe(attempt, self._audio.slice(start, end))
+                case Transcribe(attempt, start, end, follows):
+                    self._transcribe(attempt, follows, self._audio.slice(start, end))
                 case StartReply(attempt, text):
                     self._start_reply(attempt, text)
                 case CommitTurn(attempt, text, speech_end):
@@ -289,6 +293,7 @@ class Call:
                     self._drop(self._attempts.pop(attempt, None))
                 case RetractTurn():
                     self._history.retract_caller()
+                    self._conversation.retract_caller()
                     self._turns -= 1
                     self._drop(self._speaking)
                     self._speaking = None
@@ -301,10 +306,10 @@ class Call:
                     await self._clear_line()
                 case TruncateReply():
                     # The history was cut together with the playout, at the same instant of the ledger.
-                    self._warm(self._history.messages)
+                    self._make_ready()
                 case FinishReply():
                     self._reply_over(interrupted=False)
-                    self._warm(self._history.messages)
+                    self._make_ready()
                 case SpeakStock(phrase):
                     self._speak_stock(phrase)
                 case HangUp(reason):
@@ -321,7 +326,8 @@ class Call:
 
     # Hearing
 
-    def _transcribe(self, number: int, pcm: Pcm) -> None:
+    def _transcribe(self, number: int, follows: Sequence[int], pcm: Pcm) -> None:
+        self._conversation.caller_paused(number, follows, pcm)
         attempt = self._attempts[number] = _Attempt(TurnTimes(0, transcribe_started_s=self._at()))
         attempt.transcription = self._work(self._transcribe_attempt(number, attempt, pcm), "transcribe")
 
@@ -338,7 +344,9 @@ class Call:
             self._attempt_failed(number, "transcriber", error)
             return
         attempt.times = replace(attempt.times, transcribed_s=self._at())
-        self._tell(Transcribed(number, transcript.text.strip()))
+        text = transcript.text.strip()
+        self._conversation.transcribed(number, text)
+        self._tell(Transcribed(number, text))
 
     def _attempt_failed(self, number: int, where: str, error: Exception) -> None:
         log.warning("call %s: %s failed: %s", self._line.info.call_id, where, error, exc_info=error)
@@ -351,10 +359,12 @@ class Call:
 
     # Answering
 
-    def _warm(self, messages: Sequence[Message]) -> None:
+    def _make_ready(self) -> None:
         """Evaluate what is known of the next prompt while somebody speaks: when the caller has finished,
         only the caller's words are left."""
+        messages = self._history.messages
         self._ask(lambda: self._prefill(messages), "prefill")
+        self._voice.prepare(self._conversation.speeches)
 
     async def _prefill(self, messages: Sequence[Message]) -> None:
         try:
@@ -379,12 +389,16 @@ class Call:
 
     def _start_reply(self, number: int, text: str) -> None:
         attempt = self._attempts[number]
+        context = self._conversation.with_caller()
+        self._voice.prepare(context)
         reply = attempt.reply = Reply(
             self._session,
             self._voice,
             self._history.with_caller(text),
             max_tokens=self._persona.limits.reply_tokens,
             if_silent=self._persona.pardon,
+            name=f"reply/{number}",
+            context=context,
             on_clause=self._clause_begins,
             on_audio=self._audio_made,
         )
@@ -409,6 +423,7 @@ class Call:
             committed_s=self._at(),
         )
         self._history.caller_said(text)
+        self._conversation.caller_said()
         self._observer.observe(CallerTurn(self._at(), self._turns, text))
         self._attempts.clear()
         self._begin_speaking(attempt)
@@ -419,11 +434,11 @@ class Call:
         self._speaking = attempt
         self._said = []
 
-    def _clause_begins(self, text: str) -> None:
-        self._said.append(text)
-        self._playout.begin_clause(text)
+    def _clause_begins(self, clause: SpokenClause) -> None:
+        self._said.append(clause)
+        self._playout.begin_clause(clause.text)
         turn = self._speaking.times.turn if self._speaking else 0
-        self._observer.observe(AgentClause(self._at(), turn, text))
+        self._observer.observe(AgentClause(self._at(), turn, clause.text))
 
     def _audio_made(self, pcm: Pcm) -> None:
         first = not self._playout.active
@@ -442,7 +457,7 @@ class Call:
             # A turn of its own: the record must not take it for the answer to the turn before.
             self._turns += 1
         self._begin_speaking(_Attempt(TurnTimes(self._turns)))
-        self._clause_begins(text)
+        self._clause_begins(SpokenClause(text, speakable(text).strip(), SHARED + phrase))
         self._audio_made(self._stock[phrase])
         self._playout.finish()
 
@@ -464,11 +479,13 @@ class Call:
         self._report_played(played)
         if attempt is None:
             return
-        text = " ".join(self._said)
+        text = " ".join(clause.text for clause in self._said)
         if interrupted:
+            self._conversation.agent_cut(self._said, clauses)
             parts = (heard_words(c.text, c.samples, c.heard_samples, complete=c.complete) for c in clauses)
             heard = " ".join(part for part in parts if part)
         else:
+            self._conversation.agent_said(self._said)
             heard = text
         if attempt.reply is not None:
             made = attempt.reply.times

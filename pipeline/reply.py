@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from models.base import ChatSession, Message, Voice
+from models.base import AgentSpeech, ChatSession, Message, Speech, Voice
 from pipeline.clauses import ClauseChunker
+from pipeline.conversation import SpokenClause
 from pipeline.line import LINE_RATE_HZ, Pcm
 from pipeline.resample import Resampler, to_pcm
 from pipeline.speakable import speakable
@@ -25,9 +26,10 @@ class ReplyTimes:
 
 
 class Reply:
-    """`run()` makes the reply and hands it to `on_clause(text)` and `on_audio(pcm)`, which are called on
+    """`run()` makes the reply and hands it to `on_clause(clause)` and `on_audio(pcm)`, which are called on
     the event loop, only once `gate` is set. Until then the first clause is written and voiced ahead,
     and nothing leaves. Cancelling `run` stops both models within one step. Errors of models propagate.
+    `context` is the conversation before the reply, for the voice; `name` begins the keys of its utterances.
     """
 
     def __init__(
@@ -38,7 +40,9 @@ class Reply:
         *,
         max_tokens: int,
         if_silent: str,
-        on_clause: Callable[[str], None],
+        name: str,
+        context: Sequence[Speech],
+        on_clause: Callable[[SpokenClause], None],
         on_audio: Callable[[Pcm], None],
     ) -> None:
         self._session = session
@@ -46,6 +50,9 @@ class Reply:
         self._messages = messages
         self._max_tokens = max_tokens
         self._if_silent = if_silent
+        self._name = name
+        self._context = tuple(context)
+        self._voiced = 0
         self._on_clause = on_clause
         self._on_audio = on_audio
         self._stopped = False
@@ -93,24 +100,32 @@ class Reply:
         resampler = Resampler(self._voice.sample_rate_hz, LINE_RATE_HZ)
         while (clause := await clauses.get()) is not None:
             words = speakable(clause).strip()
-            if not words:
-                continue
-            announced = False
-            async with aclosing(self._voice.speak(words)) as chunks:
-                async for chunk in chunks:
-                    pcm = to_pcm(resampler.push(chunk))
-                    if self.times.first_audio is None:
-                        self.times.first_audio = _now()
-                    await self.gate.wait()
-                    if self._stopped:
-                        return
-                    if not announced:
-                        self._on_clause(clause)
-                        announced = True
-                    self._on_audio(pcm)
+            if words and not self._stopped:
+                self._voiced += 1
+                await self._voice_clause(
+                    SpokenClause(clause, words, f"{self._name}/{self._voiced}"), resampler
+                )
         await self.gate.wait()
         if not self._stopped:
             self._on_audio(to_pcm(resampler.flush()))
+
+    async def _voice_clause(self, clause: SpokenClause, resampler: Resampler) -> None:
+        announced = False
+        speaking = self._voice.speak(clause.words, utterance=clause.utterance, context=self._context)
+        async with aclosing(speaking) as chunks:
+            async for chunk in chunks:
+                pcm = to_pcm(resampler.push(chunk))
+                if self.times.first_audio is None:
+                    self.times.first_audio = _now()
+                await self.gate.wait()
+                if self._stopped:
+                    return
+                if not announced:
+                    self._on_clause(clause)
+                    announced = True
+                self._on_audio(pcm)
+        if announced and self._voice.takes_context != "nothing":
+            self._context = (*self._context, AgentSpeech(clause.utterance, clause.words))
 
 
 def _now() -> float:

@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 
 import numpy as np
 
-from models.base import ModelBusy, Models, Voice
+from models.base import SHARED, AgentSpeech, ModelBusy, Models, Speech, Voice
 from pipeline.call import Call, CallOutcome, StockPhrase
 from pipeline.events import CallEnded, CallObserver, CallStarted, Fault
 from pipeline.line import LINE_RATE_HZ, Line, LineInfo, Pcm
@@ -58,8 +58,12 @@ class CallService:
         neither. Raises `ModelError`."""
         voice = await self._open_voice()
         try:
+            context: tuple[Speech, ...] = ()
             for phrase in STOCK_PHRASES:
-                self._stock[phrase] = await _synthesise(voice, getattr(self._persona, phrase))
+                words = speakable(getattr(self._persona, phrase)).strip()
+                self._stock[phrase] = await _synthesise(voice, words, SHARED + phrase, context)
+                # The greeting comes first: the other phrases are voiced as what follows it in a call.
+                context = context or (AgentSpeech(SHARED + phrase, words),)
         finally:
             await voice.aclose()
         session = await self._models.chat.open(self._persona.prefix())
@@ -145,7 +149,8 @@ def _record_failure(observer: CallObserver, line: Line, persona: str, where: str
     observer.observe(CallEnded(0.0, "busy" if where == "admission" else "failed", "failed"))
 
 
-async def _synthesise(voice: Voice, text: str) -> Pcm:
-    chunks = [chunk async for chunk in voice.speak(speakable(text))]
+async def _synthesise(voice: Voice, words: str, utterance: str, context: Sequence[Speech]) -> Pcm:
+    speaking = voice.speak(words, utterance=utterance, context=context)
+    chunks = [chunk async for chunk in speaking]
     audio = np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
     return to_pcm(resample(audio, voice.sample_rate_hz, LINE_RATE_HZ))

@@ -53,6 +53,8 @@ class Transcribe:
     attempt: int
     start_sample: int
     end_sample: int
+    follows: tuple[int, ...] = ()
+    """Attempts that hold the earlier pieces of the same turn, in order."""
 
 
 @dataclass(frozen=True, slots=True)

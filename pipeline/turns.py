@@ -222,7 +222,8 @@ class TurnTaking:
     def _new_attempt(self, end_sample: int) -> Transcribe:
         self._attempts += 1
         self._turn.current = _Attempt(self._attempts, end_sample)
-        return Transcribe(self._attempts, self._turn.piece_start, end_sample)
+        follows = tuple(piece.number for piece in self._turn.settled)
+        return Transcribe(self._attempts, self._turn.piece_start, end_sample, follows)
 
     def _pause(self, change: SpeechStopped, now: float) -> list[TurnAction]:
         pause_samples = round(self._policy.pause_s * LINE_RATE_HZ)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from models.base import Message, ModelFailed
+from models.base import Message, ModelFailed, Speech
 from models.scripted import BreaksOff, ScriptedChat, ScriptedSynthesizer
 from pipeline.line import LINE_RATE_HZ, Pcm
 from pipeline.reply import CLAUSES_AHEAD, Reply
@@ -22,6 +22,7 @@ class Desk:
 
     chat: ScriptedChat
     synthesizer: ScriptedSynthesizer = field(default_factory=lambda: ScriptedSynthesizer(latency_s=0.05))
+    context: tuple[Speech, ...] = ()
     clauses: list[tuple[float, str]] = field(default_factory=list)
     audio: list[tuple[float, Pcm]] = field(default_factory=list)
     ended_s: float | None = None
@@ -39,7 +40,9 @@ class Desk:
             [Message("user", "hello")],
             max_tokens=60,
             if_silent=PARDON,
-            on_clause=lambda text: self.clauses.append((now(), text)),
+            name="reply",
+            context=self.context,
+            on_clause=lambda clause: self.clauses.append((now(), clause.text)),
             on_audio=lambda pcm: self.audio.append((now(), pcm)),
         )
         making = asyncio.create_task(reply.run())

@@ -8,7 +8,8 @@ MAYA := .venv/bin/maya
 demo: setup
 	@$(MAYA) demo
 
-test: setup
+test:
+	@infra/setup/setup.sh tests
 	@infra/setup/test.sh
 
 setup:

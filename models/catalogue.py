@@ -2,7 +2,7 @@
 
 Every SHA-256 below is the one the upstream publishes for the file (large files: the hub's LFS object id),
 found pinned by independent public projects together with the upstream's commit, and equal to what the
-wheels hold.
+wheels hold. Where none is published (`csm-1b-expresso`) the hub's own word is checked and stamped.
 """
 
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from typing import Literal
 
 from models.base import ModelError
 
-Kind = Literal["stt", "llm", "vad"]
+Kind = Literal["stt", "llm", "vad", "tts", "codec", "tokenizer"]
 
 LOCK = Path(__file__).with_name("bundled.lock")
 """pip requirements of all wheels, pinned by hash."""
@@ -364,6 +364,88 @@ SILERO_VAD = Entry(
     main_file="silero_vad.onnx",
 )
 
+CSM_1B = Entry(
+    name="csm-1b",
+    kind="tts",
+    title="Sesame CSM-1B, the base voice",
+    files=(
+        ModelFile(
+            "model.safetensors",
+            6_211_186_784,
+            "2e7721144afe38b906d4f1048671da639fe142423f4a26283606ecebe894f4bf",
+        ),
+    ),
+    licence=Licence(
+        "Apache-2.0",
+        "https://huggingface.co/sesame/csm-1b",
+        "CSM-1B, Sesame AI Labs, Apache License 2.0. Its card prohibits impersonation and deception. Gated: ask "
+        "for access on the hub and set HF_TOKEN.",
+    ),
+    memory_bytes=4_600 << 20,
+    hub=HubSource("sesame/csm-1b", "c92a71e1c419772e25be7dc14d952c2521a740ab"),
+)
+
+CSM_1B_EXPRESSO = Entry(
+    name="csm-1b-expresso",
+    kind="tts",
+    title="CSM-1B fine-tuned on Expresso's speaker ex04 (non-commercial)",
+    files=(ModelFile("model_merged.pt", 3_105_583_104, None),),
+    licence=Licence(
+        "CC BY-NC 4.0 (Expresso), Apache-2.0 (CSM-1B)",
+        "https://huggingface.co/Tachyeon/csm-1b-conversational-finetuned",
+        "A fine-tune of Sesame's CSM-1B (Apache License 2.0) on the Expresso corpus (Meta AI, CC BY-NC 4.0). Its "
+        "card waives nothing of the corpus's licence: treat it as non-commercial until that is cleared. The "
+        "alternative is the base voice, csm-1b.",
+        must_accept=True,
+    ),
+    memory_bytes=4_600 << 20,
+    hub=HubSource("Tachyeon/csm-1b-conversational-finetuned", "main"),
+)
+
+MIMI = Entry(
+    name="mimi",
+    kind="codec",
+    title="Kyutai's Mimi, the audio codec of CSM",
+    files=(
+        ModelFile(
+            "tokenizer-e351c8d8-checkpoint125.safetensors",
+            384_644_900,
+            "09b782f0629851a271227fb9d36db65c041790365f11bbe5d3d59369cf863f50",
+        ),
+    ),
+    licence=Licence(
+        "CC-BY 4.0",
+        "https://huggingface.co/kyutai/moshiko-pytorch-bf16",
+        "Mimi, Kyutai, licensed under CC-BY 4.0 (https://creativecommons.org/licenses/by/4.0/).",
+    ),
+    memory_bytes=350 << 20,
+    main_file="tokenizer-e351c8d8-checkpoint125.safetensors",
+    hub=HubSource("kyutai/moshiko-pytorch-bf16", "2bfc9ae6e89079a5cc7ed2a68436010d91a3d289"),
+)
+
+LLAMA_3_TOKENIZER = Entry(
+    name="llama-3-tokenizer",
+    kind="tokenizer",
+    title="Llama 3's tokenizer, which CSM reads text with (Built with Llama)",
+    files=(
+        _whole(
+            "tokenizer.model",
+            2_183_982,
+            "82e9d31979e92ab929cd544440f129d9ecd797b69e327f80f17e1c50d5551b55",
+            "llama-models",
+            "models/llama3/tokenizer.model",
+        ),
+    ),
+    licence=Licence(
+        "Llama 3.2 Community License",
+        "https://github.com/meta-llama/llama-models/blob/main/models/llama3_2/LICENSE",
+        "Built with Llama. Llama 3.2 is licensed under the Llama 3.2 Community License, "
+        "Copyright (c) Meta Platforms, Inc. All Rights Reserved. Only the tokenizer is taken.",
+    ),
+    memory_bytes=60 << 20,
+    main_file="tokenizer.model",
+)
+
 CATALOGUE: dict[str, Entry] = {
     entry.name: entry
     for entry in (
@@ -376,6 +458,10 @@ CATALOGUE: dict[str, Entry] = {
         SMOLLM2_Q8_0,
         LLAMA_3_2_3B,
         SILERO_VAD,
+        CSM_1B,
+        CSM_1B_EXPRESSO,
+        MIMI,
+        LLAMA_3_TOKENIZER,
     )
 }
 

@@ -63,8 +63,6 @@ def load_models(
     if profile == STAND_INS:
         return _stand_ins()
     plan = _plan(find_profile(profile), store, threads, llm, stt)
-    if plan.profile.note:
-        logger.info("profile %s: %s", plan.profile.name, plan.profile.note)
     if plan.llm_notice:
         logger.info("%s", plan.llm_notice)
     packages = _import_models(plan.profile)

@@ -9,24 +9,34 @@ STAND_INS = "scripted"
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Names of the catalogue; the voice is a package of its own (`models.hibari`)."""
+    """Names of the catalogue."""
 
     name: str
     title: str
     stt: str
     llm: str
     vad: str = "silero-vad"
+    tts: str = ""
+    """A voice of CSM, or "" for the bundled one, which is a package of its own (`models.hibari`)."""
     sequences: int = 6
     """Calls whose conversation the language model keeps at once."""
     context_tokens: int = 12_288
     """Of all calls together; `models.llama.LlamaChat` says how they share it."""
     gpu: bool = False
-    note: str = ""
 
     @property
     def model_names(self) -> tuple[str, ...]:
         """What `maya models pull` fetches for this profile."""
-        return (self.stt, self.llm, self.vad)
+        return (self.stt, self.llm, self.vad, *voice_models(self.tts))
+
+
+CODEC = "mimi"
+TOKENIZER = "llama-3-tokenizer"
+
+
+def voice_models(tts: str) -> tuple[str, ...]:
+    """What the voice `tts` of CSM is loaded from: its weights, the codec and the tokenizer."""
+    return (tts, CODEC, TOKENIZER) if tts else ()
 
 
 PROFILES: dict[str, Profile] = {
@@ -52,8 +62,8 @@ PROFILES: dict[str, Profile] = {
             llm="llama-3.2-3b",
             sequences=12,
             context_tokens=32_768,
+            tts="csm-1b-expresso",
             gpu=True,
-            note="The voice is the bundled one until CSM-1B lands.",
         ),
     )
 }

@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # Sets up .venv with all dependencies and fetches the bundled models. Does nothing, quickly, when nothing changed.
+# With the argument "tests" also torch (200 MB as its CPU build, some GB where the index gives a CUDA build) and what
+# else only the tests of the CSM voice need.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . infra/setup/common.sh
@@ -52,9 +54,13 @@ build_llama() {
   printf '\n    done in %d s; kept in %s\n' $((SECONDS - started)) "$WHEELS"
 }
 
-STAMP=.venv/.maya-installed
+EXTRAS=speech,plots,procfile,dev STAMPS=(.venv/.maya-installed)
+if [ "${1:-}" = tests ]; then
+  EXTRAS+=,csm,finetune
+  STAMPS+=(.venv/.maya-installed-tests)
+fi
 WANTED=$({ cat pyproject.toml requirements.lock infra/setup/setup.sh; echo "$WHEELS"; pwd; } | digest)
-if [ "$(cat "$STAMP" 2>/dev/null || true)" != "$WANTED" ] || ! .venv/bin/python -c 'import sys' 2>/dev/null; then
+if [ "$(cat "${STAMPS[-1]}" 2>/dev/null || true)" != "$WANTED" ] || ! .venv/bin/python -c 'import sys' 2>/dev/null; then
   if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     say "Virtual environment .venv with $("$PYTHON" --version) ($PYTHON)"
     make_venv "$PYTHON" .venv
@@ -62,9 +68,10 @@ if [ "$(cat "$STAMP" 2>/dev/null || true)" != "$WANTED" ] || ! .venv/bin/python 
   ls "$WHEELS"/*.whl >/dev/null 2>&1 || build_llama
   say "Installing dependencies (versions: requirements.lock)"
   pip_shown .venv/bin/pip install --only-binary=:all: --find-links "$WHEELS" -c requirements.lock \
-    -e '.[speech,plots,procfile,dev]' || fail "pip could not install the dependencies; its message stands above."
-  echo "$WANTED" >"$STAMP"
+    -e ".[$EXTRAS]" || fail "pip could not install the dependencies; its message stands above."
+  for stamp in "${STAMPS[@]}"; do echo "$WANTED" >"$stamp"; done
 fi
 
 # Says nothing and returns at once when all of them are there.
 .venv/bin/maya models pull --quick --profile embedded --profile tiny
+if [ "${1:-}" = tests ]; then .venv/bin/maya models pull --quick llama-3-tokenizer; fi

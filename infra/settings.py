@@ -25,6 +25,7 @@ _VARIABLES = {
     "account_sid": "TWILIO_ACCOUNT_SID",
     "models_dir": "MAYA_MODELS",
 }
+_PATHS = ("persona", "models_dir", "calls_dir", "mimi", "tokenizer", "voice_prompt")
 _SECRETS = ("auth_token", "auth_token_secondary")
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -46,6 +47,27 @@ class _Settable(BaseModel):
     """Catalogue name that replaces the profile's language model."""
     stt: str = ""
     """Catalogue name that replaces the profile's transcriber."""
+    tts: str = ""
+    """The voice: "" is the profile's, `hibari` the bundled one, else a catalogue name, or the path of a CSM
+    checkpoint or of a folder with its files (then `mimi` and `tokenizer` may lie there too)."""
+    mimi: Path | None = None
+    """Kyutai's Mimi file, in place of the catalogue's."""
+    tokenizer: Path | None = None
+    """Llama 3's tokenizer.model or tokenizer.json, in place of the catalogue's."""
+    voice_prompt: Path | None = None
+    """What `maya voice prompt` wrote: the voice that CSM goes on with."""
+    speaker: Annotated[int, Field(ge=0, le=999)] = 0
+    """CSM's number for the agent; the caller gets the next one."""
+    codec: Literal["own", "moshi"] = "own"
+    """Whose Mimi runs: ours, or the package `moshi`."""
+    voice_context: Literal["audio", "text", "nothing"] = "audio"
+    """What CSM is shown of the conversation: sound and words, words only, nothing."""
+    voice_weights: Literal["full", "w8a8", "int8"] = "full"
+    """`w8a8` is for CPUs, `int8` for GPUs; `full` until `maya finetune gate` passed on your files."""
+    tts_slots: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Calls that CSM speaks for at once, per device; None: the profile's calls, shared by its devices."""
+    devices: str = ""
+    """Where models run, e.g. `stt=cuda:0,llm=cuda:0,tts=cuda:1,tts=cuda:2`; several `tts` are replicas."""
     threads: Annotated[int, Field(ge=1, le=256)] | None = None
     """Threads per model; None lets the profile choose."""
     models_dir: Path | None = None
@@ -133,9 +155,7 @@ def load_settings(
     values: dict[str, object] = {}
     if path is not None:
         values.update(read_toml(path, _Settable).model_dump(exclude_unset=True))
-        for name in ("persona", "models_dir", "calls_dir"):
-            if name in values:
-                values[name] = path.parent / Path(str(values[name]))
+        _resolve_paths(values, path.parent)
     sources = dict.fromkeys(values, str(path))
     for field in Settings.model_fields:
         variable = variable_of(field)
@@ -154,6 +174,16 @@ def load_settings(
         field = str(first["loc"][0])
         shown = "" if field in _SECRETS else f" = {values.get(field)!r}"
         raise SettingsError(f"{sources.get(field, field)}{shown}: {first['msg']}") from None
+
+
+def _resolve_paths(values: dict[str, object], folder: Path) -> None:
+    """Paths in a settings file are relative to it. `tts` is one only where something lies there."""
+    for name in _PATHS:
+        if name in values:
+            values[name] = folder / Path(str(values[name])).expanduser()
+    voice = str(values.get("tts") or "")
+    if voice and (folder / Path(voice).expanduser()).exists():
+        values["tts"] = str(folder / Path(voice).expanduser())
 
 
 def misspelt_variables(environ: Mapping[str, str]) -> list[str]:

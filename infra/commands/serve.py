@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from infra.commands import options
 from infra.commands.options import ConfigFile, LogLevel, settings_for
 
 
@@ -14,12 +15,20 @@ def serve(
     public_url: Annotated[
         str | None, typer.Option(help="Where Twilio reaches this server: https://maya.example.com")
     ] = None,
-    profile: Annotated[
-        str | None, typer.Option(help="Models: embedded (default), tiny, maya or scripted.")
-    ] = None,
+    profile: options.Profile = None,
     persona: Annotated[Path | None, typer.Option(help="Who answers: a persona's TOML file.")] = None,
     llm: Annotated[str | None, typer.Option(help="Another language model of the catalogue.")] = None,
     stt: Annotated[str | None, typer.Option(help="Another transcriber of the catalogue.")] = None,
+    tts: options.Tts = None,
+    mimi: options.Mimi = None,
+    tokenizer: options.Tokenizer = None,
+    voice_prompt: options.VoicePrompt = None,
+    speaker: options.Speaker = None,
+    codec: options.Codec = None,
+    voice_context: options.VoiceContext = None,
+    voice_weights: options.VoiceWeights = None,
+    tts_slots: options.TtsSlots = None,
+    devices: options.Devices = None,
     threads: Annotated[int | None, typer.Option(help="Threads per model.")] = None,
     calls_dir: Annotated[Path | None, typer.Option(help="Where calls are kept.")] = None,
     record: Annotated[bool | None, typer.Option(help="Keep recordings and transcripts.")] = None,
@@ -44,6 +53,16 @@ def serve(
         persona=persona,
         llm=llm,
         stt=stt,
+        tts=tts,
+        mimi=mimi,
+        tokenizer=tokenizer,
+        voice_prompt=voice_prompt,
+        speaker=speaker,
+        codec=codec,
+        voice_context=voice_context,
+        voice_weights=voice_weights,
+        tts_slots=tts_slots,
+        devices=devices,
         threads=threads,
         calls_dir=calls_dir,
         record=record,

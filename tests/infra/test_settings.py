@@ -124,3 +124,35 @@ def test_misspelt_variables_are_pointed_out() -> None:
         {"MAYA_PUBLIC_ULR": "x", "MAYA_APP_DIR_OF_ANOTHER_PROGRAM": "y", "MAYA_PORT": "1"}
     )
     assert lines == ["MAYA_PUBLIC_ULR is no setting of Maya; did you mean MAYA_PUBLIC_URL?"]
+
+
+def test_the_voice_is_described_by_settings(tmp_path: Path) -> None:
+    (tmp_path / "maya.toml").write_text('tts = "csm-1b"\ndevices = "tts=cuda:1"\nvoice_weights = "int8"\n')
+    merged = settings({"MAYA_SPEAKER": "4", "MAYA_TTS_SLOTS": "16"}, voice_context="text")
+    assert (merged.tts, merged.devices, merged.voice_weights) == ("csm-1b", "tts=cuda:1", "int8")
+    assert (merged.speaker, merged.tts_slots, merged.voice_context) == (4, 16, "text")
+
+
+def test_a_voice_in_the_files_folder_is_found_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "etc" / "voice").mkdir(parents=True)
+    file = tmp_path / "etc" / "maya.toml"
+    file.write_text('tts = "voice"\nmimi = "mimi.safetensors"\nvoice_prompt = "ex04.safetensors"\n')
+    merged = load_settings({}, file)
+    assert merged.tts == str(tmp_path / "etc" / "voice")
+    assert merged.mimi == tmp_path / "etc" / "mimi.safetensors"
+    assert merged.voice_prompt == tmp_path / "etc" / "ex04.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({"MAYA_CODEC": "other"}, "MAYA_CODEC"),
+        ({"MAYA_VOICE_WEIGHTS": "int4"}, "MAYA_VOICE_WEIGHTS"),
+        ({"MAYA_VOICE_CONTEXT": "all"}, "MAYA_VOICE_CONTEXT"),
+        ({"MAYA_TTS_SLOTS": "0"}, "MAYA_TTS_SLOTS"),
+        ({"MAYA_SPEAKER": "-1"}, "MAYA_SPEAKER"),
+    ],
+)
+def test_a_wrong_voice_setting_names_its_source(environ: dict[str, str], named: str) -> None:
+    with pytest.raises(SettingsError, match=named):
+        settings(environ)

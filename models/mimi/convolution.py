@@ -1,0 +1,155 @@
+"""Causal convolutions over time-major activations, each one matrix product.
+
+Activations are (b, steps, channels) float32. A convolution carries from step to step the last inputs that its
+kernel reaches back to, its *past* (b, kernel - stride, channels): zeros at the beginning. What comes back
+beside the output is the past of the next call, so streaming and whole decoding are the same code.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+class Layer(Protocol):
+    """One stage of a stack."""
+
+    def fresh(self, batch: int) -> list[Tensor]:
+        """The past at the beginning of a stream, each (b, ...)."""
+        ...
+
+    def __call__(self, x: Tensor, past: list[Tensor]) -> tuple[Tensor, list[Tensor]]: ...
+
+
+class Convolution:
+    """Conv1d that reaches only into the past (moshi's `StreamingConv1d`, zero padding)."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, stride: int = 1) -> None:
+        """`weight` (outputs, inputs, kernel) as in Conv1d; kernel >= stride."""
+        outputs, self.inputs, self.kernel = weight.shape
+        self.stride = stride
+        # Kernel before channels: so a window of time-major activations is a row of the product.
+        self.weight = weight.permute(0, 2, 1).reshape(outputs, -1).contiguous()
+        self.bias = bias
+
+    def fresh(self, batch: int) -> list[Tensor]:
+        if self.kernel == self.stride:
+            return []
+        return [self.weight.new_zeros(batch, self.kernel - self.stride, self.inputs)]
+
+    def __call__(self, x: Tensor, past: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        if past:
+            x = torch.cat((past[0], x), 1)
+        y = functional.linear(windows(x, self.kernel, self.stride), self.weight, self.bias)
+        return y, [x[:, x.shape[1] - (self.kernel - self.stride) :]] if past else []
+
+
+class Transposed:
+    """ConvTranspose1d of kernel 2 * stride, cut at the right (moshi's `StreamingConvTranspose1d`).
+
+    Each output block of `stride` samples depends on two inputs, this step's and the one before: a convolution
+    of kernel 2 with `stride` times as many outputs. That is the transposed convolution's overlap-add done
+    inside the product, and the past is one step of input instead of a tail of unfinished output.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        """`weight` (inputs, outputs, 2 * stride) as in ConvTranspose1d."""
+        _, self.outputs, kernel = weight.shape
+        self.stride = kernel // 2
+        halves = torch.unflatten(weight, 2, (2, self.stride)).flip(2)
+        # (inputs, outputs, [earlier, this], offset) -> (offset, outputs, inputs, [earlier, this])
+        taps = halves.permute(3, 1, 0, 2).flatten(0, 1)
+        self._inner = Convolution(taps, bias.repeat(self.stride))
+
+    def fresh(self, batch: int) -> list[Tensor]:
+        return self._inner.fresh(batch)
+
+    def __call__(self, x: Tensor, past: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        y, past = self._inner(x, past)
+        return y.reshape(y.shape[0], y.shape[1] * self.stride, self.outputs), past
+
+
+class ChannelwiseUpsampling:
+    """Transposed convolution of stride 2 and kernel 4 within each channel, without bias."""
+
+    def __init__(self, weight: Tensor) -> None:
+        """`weight` (channels, 1, 4)."""
+        taps = weight[:, 0].t().contiguous()
+        self._this, self._earlier = taps[:2], taps[2:]
+
+    def fresh(self, batch: int) -> list[Tensor]:
+        return [self._this.new_zeros(batch, 1, self._this.shape[1])]
+
+    def __call__(self, x: Tensor, past: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        earlier = torch.cat((past[0], x[:, :-1]), 1)
+        y = x[:, :, None] * self._this + earlier[:, :, None] * self._earlier
+        return y.flatten(1, 2), [x[:, -1:]]
+
+
+class Downsampling:
+    """Convolution of kernel 4 and stride 2 whose past begins as the first step repeated, not as zeros."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self._inner = Convolution(weight, None, stride=weight.shape[2] // 2)
+
+    def fresh(self, batch: int) -> list[Tensor]:
+        started = self._inner.weight.new_zeros(batch, 1, 1, dtype=torch.bool)
+        return [*self._inner.fresh(batch), started]
+
+    def __call__(self, x: Tensor, past: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        y, after = self._inner(x, [torch.where(past[1], past[0], x[:, :1])])
+        return y, [*after, torch.ones_like(past[1])]
+
+
+class Residual:
+    """ELU, kernel 3 to half the channels, ELU, kernel 1 back, and the input added."""
+
+    def __init__(self, narrow: Convolution, wide: Convolution) -> None:
+        self._narrow, self._wide = narrow, wide
+
+    def fresh(self, batch: int) -> list[Tensor]:
+        return self._narrow.fresh(batch)
+
+    def __call__(self, x: Tensor, past: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        y, past = self._narrow(functional.elu(x), past)
+        y, _ = self._wide(functional.elu(y), [])
+        return y + x, past
+
+
+class Elu:
+    def fresh(self, batch: int) -> list[Tensor]:
+        return []
+
+    def __call__(self, x: Tensor, past: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        return functional.elu(x), past
+
+
+class Stack:
+    """Layers one after the other; their pasts in one list."""
+
+    def __init__(self, layers: list[Layer]) -> None:
+        self._layers = layers
+        self._sizes = [len(layer.fresh(1)) for layer in layers]
+
+    def fresh(self, batch: int) -> list[Tensor]:
+        return [tensor for layer in self._layers for tensor in layer.fresh(batch)]
+
+    def __call__(self, x: Tensor, past: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        after: list[Tensor] = []
+        at = 0
+        for layer, size in zip(self._layers, self._sizes, strict=True):
+            x, mine = layer(x, past[at : at + size])
+            after += mine
+            at += size
+        return x, after
+
+
+def windows(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """(b, steps, c) -> (b, (steps - kernel) / stride + 1, kernel * c), each row a window's steps in order."""
+    if kernel == 1:
+        return x
+    x = x.contiguous()
+    batch, steps, channels = x.shape
+    size = (batch, (steps - kernel) // stride + 1, kernel * channels)
+    return x.as_strided(size, (steps * channels, stride * channels, 1))

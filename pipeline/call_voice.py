@@ -20,7 +20,7 @@ class CallVoice:
     async def speak(
         self, text: str, *, utterance: str = "", context: Sequence[Speech] = ()
     ) -> AsyncGenerator[Samples, None]:
-        self._speaking, self._wanted = True, None
+        self._speaking = True
         try:
             async with aclosing(self._voice.speak(text, utterance=utterance, context=context)) as chunks:
                 async for chunk in chunks:

@@ -3,11 +3,12 @@ import asyncio
 import numpy as np
 import pytest
 
-from models.base import Message, ModelBusy, ModelError, ModelFailed, Models
+from models.base import CallerSpeech, Message, ModelBusy, ModelError, ModelFailed, Models
 from models.scripted import (
     BreaksOff,
     EnergyVoiceActivity,
     ScriptedChat,
+    ScriptedSpeech,
     ScriptedSynthesizer,
     ScriptedTranscriber,
     voiced_signal,
@@ -179,6 +180,19 @@ async def test_voice_speed_failure_and_names() -> None:
         await synthesizer.open("nobody")
     with pytest.raises(ModelError, match="speed"):
         await synthesizer.open(speed=0)
+
+
+async def test_voice_keeps_what_it_was_shown(clock: VirtualClock) -> None:
+    before = (CallerSpeech("caller/1", "Hello."),)
+    synthesizer = ScriptedSynthesizer(realtime_factor=1.0, takes_context="audio")
+    voice = await synthesizer.open()
+    assert (voice.takes_context, (await ScriptedSynthesizer().open()).takes_context) == ("audio", "nothing")
+    voice.prepare(before)
+    async for _ in voice.speak("Good morning.", utterance="reply/1/1", context=before):
+        voice.prepare(())
+    assert synthesizer.prepared[:2] == [before, ()]
+    assert synthesizer.spoken == [ScriptedSpeech("Good morning.", "reply/1/1", before)]
+    assert synthesizer.overlaps == len(synthesizer.prepared) - 1, "asked while it spoke"
 
 
 def test_energy_detector_hears_speech_and_not_silence() -> None:

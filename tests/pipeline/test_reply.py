@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from models.base import Message, ModelFailed, Speech
+from models.base import AgentSpeech, CallerSpeech, Message, ModelFailed, Speech
 from models.scripted import BreaksOff, ScriptedChat, ScriptedSynthesizer
 from pipeline.line import LINE_RATE_HZ, Pcm
 from pipeline.reply import CLAUSES_AHEAD, Reply
@@ -148,6 +148,24 @@ def test_a_clause_without_words_is_not_announced() -> None:
     desk.make(at_once)
     assert all(any(c.isalpha() for c in text) for text in desk.said)
     assert PARDON not in desk.said
+
+
+def test_each_clause_is_voiced_in_the_context_of_those_that_sounded() -> None:
+    before = CallerSpeech("caller/1", "hello")
+    synthesizer = ScriptedSynthesizer(takes_context="text")
+    desk = Desk(ScriptedChat(["We open at 8. ** ** You may come in."]), synthesizer, context=(before,))
+    desk.make(at_once)
+    first, second = synthesizer.spoken
+    assert (first.utterance, second.utterance) == ("reply/1", "reply/2")
+    assert first.context == (before,)
+    assert second.context == (before, AgentSpeech("reply/1", "We open at eight."))
+
+
+def test_a_clause_of_which_the_voice_makes_nothing_is_no_context() -> None:
+    synthesizer = ScriptedSynthesizer(takes_context="text", character_s=0.0)
+    desk = Desk(ScriptedChat([TWO_SENTENCES]), synthesizer)
+    desk.make(at_once)
+    assert [request.context for request in synthesizer.spoken] == [(), ()]
 
 
 def test_cancelling_stops_the_language_model() -> None:

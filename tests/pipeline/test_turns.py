@@ -162,6 +162,7 @@ def test_a_long_turn_is_settled_in_pieces_at_its_pauses() -> None:
     assert isinstance(first, Transcribe)
     assert isinstance(second, Transcribe)
     assert second.start_sample == first.end_sample
+    assert (first.follows, second.follows) == ((), (first.attempt,))
     assert not of(talk.actions, DropAttempt)
     assert talk.tell(Transcribed(2, "and the end")) == []
     assert talk.tell(Transcribed(1, "once upon a time")) == [StartReply(2, "once upon a time and the end")]

@@ -3,6 +3,8 @@
 import json
 import sys
 import time
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +14,7 @@ from infra.errors import CommandError
 
 if TYPE_CHECKING:
     from models.catalogue import Licence
+    from models.csm.inspection import Inspection
     from models.fetching import ProgressCallback
     from models.store import State, Store
 
@@ -107,6 +110,49 @@ def verify(names: Names = None, profile: Profiles = None, config: ConfigFile = N
             unsound.append(state)
     if unsound:
         raise CommandError("mend with: " + "; ".join(state.mend for state in unsound))
+
+
+@app.command()
+def inspect(
+    place: Annotated[
+        Path, typer.Argument(help="A file of weights, or the folder of a voice.", metavar="FILE")
+    ],
+    hashed: Annotated[bool, typer.Option("--sha256/--no-sha256", help="Read it whole for its hash.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Tell what a file of weights is: CSM in any layout, a part of it, Mimi, a voice prompt.
+
+    Example: [bold]maya models inspect model_merged.pt[/bold]
+    """
+    from models.csm.inspection import inspect as inspect_place
+
+    found = inspect_place(place, hashed=hashed)
+    if as_json:
+        typer.echo(json.dumps([{**asdict(one), "path": str(one.path)} for one in found], indent=1))
+    else:
+        for one in found:
+            _show(one)
+    if unsound := [str(one.path) for one in found if one.problems]:
+        raise CommandError(f"cannot be used as it is: {', '.join(unsound)}")
+
+
+def _show(one: "Inspection") -> None:
+    dtypes = ", ".join(f"{count} {dtype}" for dtype, count in one.dtypes.items())
+    typer.echo(f"{one.path}: {one.what}")
+    typer.echo(
+        f"    {one.container}, {_size(one.size_bytes)}; {one.n_parameters:,} numbers, tensors: {dtypes}"
+    )
+    if one.layout:
+        typer.echo(f"    layout of {one.layout}")
+    for group, parameters in one.groups.items():
+        typer.echo(f"    {group:<20} {parameters:>15,}")
+    for key, value in one.metadata.items():
+        typer.echo(f"    {key}: {value[:80]}")
+    if one.ignored:
+        typer.echo(f"    {len(one.ignored)} entries would be ignored, as {one.ignored[0]}")
+    for path, digest in one.sha256.items():
+        typer.echo(f"    sha256 {digest} {Path(path).name}")
+    typer.echo(f"    PROBLEM: {one.problems}" if one.problems else "    sound")
 
 
 def _store(config: "ConfigFile") -> "Store":

@@ -1,0 +1,139 @@
+"""What the model is shown of a conversation. Pure.
+
+A slot's cache holds: the voice prompt, the last turns, then the utterance to speak. At its end it is rebuilt with
+fewer turns; RoPE positions are absolute, so nothing can slide and every row behind the prompt passes again. That
+is done rarely, and while the caller speaks.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from models.csm.rows import NO_ROWS, segment_rows
+from models.csm.shapes import CODEBOOKS, CODEC_FRAME_S
+from models.csm.stepping import Codes, Rows
+
+SPARE_ROWS = 512
+"""What `prepare` leaves free: an utterance of 250 characters takes about 450 at most."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment:
+    """Words and, where it is known, their sound."""
+
+    speaker: int
+    text: str
+    codes: Codes | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Said:
+    """One utterance of the voice, growing while it is spoken."""
+
+    text: str
+    _codes: list[Codes] = field(default_factory=list)
+
+    def add(self, codes: Codes) -> None:
+        """(32,) codes of one CodecFrame that was given out."""
+        self._codes.append(codes.astype(np.int16))
+
+    def drop(self, n_last: int) -> None:
+        if n_last > 0:
+            del self._codes[-n_last:]
+
+    @property
+    def n_codec_frames(self) -> int:
+        return len(self._codes)
+
+    def codes(self, n: int | None = None) -> Codes:
+        """(n, 32) int32: the first n, or all."""
+        chosen = self._codes[:n]
+        return np.asarray(chosen, np.int32).reshape(len(chosen), CODEBOOKS)
+
+
+def heard_segments(
+    parts: Sequence[Said], speaker: int, *, words: str = "", heard_s: float | None = None
+) -> list[Segment]:
+    """An utterance, spoken in `parts`, as far as it was heard: all of it, or `words` and the CodecFrames that
+    were played whole in `heard_s`."""
+    if heard_s is None:
+        return [Segment(speaker, part.text, part.codes()) for part in parts if part.n_codec_frames]
+    left = math.floor(heard_s / CODEC_FRAME_S + 1e-6)
+    segments: list[Segment] = []
+    for part in parts:
+        if left <= 0:
+            break
+        whole = left >= part.n_codec_frames
+        text = part.text if whole else _heard_words(words, segments, part, left)
+        if text:
+            segments.append(Segment(speaker, text, part.codes(left)))
+        left -= part.n_codec_frames
+    return segments
+
+
+def _heard_words(words: str, before: Sequence[Segment], part: Said, n_codec_frames: int) -> str:
+    """The heard words of a part that was cut: what remains of `words` after the parts before, or, where the
+    two were not written alike, a share of the part's words."""
+    rest = " ".join(words.split())
+    for segment in before:
+        earlier = " ".join(segment.text.split())
+        if not rest.startswith(earlier):
+            own = part.text.split()
+            return " ".join(own[: len(own) * n_codec_frames // part.n_codec_frames])
+        rest = rest[len(earlier) :].strip()
+    return rest
+
+
+class Window:
+    """Which of a conversation's segments the cache holds: all from `start` on."""
+
+    def __init__(self, capacity: int) -> None:
+        """`capacity`: rows of the cache."""
+        self._capacity = capacity
+        self.start = 0
+        self.rebuilds = 0
+
+    def fit(self, lengths: Sequence[int], *, fixed: int, needed: int | None = None) -> int:
+        """Rows left free once segments of these `lengths` follow `fixed` rows of prompt; the oldest are let
+        go when fewer than `needed` are left (None: `SPARE_ROWS`), and then so many that half is free."""
+        free = self._capacity - fixed
+        self.start = min(self.start, len(lengths))
+        left = free - sum(lengths[self.start :])
+        wanted = min(SPARE_ROWS, free // 3) if needed is None else needed
+        if left >= wanted:
+            return left
+        self.rebuilds += 1
+        wanted = max(wanted, free // 2)
+        while self.start < len(lengths) and left < wanted:
+            left += lengths[self.start]
+            self.start += 1
+        return left
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Context:
+    """The rows before an utterance's own."""
+
+    rows: Rows
+    room: int
+    """Rows left in the cache."""
+
+
+def build_context(
+    prompt: Rows,
+    segments: Sequence[Segment],
+    window: Window,
+    encode: Callable[[int, str], Sequence[int]],
+    *,
+    needed: int | None = None,
+) -> Context:
+    """Prompt, then as many of the last `segments` as the window leaves; moves the window when it must.
+    `encode(speaker, text)` gives the tokens of a text."""
+    skipped = min(window.start, len(segments))
+    built = [segment_rows(encode(s.speaker, s.text), s.codes) for s in segments[skipped:]]
+    lengths = [0] * skipped + [len(rows) for rows in built]
+    room = window.fit(lengths, fixed=len(prompt), needed=needed)
+    kept = built[window.start - skipped :]
+    return Context(np.concatenate([NO_ROWS, prompt, *kept]), room)

@@ -219,7 +219,10 @@ class Playout:
 
     def clear(self, now: float) -> list[Played]:
         """Forget what is queued and unheard, and start a new passage. Ask `heard` before. Returns the
-        last samples that were played, the one cut in the middle included."""
+        last samples that were played, the one cut in the middle included.
+
+        Nothing is faded: the line drops its buffer at a sample that only it knows (Twilio's `clear`), so a
+        fade sent after it would not continue what was cut."""
         done = self.played(now)
         if self._unreported and self._unreported[0].at_s < now:
             head = self._unreported[0]

@@ -8,22 +8,16 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from infra.loading import voice_choice
 from infra.settings import Settings, is_loopback
-from models.load import model_names
+from models.checks import check_models
 from models.profiles import STAND_INS
 from models.store import Store
 
 _CALLS_DISK_BYTES = 500 << 20
-_SPEECH_PACKAGES = {
-    "faster_whisper": "faster-whisper",
-    "llama_cpp": "llama-cpp-python",
-    "hibari": "hibari-tts",
-    "onnxruntime": "onnxruntime",
-}
 
 Verdict = Literal["ok", "note", "missing"]
 
@@ -42,7 +36,7 @@ def examine(settings: Settings, environ: Mapping[str, str] = os.environ) -> list
     """Look at everything that `maya serve` with these settings needs. Blocks for a second or two."""
     return [
         *_python(),
-        *_packages(settings),
+        *_pictures(),
         *_compiler(),
         *_models(settings),
         *_disk(settings),
@@ -61,16 +55,7 @@ def _python() -> Iterator[Finding]:
         yield Finding("python", "missing", version, "use Python 3.11, 3.12 or 3.13")
 
 
-def _packages(settings: Settings) -> Iterator[Finding]:
-    absent = [package for module, package in _SPEECH_PACKAGES.items() if find_spec(module) is None]
-    if settings.profile == STAND_INS:
-        absent = []
-    if absent:
-        yield Finding(
-            "packages", "missing", ", ".join(absent), "make setup, or pip install 'maya-voice[speech]'"
-        )
-    else:
-        yield Finding("packages", "ok", "speech packages are installed")
+def _pictures() -> Iterator[Finding]:
     if find_spec("matplotlib") is None:
         yield Finding(
             "pictures", "note", "matplotlib is not installed: no timelines", "pip install 'maya-voice[plots]'"
@@ -87,36 +72,20 @@ def _compiler() -> Iterator[Finding]:
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
-    if settings.profile == STAND_INS:
+    """What the models need, where each goes, how much memory it takes, and under which licence."""
+    if settings.profile == STAND_INS and not settings.tts:
         yield Finding("models", "note", "profile scripted: stand-ins, no real models")
         return
-    store = Store(settings.models_dir)
-    memory_bytes = 0
-    for name in model_names(settings.profile, llm=settings.llm or None, stt=settings.stt or None):
-        state = store.state(name)
-        memory_bytes += state.entry.memory_bytes
-        if state.state == "installed":
-            yield Finding(f"model {name}", "ok", str(state.folder))
-        else:
-            yield Finding(f"model {name}", "missing", state.problem, state.mend)
-    available = _available_memory_bytes()
-    if available is not None and available < memory_bytes:
-        yield Finding(
-            "memory",
-            "note",
-            f"{available / 1e9:.1f} GB free, the models want about {memory_bytes / 1e9:.1f} GB",
-            "close other programs, or choose --profile tiny",
-        )
-
-
-def _available_memory_bytes() -> int | None:
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass
-    return None
+    verdicts: dict[str, Verdict] = {"ok": "ok", "warning": "note", "failed": "missing"}
+    for check in check_models(
+        settings.profile,
+        Store(settings.models_dir),
+        llm=settings.llm or None,
+        stt=settings.stt or None,
+        voice=voice_choice(settings),
+        devices=settings.devices,
+    ):
+        yield Finding(check.name, verdicts[check.state], check.message, check.mend)
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 import uvicorn
 
 from infra.app import Calls, create_app, open_calls, twilio_config
+from infra.loading import load
 from infra.settings import Settings, SettingsError
 from models.base import Models
 
@@ -29,20 +30,6 @@ def serve(settings: Settings) -> None:
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     with listener:
         _run(_serve(settings, listener, lambda: load(settings)))
-
-
-def load(settings: Settings) -> Models:
-    """Load the profile's models. Blocks for seconds. Raises `ModelError`."""
-    from models.load import load_models
-    from models.store import Store
-
-    return load_models(
-        settings.profile,
-        Store(settings.models_dir),
-        threads=settings.threads,
-        llm=settings.llm or None,
-        stt=settings.stt or None,
-    )
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -378,8 +378,8 @@ CSM_1B = Entry(
     licence=Licence(
         "Apache-2.0",
         "https://huggingface.co/sesame/csm-1b",
-        "CSM-1B, Sesame AI Labs, Apache License 2.0. Its card prohibits impersonation and deception. Gated: ask "
-        "for access on the hub and set HF_TOKEN.",
+        "CSM-1B, Sesame AI Labs, Apache License 2.0. Its card prohibits impersonation and deception. Gated: "
+        "ask for access on the hub and set HF_TOKEN.",
     ),
     memory_bytes=4_600 << 20,
     hub=HubSource("sesame/csm-1b", "c92a71e1c419772e25be7dc14d952c2521a740ab"),
@@ -393,9 +393,9 @@ CSM_1B_EXPRESSO = Entry(
     licence=Licence(
         "CC BY-NC 4.0 (Expresso), Apache-2.0 (CSM-1B)",
         "https://huggingface.co/Tachyeon/csm-1b-conversational-finetuned",
-        "A fine-tune of Sesame's CSM-1B (Apache License 2.0) on the Expresso corpus (Meta AI, CC BY-NC 4.0). Its "
-        "card waives nothing of the corpus's licence: treat it as non-commercial until that is cleared. The "
-        "alternative is the base voice, csm-1b.",
+        "A fine-tune of Sesame's CSM-1B (Apache License 2.0) on the Expresso corpus (Meta AI, CC BY-NC 4.0). "
+        "Its card waives nothing of the corpus's licence: treat it as non-commercial until that is cleared. "
+        "The alternative is the base voice, csm-1b.",
         must_accept=True,
     ),
     memory_bytes=4_600 << 20,

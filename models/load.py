@@ -3,7 +3,6 @@
 import contextlib
 import importlib
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +10,26 @@ from types import ModuleType
 
 from models.base import ChatModel, ModelError, ModelMissing, Models, Synthesizer, Transcriber, VoiceActivity
 from models.catalogue import Entry, Kind, WindowPolicy
+from models.machine import cuda_devices, torch_cuda_devices, usable_cores
+from models.placement import Placement, check_weights, place
 from models.profiles import STAND_INS, Profile, find_profile
 from models.scripted import EnergyVoiceActivity, ScriptedChat, ScriptedSynthesizer, ScriptedTranscriber
 from models.store import Store
+from models.voices import BUNDLED, CsmVoicePlan, VoiceChoice, find_voice, voice_name
 
 logger = logging.getLogger(__name__)
 
 _MOST_THREADS = 8
 """Small models gain nothing from more, and other calls' work needs the cores."""
+_STAND_IN_CALLS = 6
 
 _STAND_IN_HEARING_S = 0.3
 _STAND_IN_FIRST_TOKEN_S = 0.4
 _STAND_IN_TOKENS_PER_S = 20.0
 _STAND_IN_VOICE_S = 0.05
+
+_EXTRAS = {"torch": "csm", "safetensors": "csm", "tokenizers": "csm", "moshi": "moshi"}
+"""The extra that installs a package; all others are in `speech`."""
 
 
 class PackageMissing(ModelError):
@@ -38,10 +44,9 @@ class _Plan:
     stt_folder: Path
     window: WindowPolicy
     llm_file: Path
-    llm_notice: str
-    """What the language model's licence wants displayed, else ""."""
+    notices: tuple[str, ...]
+    """What the licences want displayed."""
     vad_file: Path
-    threads: int
 
 
 def load_models(
@@ -51,53 +56,78 @@ def load_models(
     threads: int | None = None,
     llm: str | None = None,
     stt: str | None = None,
+    voice: VoiceChoice | None = None,
+    devices: str = "",
 ) -> Models:
     """Load a profile's models. Blocks for seconds: call it in a thread, once, at start-up.
 
     `profile`: `embedded`, `tiny`, `maya`, or `scripted` (stand-ins with declared latencies). `llm`
     replaces its language model by another of the catalogue or by the path of a GGUF file, `stt` its
-    transcriber. `threads` per model; None: all cores that this process may use, at most 8.
+    transcriber, `voice` its voice. `devices` as in `models.placement`. `threads` per model; None: all cores
+    that this process may use, at most 8.
 
-    Raises `ModelMissing` naming every model to pull, `PackageMissing`, or `ModelError`.
+    Raises `ModelMissing` naming every model to pull, `PackageMissing`, `PlacementError`, or `ModelError`.
     """
-    if profile == STAND_INS:
-        return _stand_ins()
-    plan = _plan(find_profile(profile), store, threads, llm, stt)
-    if plan.llm_notice:
-        logger.info("%s", plan.llm_notice)
-    packages = _import_models(plan.profile)
-    voice_activity: VoiceActivity = packages["silero"].SileroVoiceActivity(plan.vad_file)
-    synthesizer: Synthesizer = packages["hibari"].HibariSynthesizer(threads=1)
-    cuda = plan.profile.gpu and _has_cuda()
-    if plan.profile.gpu and not cuda:
-        logger.warning("profile %s is meant for a CUDA device; none was found, so it runs slowly on the CPU",
-                       plan.profile.name)  # fmt: skip
-    transcriber: Transcriber = packages["whisper"].WhisperTranscriber(
-        plan.stt_folder,
-        plan.window,
-        threads=plan.threads,
-        compute_type="float16" if cuda else "int8",
-        device="cuda" if cuda else "cpu",
-    )
-    chat: ChatModel = packages["llama"].LlamaChat(
-        plan.llm_file,
-        threads=plan.threads,
-        context_tokens=plan.profile.context_tokens,
-        sequences=plan.profile.sequences,
-        gpu_layers=-1 if cuda else 0,
-    )
-    return Models(transcriber, chat, synthesizer, voice_activity)
+    choice = voice or VoiceChoice()
+    placement = plan_placement(profile, choice, devices)
+    problems: list[str] = []
+    csm = find_voice(profile, choice, store, problems)
+    plan = None if profile == STAND_INS else _plan(find_profile(profile), store, llm, stt, problems)
+    if problems:
+        raise ModelMissing(" ".join(problems))
+    n_threads = threads or min(usable_cores(), _MOST_THREADS)
+    # The voice first: it is what may not fit.
+    synthesizer = _load_voice(profile, choice, csm, placement, n_threads)
+    return _stand_ins(synthesizer) if plan is None else _load(plan, placement, n_threads, synthesizer)
 
 
-def usable_cores() -> int:
-    """Cores this process may run on (affinity, not the machine's count)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def load_synthesizer(
+    profile: str,
+    store: Store,
+    *,
+    threads: int | None = None,
+    voice: VoiceChoice | None = None,
+    devices: str = "",
+) -> Synthesizer:
+    """Load only the voice that `load_models` with these arguments loads. Blocks and raises as it does."""
+    choice = voice or VoiceChoice()
+    placement = plan_placement(profile, choice, devices)
+    problems: list[str] = []
+    csm = find_voice(profile, choice, store, problems)
+    if problems:
+        raise ModelMissing(" ".join(problems))
+    return _load_voice(profile, choice, csm, placement, threads or min(usable_cores(), _MOST_THREADS))
+
+
+def plan_placement(profile: str, choice: VoiceChoice, devices: str) -> Placement:
+    """Where `load_models` with these arguments puts the models. Raises `PlacementError`."""
+    csm = voice_name(profile, choice.tts)
+    gpu = profile != STAND_INS and find_profile(profile).gpu
+    there = cuda_devices() if gpu or "cuda" in devices else 0
+    placement = place(
+        devices,
+        gpu_profile=gpu,
+        cuda_devices=there,
+        voice=csm,
+        voice_cuda_devices=torch_cuda_devices() if csm else None,
+    )
+    if csm:
+        check_weights(choice.weights, placement.tts)
+    if gpu and placement.llm.kind == "cpu":
+        logger.warning("profile %s is meant for a CUDA device; its language model runs on the CPU, slowly",
+                       profile)  # fmt: skip
+    return placement
+
+
+def voice_slots(profile: str, choice: VoiceChoice, n_devices: int) -> int:
+    """Calls that each device's replica of the CSM voice speaks for."""
+    calls = _STAND_IN_CALLS if profile == STAND_INS else find_profile(profile).sequences
+    return choice.slots or -(-calls // n_devices)
 
 
 def model_names(profile: str, *, llm: str | None = None, stt: str | None = None) -> tuple[str, ...]:
-    """Catalogue names that `load_models` with these arguments opens; none for stand-ins."""
+    """Catalogue names that `load_models` with these arguments opens, less those of the voice; none for
+    stand-ins."""
     if profile == STAND_INS:
         return ()
     chosen = find_profile(profile)
@@ -105,11 +135,52 @@ def model_names(profile: str, *, llm: str | None = None, stt: str | None = None)
     return tuple(name for name in names if not _is_gguf(name))
 
 
-def _plan(profile: Profile, store: Store, threads: int | None, llm: str | None, stt: str | None) -> _Plan:
+def _load(plan: _Plan, placement: Placement, threads: int, synthesizer: Synthesizer) -> Models:
+    for notice in plan.notices:
+        logger.info("%s", notice)
+    packages = _import_models(plan.profile.name, "silero", "whisper", "llama")
+    voice_activity: VoiceActivity = packages["silero"].SileroVoiceActivity(plan.vad_file)
+    on_gpu = placement.stt.kind == "cuda"
+    transcriber: Transcriber = packages["whisper"].WhisperTranscriber(
+        plan.stt_folder,
+        plan.window,
+        threads=threads,
+        compute_type="float16" if on_gpu else "int8",
+        device=placement.stt.kind,
+        device_index=placement.stt.index,
+    )
+    chat: ChatModel = packages["llama"].LlamaChat(
+        plan.llm_file,
+        threads=threads,
+        context_tokens=plan.profile.context_tokens,
+        sequences=plan.profile.sequences,
+        gpu_layers=-1 if placement.llm.kind == "cuda" else 0,
+        main_gpu=placement.llm.index,
+    )
+    return Models(transcriber, chat, synthesizer, voice_activity)
+
+
+def _load_voice(
+    profile: str, choice: VoiceChoice, csm: CsmVoicePlan | None, placement: Placement, threads: int
+) -> Synthesizer:
+    if csm is not None:
+        if csm.notice:
+            logger.info("voice %s: %s", csm.name, csm.notice)
+        with _explained(f"the voice {csm.name}"):
+            from models.csm.assembly import load_csm
+
+            slots = voice_slots(profile, choice, len(placement.tts))
+            return load_csm(csm, choice, placement.tts, slots=slots, threads=threads)
+    if profile == STAND_INS and choice.tts != BUNDLED:
+        return ScriptedSynthesizer(latency_s=_STAND_IN_VOICE_S)
+    synthesizer: Synthesizer = _import_models(profile, "hibari")["hibari"].HibariSynthesizer(threads=1)
+    return synthesizer
+
+
+def _plan(profile: Profile, store: Store, llm: str | None, stt: str | None, problems: list[str]) -> _Plan:
     stt_entry = _entry(store, stt or profile.stt, "stt")
     llm_name = llm or profile.llm
-    llm_notice = ""
-    problems: list[str] = []
+    notices: tuple[str, ...] = ()
     stt_folder = _path(store, stt_entry, problems)
     if _is_gguf(llm_name):
         llm_file = Path(llm_name).expanduser()
@@ -118,20 +189,10 @@ def _plan(profile: Profile, store: Store, threads: int | None, llm: str | None, 
     else:
         llm_entry = _entry(store, llm_name, "llm")
         llm_file = _path(store, llm_entry, problems)
-        llm_notice = llm_entry.licence.notice if llm_entry.licence.must_accept else ""
+        notices = (llm_entry.licence.notice,) if llm_entry.licence.must_accept else ()
     vad_file = _path(store, _entry(store, profile.vad, "vad"), problems)
-    if problems:
-        raise ModelMissing(" ".join(problems))
     window = stt_entry.window or WindowPolicy(floor_s=30.0, full_window=True)
-    return _Plan(
-        profile=profile,
-        stt_folder=stt_folder,
-        window=window,
-        llm_file=llm_file,
-        llm_notice=llm_notice,
-        vad_file=vad_file,
-        threads=threads or min(usable_cores(), _MOST_THREADS),
-    )
+    return _Plan(profile, stt_folder, window, llm_file, notices, vad_file)
 
 
 def _entry(store: Store, name: str, kind: Kind) -> Entry:
@@ -154,38 +215,30 @@ def _is_gguf(name: str) -> bool:
     return name.endswith(".gguf")
 
 
-def _import_models(profile: Profile) -> dict[str, ModuleType]:
+def _import_models(profile: str, *names: str) -> dict[str, ModuleType]:
     """Import the model classes; their libraries are an extra of the package."""
-    with _explained(profile):
-        return {
-            name: importlib.import_module(f"models.{name}")
-            for name in ("silero", "hibari", "whisper", "llama")
-        }
+    with _explained(f"the profile {profile}"):
+        return {name: importlib.import_module(f"models.{name}") for name in names}
 
 
 @contextlib.contextmanager
-def _explained(profile: Profile) -> Iterator[None]:
+def _explained(what: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        if error.name is None or error.name.split(".")[0] == "models":
+        package = (error.name or "models").split(".")[0]
+        if package == "models":
             raise
         raise PackageMissing(
-            f"The profile {profile.name} needs the package {error.name}, which is not installed. "
-            "Run `pip install 'maya-voice[speech]'`."
+            f"{what[0].upper()}{what[1:]} needs the package {package}, which is not installed. "
+            f"Run `pip install 'maya-voice[{_EXTRAS.get(package, 'speech')}]'`."
         ) from error
 
 
-def _has_cuda() -> bool:
-    import ctranslate2
-
-    return int(ctranslate2.get_cuda_device_count()) > 0
-
-
-def _stand_ins() -> Models:
+def _stand_ins(synthesizer: Synthesizer) -> Models:
     return Models(
         ScriptedTranscriber(latency_s=_STAND_IN_HEARING_S),
         ScriptedChat(first_token_s=_STAND_IN_FIRST_TOKEN_S, tokens_per_s=_STAND_IN_TOKENS_PER_S),
-        ScriptedSynthesizer(latency_s=_STAND_IN_VOICE_S),
+        synthesizer,
         EnergyVoiceActivity(),
     )

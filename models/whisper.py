@@ -58,9 +58,10 @@ class WhisperTranscriber:
         threads: int,
         compute_type: str = "int8",
         device: str = "cpu",
+        device_index: int = 0,
     ) -> None:
         self._window = window
-        self._model = _load(folder, threads, compute_type, device)
+        self._model = _load(folder, threads, compute_type, device, device_index)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="whisper")
         self._tokenizers: dict[str, Any] = {}
         self._suppressed: list[int] = []
@@ -222,7 +223,7 @@ def _raised(audio: Samples) -> Samples:
     return raised
 
 
-def _load(folder: Path, threads: int, compute_type: str, device: str) -> Any:
+def _load(folder: Path, threads: int, compute_type: str, device: str, device_index: int) -> Any:
     try:
         from faster_whisper import WhisperModel
     except ImportError as error:
@@ -235,6 +236,7 @@ def _load(folder: Path, threads: int, compute_type: str, device: str) -> Any:
         return WhisperModel(
             str(folder),
             device=device,
+            device_index=device_index,
             compute_type=compute_type,
             cpu_threads=threads,
             local_files_only=True,

@@ -56,7 +56,9 @@ def _log_callback(lib: Any) -> Any:
 class Model:
     """Weights and vocabulary of one GGUF file. Raises `ModelMissing` when it is absent or damaged."""
 
-    def __init__(self, gguf: Path, *, gpu_layers: int = 0, vocabulary_only: bool = False) -> None:
+    def __init__(
+        self, gguf: Path, *, gpu_layers: int = 0, main_gpu: int = 0, vocabulary_only: bool = False
+    ) -> None:
         self._lib = library()
         self._handle: Any = None
         if not gguf.is_file():
@@ -65,6 +67,10 @@ class Model:
             )
         params = self._lib.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
+        if gpu_layers:
+            # llama.cpp would spread the layers over all devices, also those that the voice was put on.
+            params.split_mode = self._lib.LLAMA_SPLIT_MODE_NONE
+            params.main_gpu = main_gpu
         params.vocab_only = vocabulary_only
         self._handle = self._lib.llama_model_load_from_file(os.fsencode(gguf), params)
         if not self._handle:

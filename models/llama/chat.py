@@ -30,15 +30,23 @@ class LlamaChat:
 
     `context_tokens` is the whole KV cache. A quarter is for prefixes (`PREFIX_SHARE`); the rest is divided
     evenly among `sequences` calls. When a call's messages outgrow three quarters of its share, its oldest
-    turns are dropped (see `History`); a reply ends when the share is full. `gpu_layers`: -1 for all.
+    turns are dropped (see `History`); a reply ends when the share is full. `gpu_layers`: -1 for all,
+    on the CUDA device number `main_gpu`.
     """
 
     def __init__(
-        self, gguf: Path, *, threads: int, context_tokens: int, sequences: int, gpu_layers: int = 0
+        self,
+        gguf: Path,
+        *,
+        threads: int,
+        context_tokens: int,
+        sequences: int,
+        gpu_layers: int = 0,
+        main_gpu: int = 0,
     ) -> None:
         if sequences < 1 or threads < 1:
             raise ValueError("threads and sequences must be at least 1")
-        self._model = Model(gguf, gpu_layers=gpu_layers)
+        self._model = Model(gguf, gpu_layers=gpu_layers, main_gpu=main_gpu)
         try:
             self._template = choose_template(
                 self._model.chat_template(),

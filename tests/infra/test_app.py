@@ -8,7 +8,8 @@ import pytest
 from fastapi import FastAPI
 
 from infra.app import Calls, create_app, open_calls
-from infra.server import bind, load, serve
+from infra.loading import load
+from infra.server import bind, serve
 from infra.settings import Settings, SettingsError
 from models.base import ModelMissing, Models
 from pipeline.documents import DocumentError

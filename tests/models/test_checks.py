@@ -33,36 +33,38 @@ def by_name(found: list[Check]) -> dict[str, Check]:
 def test_all_is_well(store: Store) -> None:
     found = check_models("small", store)
     assert [check.name for check in found if check.state == "failed"] == []
-    assert {"ear", "mind", "gate", "memory", "llama-cpp-python"} <= set(by_name(found))
+    assert {"model ear", "model mind", "model gate", "memory of cpu", "devices", "llama-cpp-python"} <= set(
+        by_name(found)
+    )
 
 
 def test_a_damaged_model_has_a_mending_command(store: Store) -> None:
     (store.folder("mind") / "model.bin").write_bytes(b"short")
     found = by_name(check_models("small", store))
-    assert found["mind"].state == "failed"
-    assert "5 bytes (expected 400 bytes" in found["mind"].message
-    assert found["mind"].mend == "maya models pull mind"
-    assert found["disk"].state == "ok"
+    assert found["model mind"].state == "failed"
+    assert "5 bytes (expected 400 bytes" in found["model mind"].message
+    assert found["model mind"].mend == "maya models pull mind"
+    assert found["disk for models"].state == "ok"
 
 
 def test_full_finds_damage_of_the_same_size(store: Store) -> None:
     (store.folder("ear") / "model.bin").write_bytes(b"x" * 300)
-    assert by_name(check_models("small", store))["ear"].state == "ok"
-    assert by_name(check_models("small", store, full=True))["ear"].state == "failed"
+    assert by_name(check_models("small", store))["model ear"].state == "ok"
+    assert by_name(check_models("small", store, full=True))["model ear"].state == "failed"
 
 
 def test_too_little_disk_for_what_is_missing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(store.folder("ear"))
     monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 3))
     found = by_name(check_models("small", store))
-    assert found["ear"].state == "failed"
-    assert found["disk"].state == "failed"
-    assert "MAYA_MODELS" in found["disk"].mend
+    assert found["model ear"].state == "failed"
+    assert found["disk for models"].state == "failed"
+    assert "MAYA_MODELS" in found["disk for models"].mend
 
 
 def test_little_memory_is_a_warning(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "_available_memory_bytes", lambda: 1000)
-    assert by_name(check_models("small", store))["memory"].state == "warning"
+    monkeypatch.setattr(checks, "free_bytes", lambda device: 1000)
+    assert by_name(check_models("small", store))["memory of cpu"].state == "warning"
 
 
 def test_a_missing_package(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from models import load
 from models.base import STT_RATE_HZ, Message, ModelError, ModelMissing
 from models.catalogue import Entry, UnknownModel, WindowPolicy
 from models.load import PackageMissing, load_models, model_names
+from models.placement import PlacementError
 from models.profiles import Profile
 from models.scripted import EnergyVoiceActivity, ScriptedChat, ScriptedSynthesizer, ScriptedTranscriber
 from models.store import Store
@@ -83,9 +84,15 @@ def test_a_profile_is_loaded_from_the_store(store: Store) -> None:
     models = load_models("small", store, threads=5)
     ear, chat = made(models.transcriber), made(models.chat)
     assert ear.args == (store.root / "ear", WINDOW)
-    assert ear.options == {"threads": 5, "compute_type": "int8", "device": "cpu"}
+    assert ear.options == {"threads": 5, "compute_type": "int8", "device": "cpu", "device_index": 0}
     assert chat.args == (store.root / "mouthpiece" / "m.gguf",)
-    assert chat.options == {"threads": 5, "context_tokens": 999, "sequences": 3, "gpu_layers": 0}
+    assert chat.options == {
+        "threads": 5,
+        "context_tokens": 999,
+        "sequences": 3,
+        "gpu_layers": 0,
+        "main_gpu": 0,
+    }
     assert made(models.voice_activity).args == (store.root / "gate" / "gate.onnx",)
 
 
@@ -102,11 +109,26 @@ def test_threads_default_to_the_usable_cores(store: Store, monkeypatch: pytest.M
 def test_a_gpu_profile_takes_the_gpu_if_there_is_one(
     store: Store, monkeypatch: pytest.MonkeyPatch, cuda: bool, device: str, compute: str, layers: int
 ) -> None:
-    monkeypatch.setattr(load, "_has_cuda", lambda: cuda)
+    monkeypatch.setattr(load, "cuda_devices", lambda: int(cuda))
     models = load_models("gpu", store)
     assert made(models.transcriber).options["device"] == device
     assert made(models.transcriber).options["compute_type"] == compute
     assert made(models.chat).options["gpu_layers"] == layers
+
+
+def test_each_model_goes_where_it_was_put(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "cuda_devices", lambda: 3)
+    models = load_models("small", store, devices="stt=cuda:1,llm=cuda:2")
+    assert made(models.transcriber).options["device_index"] == 1
+    assert made(models.transcriber).options["device"] == "cuda"
+    assert made(models.chat).options["main_gpu"] == 2
+    assert made(models.chat).options["gpu_layers"] == -1
+
+
+def test_a_device_that_is_not_there_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "cuda_devices", lambda: 0)
+    with pytest.raises(PlacementError, match=r"llm=cuda:0.*--profile embedded"):
+        load_models("small", store, devices="llm=cuda:0")
 
 
 def test_another_language_model_by_name_or_path(store: Store, tmp_path: Path) -> None:
@@ -142,7 +164,7 @@ def test_all_missing_models_are_named_before_anything_is_loaded(
     for name in ("ear", "gate"):
         file = store.root / name / ENTRIES[name].files[0].name
         file.unlink()
-    monkeypatch.setattr(load, "_import_models", lambda profile: pytest.fail("loaded too early"))
+    monkeypatch.setattr(load, "_import_models", lambda *names: pytest.fail("loaded too early"))
     with pytest.raises(ModelMissing, match=r"maya models pull ear.*maya models pull gate"):
         load_models("small", store)
 
@@ -160,7 +182,7 @@ def test_a_missing_package_is_one_sentence_with_the_command(
 
     monkeypatch.setattr(load.importlib, "import_module", import_module)
     with pytest.raises(
-        PackageMissing, match=r"small needs the package faster_whisper.*pip install"
+        PackageMissing, match=r"The profile small needs the package faster_whisper.*pip install"
     ) as caught:
         load_models("small", store)
     assert "\n" not in str(caught.value)

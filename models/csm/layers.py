@@ -1,0 +1,44 @@
+"""What a Llama layer is made of, as differentiable functions of tensors: for speaking and for training."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def rms_norm(x: Tensor, scale: Tensor, eps: float) -> Tensor:
+    """(..., dim) of any float dtype -> the same; float32 inside."""
+    wide = x.float()
+    normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+    return (normed * scale).to(x.dtype)
+
+
+def rotate(x: Tensor, turns: Tensor) -> Tensor:
+    """Rotate pairs (2i, 2i + 1) of (n, heads, head_dim) by `turns` (n, head_dim // 2) complex64: a row of
+    `rope_table` for each of the n positions."""
+    pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
+    return torch.view_as_real(pairs * turns.unsqueeze(1)).flatten(-2).to(x.dtype)
+
+
+def swiglu(gate_up: Tensor) -> Tensor:
+    """(..., 2 * ffn), the gate's half first -> (..., ffn)."""
+    gate, up = gate_up.chunk(2, dim=-1)
+    return F.silu(gate) * up
+
+
+def attend_last(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None = None) -> Tensor:
+    """Attention of one position per row: q (b, heads, head_dim) over k, v (b, kv_heads, n, head_dim), all n
+    keys or those where `seen` (b, n) is true. Returns (b, heads * head_dim)."""
+    grouped = q.reshape(len(q), k.shape[1], -1, q.shape[2])  # a group's heads are the queries of its key head
+    mask = None if seen is None else seen[:, None, None, :]
+    return F.scaled_dot_product_attention(grouped, k, v, attn_mask=mask).flatten(1)
+
+
+def attend_causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Causal attention of the last n positions: q (b, n, heads, head_dim) over k, v (b, kv_heads, m,
+    head_dim), m >= n. Returns (b, n, heads * head_dim)."""
+    n, m = q.shape[1], k.shape[2]
+    mask = None if n == m else torch.ones(n, m, dtype=torch.bool, device=q.device).tril(m - n)
+    mixed = F.scaled_dot_product_attention(
+        q.transpose(1, 2), k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=True
+    )
+    return mixed.transpose(1, 2).flatten(2)

@@ -92,6 +92,7 @@ class Scheduler:
         self._started.discard(slot)
 
     def encode(self, job: int) -> None:
+        """Jobs run one after the other: a stepper has one encoder."""
         self._jobs[job] = None
 
     def encoded(self, job: int) -> None:

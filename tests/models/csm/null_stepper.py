@@ -1,5 +1,5 @@
-"""A stepper without a model: it holds rows where the real one holds keys and values, so that a test sees whether
-the engine's books are true, and answers with codes that depend on all that stands before them."""
+"""A stepper without a model: it holds rows where the real one holds keys and values, so that a test sees
+whether the engine's books are true, and answers with codes that depend on all that stands before them."""
 
 import zlib
 from collections.abc import Sequence

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from infra.commands import bench, demo, doctor, models, serve, simulate, timeline, twilio
+from infra.commands import bench, demo, doctor, models, say, serve, simulate, timeline, twilio
 from infra.errors import report
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("simulate")(simulate.simulate)
 app.command("demo")(demo.demo)
+app.command("say")(say.say)
 app.command("doctor")(doctor.doctor)
 app.add_typer(models.app, name="models")
 app.add_typer(twilio.app, name="twilio")

@@ -1,15 +1,18 @@
 """One text spoken by the configured voice, clause by clause as a call would have it, and timed."""
 
 import asyncio
-import json
+import time
 import wave
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from infra.loading import load_voice
+from infra.settings import Settings
 from models.base import AgentSpeech, Samples, Synthesizer
 from pipeline.clauses import ClauseChunker
+from pipeline.persona import load_persona
 from pipeline.resample import to_pcm
 from pipeline.speakable import speakable
 
@@ -75,6 +78,19 @@ async def say(synthesizer: Synthesizer, text: str, *, voice: str = "", speed: fl
     return Said(clauses, audio, speaking.sample_rate_hz, first_s, took_s)
 
 
+async def say_with(settings: Settings, text: str) -> tuple[Said, float]:
+    """Load the configured voice alone, and speak: what came of it, and the seconds that loading took. Raises
+    `ModelError`, `DocumentError`."""
+    choice = load_persona(settings.persona).voice
+    began = time.monotonic()
+    synthesizer = await asyncio.to_thread(load_voice, settings)
+    load_s = time.monotonic() - began
+    try:
+        return await say(synthesizer, text, voice=choice.name, speed=choice.speed), load_s
+    finally:
+        await synthesizer.aclose()
+
+
 def write_wav(path: Path, audio: Samples, sample_rate_hz: int) -> None:
     """One channel of 16 bit. Raises `OSError`."""
     with wave.open(str(path), "wb") as file:
@@ -82,7 +98,3 @@ def write_wav(path: Path, audio: Samples, sample_rate_hz: int) -> None:
         file.setsampwidth(2)
         file.setframerate(sample_rate_hz)
         file.writeframes(to_pcm(audio).astype("<i2").tobytes())
-
-
-def as_json(said: Said, path: Path, load_s: float) -> str:
-    return json.dumps({"file": str(path), "load_s": round(load_s, 3), **said.figures()}, indent=1)

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import wave
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ COMMANDS = [
     "serve",
     "simulate",
     "demo",
+    "say",
     "doctor",
     "timeline",
     "models list",
@@ -77,6 +79,10 @@ def test_help_imports_nothing_heavy() -> None:
         (["simulate", "none.yaml"], "none.yaml"),
         (["demo", "--scenario", "none.yaml"], "none.yaml"),
         (["timeline", "nowhere"], "nowhere"),
+        (["say", "** 🙂 **", "--profile", "scripted"], "nothing to say"),
+        (["say", "Hello.", "--profile", "scripted", "--out", "nowhere/x.wav"], "nowhere"),
+        (["say", "Hello.", "--profile", "scripted", "--persona", "none.toml"], "none.toml"),
+        (["say", "Hello.", "--tts", "nobody"], "nobody"),
         (["models", "pull"], "--profile embedded"),
         (["models", "pull", "gpt"], "whisper-base"),
         (["models", "pull", "--profile", "gpt"], "embedded"),
@@ -93,6 +99,25 @@ def test_what_the_user_can_mend_is_one_sentence(
     assert output.err.startswith("maya: ")
     assert "Traceback" not in output.err
     assert output.out == ""
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_text_is_said_into_a_file_and_timed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    arguments = ["say", "We open at 8.", "--out", "x.wav", "--profile", "scripted"]
+    assert maya(monkeypatch, *arguments, *(["--json"] if as_json else [])) == 0
+    with wave.open("x.wav") as file:
+        assert file.getnframes() / file.getframerate() == pytest.approx(0.06 * len("We open at eight."))
+    output = capsys.readouterr().out
+    if as_json:
+        figures = json.loads(output)
+        assert (figures["file"], figures["sample_rate_hz"], figures["clauses"]) == ("x.wav", 24_000, 1)
+        assert figures["first_audio_ms"] > 0
+        assert figures["rtf"] == pytest.approx(figures["took_s"] / figures["audio_s"], abs=1e-3)
+    else:
+        assert "first audio after" in output
+        assert "RTF" in output
 
 
 def test_typos_in_a_scenario_are_named_with_their_line(

@@ -77,12 +77,16 @@ def check_models(
         *_models((*names, *voice_names), store, full=full),
         *(Check("voice", "failed", text) for text in problems if "maya models pull" not in text),
     ]
+    checks += _licences((*names, *voice_names), store)
     try:
         placement = plan_placement(profile, choice, devices)
     except ModelError as error:
         return [*checks, Check("devices", "failed", str(error), "see --devices in maya serve --help")]
-    loads = _loads(profile, names, store, placement, choice, csm)
-    return [*checks, *_devices(placement), *_memory(loads), *_licences((*names, *voice_names), store)]
+    return [
+        *checks,
+        *_devices(placement),
+        *_memory(_loads(profile, names, store, placement, choice, csm)),
+    ]
 
 
 def _packages(*, speech: bool, csm: bool, codec: str) -> Iterator[Check]:

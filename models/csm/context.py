@@ -1,8 +1,8 @@
 """What the model is shown of a conversation. Pure.
 
-A slot's cache holds: the voice prompt, the last turns, then the utterance to speak. At its end it is rebuilt with
-fewer turns; RoPE positions are absolute, so nothing can slide and every row behind the prompt passes again. That
-is done rarely, and while the caller speaks.
+A slot's cache holds the voice prompt, the last turns, then the utterance to speak. When it is full it is
+rebuilt with fewer turns; RoPE positions are absolute, so nothing can slide and every row behind the prompt
+passes again. That is done rarely, and while the caller speaks.
 """
 
 import math

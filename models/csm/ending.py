@@ -1,5 +1,5 @@
-"""When an utterance is over. CSM often misses its own end: it runs on in silence (huggingface/transformers issue
-39787), repeats one CodecFrame (SesameAILabs/csm issue 122), or never stops. Pure; one `EndRules` an utterance.
+"""When an utterance is over. CSM often misses its own end: it runs on in silence (huggingface/transformers
+issue 39787), repeats one CodecFrame (SesameAILabs/csm issue 122), or never stops. Pure.
 """
 
 import math
@@ -40,7 +40,7 @@ class EndLimits:
 
 
 class EndRules:
-    """`judge` sees every CodecFrame of one utterance in order."""
+    """Of one utterance; `judge` sees its CodecFrames in order."""
 
     def __init__(self, text: str, limits: EndLimits) -> None:
         self._limits = limits
@@ -52,7 +52,7 @@ class EndRules:
         self._previous: NDArray[np.int32] | None = None
 
     def judge(self, index: int, codes: NDArray[np.int32], pcm: Samples) -> Verdict | None:
-        """(32,) codes and their (1920,) float32 samples: the verdict that ends the utterance here, or None."""
+        """(32,) codes and their (1920,) float32 samples: what ends the utterance here, or None."""
         self._count(codes, pcm)
         if index < self._limits.earliest:
             return None

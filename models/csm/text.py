@@ -93,8 +93,8 @@ def _from_ranks(path: Path) -> Any:
     """Llama 3's `tokenizer.model` is tiktoken's format: a line for each token, its bytes in base64 and its
     rank. tiktoken merges the pair whose union ranks lowest, so every split of a token into two tokens is a
     merge of that token's rank."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from tokenizers import Regex as Pattern
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     ranks = _read_ranks(path)
     letters = _byte_letters()

@@ -1,5 +1,7 @@
 """Whole calls in virtual time: the context that the voice is given, and when."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -208,3 +210,52 @@ def test_a_voice_is_given_no_more_than_it_takes(takes: str) -> None:
     else:
         assert words(last) == [PERSONA.greeting, "one", "You said: one", "two"]
         assert all(s.audio is None for s in last if isinstance(s, CallerSpeech))
+
+
+def test_over_a_whole_call_contexts_only_grow() -> None:
+    """Replies heard, cut and dropped, noise and second thoughts: each reply's context begins with all of the
+    one before, a key stands for the same words and sound everywhere, and the language model's history has the
+    same words."""
+    turns = ["one", "two", "three", "", "four", "five", "six", "seven"]
+    house = House(
+        synthesizer=listening(),
+        transcriber=hears(*turns),
+        chat=ScriptedChat(lambda messages: f"You said {messages[-1].content}. {LONG}", first_token_s=0.3),
+    )
+    house.play(
+        [
+            "listen",
+            {"say": "the first question"},
+            {"interrupt": {"after_s": 3.0, "say": "the second question"}},
+            {"wait": 0.3},
+            {"say": "goes on after a while"},
+            "listen",
+            {"say": "a third one, please"},
+            {"interrupt": {"after_s": 0.5, "say": "ah"}},
+            "listen",
+            {"say": "noise"},
+            "listen",
+            {"say": "the fourth one"},
+            {"interrupt": {"after_s": 2.0, "say": "the fifth one"}},
+            "listen",
+            {"say": "the sixth, thank you"},
+            "listen",
+        ]
+    )
+    firsts = [said for said in in_the_call(house) if said.utterance.endswith("/1")]
+    answered = [said.context for said in firsts if words(said.context)[-1] in house.observed.caller]
+    assert len(answered) >= 5
+    sounds: dict[str, CallerSpeech] = {}
+    for context in answered + house.synthesizer.prepared:
+        assert len(set(keys(context))) == len(context)
+        for speech in context:
+            if isinstance(speech, CallerSpeech):
+                known = sounds.setdefault(speech.key, speech)
+                assert known.text == speech.text
+                assert known.audio is speech.audio
+    for earlier, later in itertools.pairwise(answered):
+        assert later[: len(earlier)] == earlier
+        assert len(later) > len(earlier)
+    history = " ".join(message.content.removesuffix(" ...") for message in house.chat.requests[-1])
+    assert history == " ".join(words(answered[-1])[1:]), "the greeting stands in the prefix"
+    assert house.synthesizer.overlaps == 0

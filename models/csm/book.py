@@ -2,15 +2,9 @@
 
 import numpy as np
 
+from models.csm.rows import common_prefix
 from models.csm.shapes import CODEBOOKS, ROW_COLUMNS
 from models.csm.stepping import Rows
-
-
-def end_row() -> Rows:
-    """(1, 33): what stands after an utterance's audio, 32 zeros."""
-    row = np.zeros((1, ROW_COLUMNS), np.int32)
-    row[0, CODEBOOKS] = -1
-    return row
 
 
 class Book:
@@ -33,9 +27,7 @@ class Book:
 
     def common(self, rows: Rows) -> int:
         """How many rows of `rows` the cache begins with."""
-        n = min(self.length, len(rows))
-        differs = np.flatnonzero((self._rows[:n] != rows[:n]).any(axis=1))
-        return int(differs[0]) if differs.size else n
+        return common_prefix(self.rows, rows)
 
     def ready_after(self, rows: Rows) -> int:
         """How many rows of `rows` need no evaluation when a CodecFrame is to follow: a last row whose hidden

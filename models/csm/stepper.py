@@ -59,7 +59,7 @@ class TorchStepper:
     @torch.inference_mode()
     def prefill(self, slot: int, rows: Rows, start: int) -> None:
         with _frees_memory():
-            hidden = self._program.model.prefill(self._program.cache, slot, torch.from_numpy(rows), start)
+            hidden = self._program.model.prefill(self._program.cache, slot, torch.tensor(rows), start)
             self._program.hidden[slot] = hidden
             if self._graphs is not None:
                 # The engine measures how long this takes, and a tick must not wait behind many of them.

@@ -13,8 +13,9 @@ from typing import TypeVar
 import numpy as np
 
 from models.base import ModelFailed
-from models.csm.book import Book, end_row
+from models.csm.book import Book
 from models.csm.encoding import EncodeJob
+from models.csm.rows import END_ROW
 from models.csm.scheduler import Prefill, Scheduler, Step, Tick, chunk
 from models.csm.stepping import Codes, Rows, Samples, Stepper, TickRow
 from models.csm.utterance import EndReason, SpokenFrame, Utterance, Verdict
@@ -127,15 +128,15 @@ class Work:
 
     def _finish(self, s: Slot, verdict: Verdict) -> None:
         """What follows in the cache is an END row, unless the model has just written it."""
-        wish, end = s.wish, end_row()
-        complete = not verdict.spoken and np.array_equal(s.book.rows[-1:], end)
+        wish = s.wish
+        complete = not verdict.spoken and np.array_equal(s.book.rows[-1:], END_ROW)
         if not verdict.spoken and not complete:
             s.book.cut(s.book.length - 1)
         self.stop(s, verdict.reason)
         if wish is not None:
             self.aim(s, wish)
         elif not complete:
-            self.aim(s, np.concatenate([s.book.rows, end]))
+            self.aim(s, np.concatenate([s.book.rows, END_ROW]))
 
     # -- Prefill and encoding --------------------------------------------------------------------------------
 

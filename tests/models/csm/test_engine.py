@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.base import ModelBusy, ModelFailed
-from models.csm.book import end_row
+from models.csm.rows import END_ROW
 from models.csm.utterance import SpokenFrame, Verdict
 from tests.models.csm.engine_kit import Bench
 from tests.models.csm.null_stepper import NullStepper, spoken_codes, text_rows
@@ -27,7 +27,7 @@ def test_an_utterance_is_spoken_and_its_rows_stand_with_an_end():
     for index, codes in enumerate(heard.codes):
         assert codes == tuple(map(int, spoken_codes(before, 7, index)))
         before.append((*codes, -1))
-    expected = np.concatenate([np.array(before, np.int32), end_row()])
+    expected = np.concatenate([np.array(before, np.int32), END_ROW])
     np.testing.assert_array_equal(bench.engine.holds(slot), expected)
     np.testing.assert_array_equal(held(stepper, slot), expected)
 
@@ -62,7 +62,7 @@ def test_an_end_that_is_almost_zero_is_replaced_by_an_end_row():
     heard = bench.say(slot, text_rows(1), judge=lambda i, codes, pcm: Verdict("end") if i == 2 else None)
     bench.run()
     assert heard.ends == ["end"] and len(heard.frames) == 2
-    np.testing.assert_array_equal(bench.engine.holds(slot)[3:], end_row())
+    np.testing.assert_array_equal(bench.engine.holds(slot)[3:], END_ROW)
     np.testing.assert_array_equal(held(stepper, slot), bench.engine.holds(slot))
 
 
@@ -145,7 +145,7 @@ def test_a_barge_in_rewinds_to_what_was_heard():
         bench.step()
     bench.engine.cancel(slot)
     ticks = len(stepper.ticks)
-    cut = np.concatenate([bench.engine.holds(slot)[: 2 + 2], end_row()])
+    cut = np.concatenate([bench.engine.holds(slot)[: 2 + 2], END_ROW])
     bench.engine.prepare(slot, cut)
     bench.run()
     assert heard.ends == ["cancelled"] and len(stepper.ticks) == ticks

@@ -142,7 +142,11 @@ def _loads(
         slots = voice_slots(profile, choice, len(placement.tts))
         for device in placement.tts:
             loads[device] += voice_memory(
-                _shape_of(csm.files), device=device.kind, weights=choice.weights, slots=slots
+                _shape_of(csm.files),
+                device=device.kind,
+                weights=choice.weights,
+                slots=slots,
+                codec=choice.codec,
             )
     loads[CPU].append(MemoryPart("all else", _BESIDE_MODELS_BYTES))
     return dict(loads)

@@ -15,7 +15,8 @@ WeightsKind = Literal["full", "w8a8", "int8"]
 _BF16, _FP32 = 2, 4
 _PER_OUTPUT = {"full": 0, "w8a8": 12, "int8": 2}
 """Bytes beside the 8-bit weights: scale, zero point and column sum (FBGEMM), or one scale."""
-MIMI_BYTES = 350 << 20
+MIMI_BYTES = {"own": 375 << 20, "moshi": 3 * 385_000_000}
+"""Decoder and encoder. moshi keeps a stream's state among its weights, so it loads them three times."""
 MIMI_SLOT_BYTES = 9 << 20
 """The decoder's KV ring of 250 steps in 8 layers (8.2 MB), and what its convolutions look back on."""
 _TORCH_BYTES = 300 << 20
@@ -42,6 +43,7 @@ def voice_memory(
     weights: WeightsKind,
     slots: int,
     rows: int = CONTEXT_ROWS,
+    codec: Literal["own", "moshi"] = "own",
 ) -> tuple[MemoryPart, ...]:
     """The parts of one replica of the voice, once it is loaded."""
     width = _FP32 if device == "cpu" else _BF16
@@ -49,7 +51,7 @@ def voice_memory(
         MemoryPart("weights", weight_bytes(shape, weights, width)),
         MemoryPart("embeddings", embedding_bytes(shape, weights, width)),
         MemoryPart(f"KV cache of {slots} slots", slots * slot_bytes(shape, width, rows)),
-        MemoryPart("Mimi", MIMI_BYTES + slots * MIMI_SLOT_BYTES),
+        MemoryPart("Mimi", MIMI_BYTES[codec] + slots * MIMI_SLOT_BYTES),
         MemoryPart("CUDA and its graphs" if device == "cuda" else "torch", _library_bytes(device)),
     )
 

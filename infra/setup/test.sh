@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Everything that is checked: lint, format, types, tests; then the telephony tests under Python 3.13. `make test` calls it.
+# Everything that is checked: lint, format, types, tests; the telephony tests under Python 3.13, and other
+# implementations beside ours in an environment of their own. `make test` calls it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . infra/setup/common.sh
@@ -29,6 +30,8 @@ else
   AFTER="SKIPPED: no Python 3.13 on this machine, so the telephony tests did not run under it"
   say "$AFTER"
 fi
+say "Ours beside torchtune, transformers and moshi, in .venv-peers"
+infra/setup/peers.sh
 say "pytest"
 .venv/bin/python -m pytest "$@"
 say "All checks passed; $AFTER."

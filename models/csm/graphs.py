@@ -34,12 +34,10 @@ class _Graph:
 
 
 class GraphedTicks:
-    """Runs `program` on its CUDA device. A codec whose steps cannot be captured (moshi makes its own graphs)
-    runs after the graph."""
+    """Runs `program` on its CUDA device. A codec that is not captured runs after the graph."""
 
-    def __init__(self, program: Program, *, captures_codec: bool) -> None:
+    def __init__(self, program: Program) -> None:
         self._program = program
-        self._captures_codec = captures_codec
         self._graphs: dict[tuple[int, int], _Graph] = {}
         self._pool = torch.cuda.graph_pool_handle()
         self._read = torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -65,7 +63,7 @@ class GraphedTicks:
         held.inputs.copy_(sent, non_blocking=True)
         held.graph.replay()
         outputs = held.outputs
-        if not self._captures_codec:
+        if not self._program.captures_codec:
             outputs = pack(held.codes, held.finite, self._program.sound(held.inputs, held.codes))
         received = self._received[:size]
         received.copy_(outputs, non_blocking=True)
@@ -100,6 +98,6 @@ class GraphedTicks:
     def _run(self, inputs: Tensor, n_rows: int) -> tuple[Tensor, Tensor, Tensor]:
         program = self._program
         codes, finite = program.sample(inputs)
-        outputs = pack(codes, finite, program.sound(inputs, codes)) if self._captures_codec else codes
+        outputs = pack(codes, finite, program.sound(inputs, codes)) if program.captures_codec else codes
         program.advance(inputs, codes, n_rows)
         return outputs, codes, finite

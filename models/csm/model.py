@@ -81,7 +81,9 @@ class CsmModel:
             self._inputs = build.input_table(self._audio_embeddings, projection)
 
     def cache(self, slots: int, rows: int = CONTEXT_ROWS) -> KvCache:
-        return KvCache.empty(self.shape.backbone, slots, rows, dtype=self.dtype, device=self.device)
+        """In the model's dtype; bfloat16 beside 8-bit weights, whose rounding is coarser."""
+        dtype = self.dtype if self._build.kind == "full" else torch.bfloat16
+        return KvCache.empty(self.shape.backbone, slots, rows, dtype=dtype, device=self.device)
 
     @torch.inference_mode()
     def prefill(self, cache: KvCache, slot: int, rows: Tensor, start: int) -> Tensor:

@@ -16,13 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.csm.cache import KvCache
 from models.csm.model import CsmModel
 from models.csm.sampling import Draw
 from models.csm.scheduler import bucket
 from models.csm.shapes import CODEBOOKS, CODEC_FRAME_SAMPLES
 from models.csm.stepping import TickResult, TickRow
-from models.mimi.codec import StreamingDecoder
+from models.mimi.codec import Codec
 
 OUTPUTS = CODEC_FRAME_SAMPLES + CODEBOOKS + 1
 _SAMPLES, _CODES, _FINITE = slice(0, CODEC_FRAME_SAMPLES), slice(CODEC_FRAME_SAMPLES, -1), -1
@@ -88,15 +87,21 @@ class Layout(NamedTuple):
 class Program:
     """Owns the state of all slots: the backbone's cache, the last hidden states, the codec's streams."""
 
-    def __init__(self, model: CsmModel, decoder: StreamingDecoder, cache: KvCache, layout: Layout) -> None:
-        self.model, self.decoder, self.cache, self.layout = model, decoder, cache, layout
+    def __init__(
+        self, model: CsmModel, codec: Codec, rows: int, layout: Layout, *, captures_codec: bool = True
+    ) -> None:
+        """A codec that is not captured (moshi makes graphs of its own, and always computes all its slots) is
+        given the active rows alone; it may ask the device which."""
+        self.model, self.layout, self.captures_codec = model, layout, captures_codec
+        self.cache = model.cache(layout.slots, rows)
+        self.decoder = codec.decoder(layout.places if captures_codec else layout.slots)
         width = model.shape.backbone.dim
         self.hidden = torch.zeros(layout.places, width, dtype=model.dtype, device=model.device)
 
     @torch.inference_mode()
     def __call__(self, inputs: Tensor, span: int) -> Tensor:
         """(8, b) int64 -> (b, `OUTPUTS`) int32: samples (their bits), codes, were the logits finite. `span`
-        bounds the positions where batches are direct. Asks the device nothing when they are."""
+        bounds the positions where batches are direct; asks the device nothing then."""
         codes, finite = self.sample(inputs)
         pcm = self.sound(inputs, codes)
         self.advance(inputs, codes, span)
@@ -114,7 +119,14 @@ class Program:
 
     @torch.inference_mode()
     def sound(self, inputs: Tensor, codes: Tensor) -> Tensor:
-        return self.decoder.step(codes, inputs[Input.VOICE])
+        places = inputs[Input.VOICE]
+        if self.captures_codec:
+            return self.decoder.step(codes, places)
+        (active,) = inputs[Input.ACTIVE].nonzero(as_tuple=True)
+        pcm = torch.zeros(len(codes), CODEC_FRAME_SAMPLES, device=codes.device)
+        if len(active):
+            pcm[active] = self.decoder.step(codes[active], places[active]).float()
+        return pcm
 
     @torch.inference_mode()
     def advance(self, inputs: Tensor, codes: Tensor, span: int) -> None:

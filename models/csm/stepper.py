@@ -41,10 +41,8 @@ class TorchStepper:
         layout = Layout.of(slots, direct=on_cuda if direct is None else direct)
         if on_cuda:
             torch.cuda.set_device(self._device)
-        cache = model.cache(layout.slots, rows)
-        self._program = Program(model, codec.decoder(layout.places), cache, layout)
-        captures_codec = isinstance(codec, OwnMimi)
-        self._graphs = GraphedTicks(self._program, captures_codec=captures_codec) if on_cuda else None
+        self._program = Program(model, codec, rows, layout, captures_codec=isinstance(codec, OwnMimi))
+        self._graphs = GraphedTicks(self._program) if on_cuda else None
 
     def warm_up(self, *, encoder: bool = False) -> None:
         """Do what the first ticks would have to wait for: capture graphs, load the codec's `encoder`."""

@@ -39,13 +39,21 @@ def export(folder: Path, base: Base, trained: Mapping[str, Tensor]) -> list[Expo
     stem = "decoder."
     decoder = {name.removeprefix(stem): t for name, t in narrow.items() if name.startswith(stem)}
     projection = {"weight": narrow["projection.weight"]}
-    merged = {name: narrow[name] if name in narrow else base[name].to(torch.bfloat16) for name in base}
+    merged = {
+        name: narrow[name] if name in narrow else _alone(base[name].to(torch.bfloat16)) for name in base
+    }
     return [
         _write(folder / "decoder.pt", decoder, decoder),
         _write(folder / "audio_head.pt", narrow["audio_head"], {"": narrow["audio_head"]}),
         _write(folder / "projection.pt", projection, projection),
         _write(folder / MERGED, merged, merged),
     ]
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    """A part of a larger storage would be saved with all of that storage."""
+    own = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    return tensor if own else tensor.clone()
 
 
 def _write(path: Path, content: object, tensors: Mapping[str, Tensor]) -> Exported:

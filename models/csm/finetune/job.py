@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from models.csm.files import CsmFiles
 from models.csm.finetune.audio import LOUDNESS_LUFS
 from models.csm.finetune.corpus import Wanted
 from models.csm.finetune.recipe import Recipe
@@ -12,9 +13,8 @@ from models.csm.finetune.recipe import Recipe
 @dataclass(frozen=True, slots=True)
 class Job:
     corpus: Path
-    base: Path
-    """A whole CSM-1B: a file, or a folder that holds one."""
-    mimi: Path
+    files: CsmFiles
+    """The base model; Mimi must be among them."""
     out: Path
     wanted: Wanted = field(default_factory=Wanted)
     splits: Path | None = None

@@ -24,6 +24,7 @@ class Tokenizer(Protocol):
 class Prepared:
     key: str
     split: Split
+    style: str
     text: str
     tokens: list[int]
     features: Features
@@ -61,7 +62,7 @@ def prepare(
             if features is None:
                 continue
             cache.save(path, features)
-        prepared.append(Prepared(clip.key, clip.split, clip.text, tokens, features, path.stem))
+        prepared.append(Prepared(clip.key, clip.split, clip.style, clip.text, tokens, features, path.stem))
     return sorted(prepared, key=lambda clip: clip.key)
 
 

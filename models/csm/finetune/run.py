@@ -6,12 +6,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.csm.checkpoint import Checkpoint, find_csm_files, open_checkpoint
+from models.base import ModelMissing
+from models.csm.checkpoint import Checkpoint, open_checkpoint
+from models.csm.files import PROMPT, CsmFiles
 from models.csm.finetune.corpus import CorpusError, open_corpus
 from models.csm.finetune.dataset import Dataset
 from models.csm.finetune.export import Exported, export
@@ -23,6 +26,7 @@ from models.csm.finetune.record import draw_curves, read_metrics
 from models.csm.finetune.samples import Sampler, Sentence
 from models.csm.finetune.training import Step, Trainer, Watch
 from models.csm.model import CsmModel
+from models.csm.prompt import VoicePrompt, save_prompt
 from models.csm.rows import segment_rows, text_rows
 from models.csm.shapes import CODEC_FRAME_S
 from models.csm.stepping import Codes
@@ -35,8 +39,9 @@ NOTICE = (
     "Weights trained on Expresso derive from recordings under CC BY-NC 4.0: treat them as non-commercial "
     "until that is cleared."
 )
-_PROMPT_S = 8.0
-"""About the length of the clip that the samples take as their voice's example."""
+_PROMPT_S = 10.0
+_PROMPT_STYLES = ("default", "narration", "enunciated")
+"""The voice prompt is a clip of one of these styles, if there is one, of about this length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +62,17 @@ class _Voice:
     """The base model and its codec, loaded when they are first needed: with all features cached and no
     samples asked for, never."""
 
-    def __init__(self, job: Job, base: Checkpoint) -> None:
+    def __init__(self, job: Job, base: Checkpoint, mimi: Path) -> None:
         self._job = job
         self._base = base
+        self._mimi = mimi
         self._loaded: tuple[CsmModel, Codec] | None = None
         self.dtype = torch.bfloat16 if job.device.startswith("cuda") else torch.float32
 
     def load(self) -> tuple[CsmModel, Codec]:
         if self._loaded is None:
             model = CsmModel(self._base.shape, self._base, device=self._job.device, dtype=self.dtype)
-            self._loaded = model, open_codec("own", self._job.mimi, self._job.device)
+            self._loaded = model, open_codec("own", self._mimi, self._job.device)
         return self._loaded
 
     def extractor(self) -> Extractor:
@@ -81,11 +87,11 @@ def finetune(job: Job, tokenizer: Tokenizer, telling: Telling = Telling()) -> Ou
     """Blocks for as long as it takes. Raises `ModelError`: for a corpus or weights that cannot be read, for a
     folder that holds another run, for a loss that is no longer finite."""
     corpus = open_corpus(job.corpus, job.wanted, splits=job.splits)
-    files = find_csm_files(job.base)
+    mimi = _mimi(job.files)
     job.out.mkdir(parents=True, exist_ok=True)
-    with open_checkpoint(files.base, parts=files.parts) as base:
-        voice = _Voice(job, base)
-        digests = [*base.sha256.values(), sha256_of(job.mimi)]
+    with open_checkpoint(job.files.base, parts=job.files.parts) as base:
+        voice = _Voice(job, base, mimi)
+        digests = [*base.sha256.values(), sha256_of(mimi)]
         cache = FeatureCache(
             job.cache or job.out / FEATURES, [*digests, str(voice.dtype), f"{job.loudness_lufs} LUFS"]
         )
@@ -94,7 +100,9 @@ def finetune(job: Job, tokenizer: Tokenizer, telling: Telling = Telling()) -> Ou
         if not train or not dev:
             reasons = ", ".join(f"{n} {reason}" for reason, n in corpus.skipped.items()) or "none skipped"
             raise CorpusError(f"{len(train)} clips to train on and {len(dev)} to validate on ({reasons}).")
-        sampler = _sampler(job, voice, tokenizer, dev) if job.sample_every else None
+        prompt = _prompt(clips)
+        save_prompt(VoicePrompt(prompt.text, _codes(prompt), job.speaker, digests[-1]), job.out / PROMPT)
+        sampler = _sampler(job, voice, prompt, dev) if job.sample_every else None
         if sampler is None:
             voice.unload()
         trainer = Trainer(
@@ -113,6 +121,12 @@ def finetune(job: Job, tokenizer: Tokenizer, telling: Telling = Telling()) -> Ou
     return _outcome(job, trainer, {"train": train, "dev": dev}, corpus.skipped, exported)
 
 
+def _mimi(files: CsmFiles) -> Path:
+    if files.mimi is None or not files.mimi.is_file():
+        raise ModelMissing(f"Mimi's file is missing ({files.mimi}): see maya models list.")
+    return files.mimi
+
+
 def _of(clips: Sequence[Prepared], split: str) -> list[Prepared]:
     return [clip for clip in clips if clip.split == split]
 
@@ -126,10 +140,15 @@ def _frozen(job: Job, base: Checkpoint) -> Frozen:
     return Frozen.of(base.shape, embeddings.to(job.device, copy=True), head.to(job.device, copy=True))
 
 
-def _sampler(job: Job, voice: _Voice, tokenizer: Tokenizer, dev: Sequence[Prepared]) -> Sampler:
-    """Sentences of the validation, in the voice of one of its clips; what Mimi leaves of the recordings is
-    written beside them."""
-    prompt = min(dev, key=lambda clip: abs(len(clip.features.codes) * CODEC_FRAME_S - _PROMPT_S))
+def _prompt(clips: Sequence[Prepared]) -> Prepared:
+    """A calm clip, as the example of the voice that every call begins with."""
+    calm = [clip for clip in clips if clip.style in _PROMPT_STYLES] or clips
+    return min(calm, key=lambda clip: abs(len(clip.features.codes) * CODEC_FRAME_S - _PROMPT_S))
+
+
+def _sampler(job: Job, voice: _Voice, prompt: Prepared, dev: Sequence[Prepared]) -> Sampler:
+    """Sentences of the validation, after the prompt; what Mimi leaves of their recordings is written beside
+    them."""
     told = [clip for clip in dev if clip is not prompt][: job.n_samples] or [prompt]
     context = segment_rows(prompt.tokens, _codes(prompt))
     sentences = [Sentence(clip.text, np.concatenate([context, text_rows(clip.tokens)])) for clip in told]

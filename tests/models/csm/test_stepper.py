@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from models.csm.model import CsmModel
+from models.csm.program import OUTPUTS, Layout, Program
+from models.csm.random_weights import RandomTensors
+from models.csm.shapes import CSM_TINY
 from models.csm.stepper import TorchStepper
 from models.csm.stepping import TickResult, TickRow
+from models.mimi.random_mimi import random_mimi
 from tests.models.csm.tiny_stepper import some_rows, tiny_codec, tiny_model, tiny_stepper
 
 
@@ -174,15 +179,37 @@ def test_warming_up_changes_nothing():
     np.testing.assert_array_equal(codes(speak(stepper, [0])), codes(speak(tiny_stepper(), [0])))
 
 
+class Uncaptured:
+    """A codec that is not `OwnMimi`, as far as the stepper can see."""
+
+    def __init__(self) -> None:
+        self.decoder, self.encoder = tiny_codec().decoder, tiny_codec().encoder
+        self.decode, self.encode = tiny_codec().decode, tiny_codec().encode
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_a_codec_that_cannot_be_captured_sounds_the_same(direct):
+    stepper = TorchStepper(tiny_model(), Uncaptured(), 3, 128, direct=direct)
+    mine, theirs = speak(tiny_stepper(3), [2, 0, 1]), speak(stepper, [2, 0, 1])
+    for row in range(3):
+        np.testing.assert_array_equal(codes(mine, row), codes(theirs, row))
+        np.testing.assert_allclose(sound(mine, row), sound(theirs, row), atol=1e-5)
+
+
+def test_a_tick_asks_the_device_nothing():
+    """The meta device has shapes and no numbers: whatever would read one back raises."""
+    model = CsmModel(CSM_TINY, RandomTensors(CSM_TINY, 3), device="meta", dtype=torch.float32)
+    layout = Layout.of(3, direct=True)
+    program = Program(model, random_mimi(3, tiny=True, device="meta"), 128, layout)
+    packed, _ = layout.inputs([TickRow(2, 8, 0, seed=1)])
+    outputs = program(torch.from_numpy(packed).to("meta"), 128)
+    assert outputs.shape == (4, OUTPUTS) and outputs.device.type == "meta"
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("slots", [1, 4])
 def test_graphs_say_what_the_cpu_says(slots):
-    from models.csm.model import CsmModel
-    from models.csm.random_weights import RandomTensors
-    from models.csm.shapes import CSM_TINY
-    from models.mimi.random_mimi import random_mimi
-
     model = CsmModel(CSM_TINY, RandomTensors(CSM_TINY, 3), device="cuda", dtype=torch.float32)
     stepper = TorchStepper(model, random_mimi(3, tiny=True, device="cuda"), slots, 128)
     stepper.warm_up()

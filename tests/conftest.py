@@ -1,6 +1,11 @@
+"""Tests beside other implementations need an environment of their own (infra/setup/peers.sh); elsewhere they
+are not collected. Those marked `gpu` are skipped where torch finds no CUDA device."""
+
 import importlib.util
 
 import pytest
+
+collect_ignore = [] if importlib.util.find_spec("torchtune") else ["peers"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

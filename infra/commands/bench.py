@@ -13,7 +13,9 @@ from infra.commands.options import Json
 if TYPE_CHECKING:
     from bench.report import Report
 
-app = typer.Typer(help="Measure: turns, hearing, media, llm.", no_args_is_help=True, rich_markup_mode="rich")
+app = typer.Typer(
+    help="Measure: turns, hearing, media, llm, csm.", no_args_is_help=True, rich_markup_mode="rich"
+)
 
 
 def _bench(name: str, as_json: bool, options: Mapping[str, object]) -> None:
@@ -99,6 +101,25 @@ def llm(
     Example: [bold]maya bench llm --json[/bold]
     """
     _bench("llm", as_json, {"model": model, "gguf": gguf, "threads": threads, "persona": persona})
+
+
+@app.command()
+def csm(
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="cpu: against transformers and moshi (needs infra/setup/peers.sh). cuda: under load."
+        ),
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(help="How often everything is measured in turns.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of every rival.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The CSM voice at full size with random weights; about 8 minutes and 12 GB of memory on the CPU.
+
+    Example: [bold]maya bench csm --json[/bold]
+    """
+    _bench("csm", as_json, {"device": device, "rounds": rounds, "threads": threads, "progress": _say})
 
 
 def _say(line: str) -> None:

@@ -11,6 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from models.mimi.linear import Dense
+
+_SMALL = 100_000
+
 
 class Layer(Protocol):
     """One stage of a stack."""
@@ -23,30 +27,53 @@ class Layer(Protocol):
 
 
 class Convolution:
-    """Conv1d that reaches only into the past (moshi's `StreamingConv1d`, zero padding)."""
+    """Conv1d that reaches only into the past (moshi's `StreamingConv1d`, zero padding), ELU before it if
+    `activated`. The past is kept as it was before the ELU, which leaves zeros zeros."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, stride: int = 1) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, *, stride: int = 1, activated: bool = False
+    ) -> None:
         """`weight` (outputs, inputs, kernel) as in Conv1d; kernel >= stride."""
-        outputs, self.inputs, self.kernel = weight.shape
-        self.stride = stride
-        # Kernel before channels: so a window of time-major activations is a row of the product.
-        self.weight = weight.permute(0, 2, 1).reshape(outputs, -1).contiguous()
-        self.bias = bias
+        outputs, self.inputs, self._kernel = weight.shape
+        self._stride = stride
+        self._reach = self._kernel - stride
+        self._activated = activated
+        self._bias = bias
+        self._device = weight.device
+        self._image: Tensor | None = None
+        if _gains_by_image(weight, stride):
+            self._image = weight[:, :, None].contiguous(memory_format=torch.channels_last)
+        else:
+            # Kernel before channels: so a window of time-major activations is a row of the product.
+            self._product = Dense(weight.permute(0, 2, 1).reshape(outputs, -1), bias)
 
     def fresh(self, batch: int) -> list[Tensor]:
-        if self.kernel == self.stride:
+        if not self._reach:
             return []
-        return [self.weight.new_zeros(batch, self.kernel - self.stride, self.inputs)]
+        return [torch.zeros(batch, self._reach, self.inputs, device=self._device)]
 
     def __call__(self, x: Tensor, past: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        if past:
+        """Overwrites `x` where the kernel reaches no step back."""
+        after: list[Tensor] = []
+        if self._reach:
             x = torch.cat((past[0], x), 1)
-        y = functional.linear(windows(x, self.kernel, self.stride), self.weight, self.bias)
-        return y, [x[:, x.shape[1] - (self.kernel - self.stride) :]] if past else []
+            after = [x[:, x.shape[1] - self._reach :].clone()]
+        if self._activated:
+            x = functional.elu_(x)
+        if self._image is None:
+            return self._product(windows(x, self._kernel, self._stride)), after
+        y = functional.conv2d(x.transpose(1, 2)[:, :, None], self._image, self._bias)
+        return y[:, :, 0].transpose(1, 2), after
+
+
+def _gains_by_image(weight: Tensor, stride: int) -> bool:
+    """oneDNN's convolution of a channels-last image one row high needs no copy of the windows, but packs the
+    weights at every call. Not on CUDA, where cuDNN would round to TF32."""
+    return weight.device.type == "cpu" and stride == 1 and weight.shape[2] > 1 and weight.numel() <= _SMALL
 
 
 class Transposed:
-    """ConvTranspose1d of kernel 2 * stride, cut at the right (moshi's `StreamingConvTranspose1d`).
+    """ELU, then ConvTranspose1d of kernel 2 * stride, cut at the right (moshi's `StreamingConvTranspose1d`).
 
     Each output block of `stride` samples depends on two inputs, this step's and the one before: a convolution
     of kernel 2 with `stride` times as many outputs. That is the transposed convolution's overlap-add done
@@ -60,7 +87,7 @@ class Transposed:
         halves = torch.unflatten(weight, 2, (2, self.stride)).flip(2)
         # (inputs, outputs, [earlier, this], offset) -> (offset, outputs, inputs, [earlier, this])
         taps = halves.permute(3, 1, 0, 2).flatten(0, 1)
-        self._inner = Convolution(taps, bias.repeat(self.stride))
+        self._inner = Convolution(taps, bias.repeat(self.stride), activated=True)
 
     def fresh(self, batch: int) -> list[Tensor]:
         return self._inner.fresh(batch)
@@ -94,8 +121,8 @@ class Downsampling:
         self._inner = Convolution(weight, None, stride=weight.shape[2] // 2)
 
     def fresh(self, batch: int) -> list[Tensor]:
-        started = self._inner.weight.new_zeros(batch, 1, 1, dtype=torch.bool)
-        return [*self._inner.fresh(batch), started]
+        (zeros,) = self._inner.fresh(batch)
+        return [zeros, zeros.new_zeros(batch, 1, 1, dtype=torch.bool)]
 
     def __call__(self, x: Tensor, past: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         y, after = self._inner(x, [torch.where(past[1], past[0], x[:, :1])])
@@ -112,17 +139,9 @@ class Residual:
         return self._narrow.fresh(batch)
 
     def __call__(self, x: Tensor, past: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        y, past = self._narrow(functional.elu(x), past)
-        y, _ = self._wide(functional.elu(y), [])
-        return y + x, past
-
-
-class Elu:
-    def fresh(self, batch: int) -> list[Tensor]:
-        return []
-
-    def __call__(self, x: Tensor, past: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        return functional.elu(x), past
+        y, past = self._narrow(x, past)
+        y, _ = self._wide(y, [])
+        return y.add_(x), past
 
 
 class Stack:
@@ -131,6 +150,13 @@ class Stack:
     def __init__(self, layers: list[Layer]) -> None:
         self._layers = layers
         self._sizes = [len(layer.fresh(1)) for layer in layers]
+
+    def alone(self, x: Tensor, past: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """As calling it, one row of the batch after the other: where activations are large and weights are
+        small, a single row's activations stay in the cache."""
+        rows = [self(x[i : i + 1], [tensor[i : i + 1] for tensor in past]) for i in range(len(x))]
+        after = [torch.cat(tensors) for tensors in zip(*(row[1] for row in rows), strict=True)]
+        return torch.cat([row[0] for row in rows]), after
 
     def fresh(self, batch: int) -> list[Tensor]:
         return [tensor for layer in self._layers for tensor in layer.fresh(batch)]

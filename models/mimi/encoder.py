@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.mimi.config import CODEBOOKS, CODEC_FRAME_SAMPLES, MimiConfig
-from models.mimi.convolution import Downsampling, Elu, Layer, Stack
+from models.mimi.convolution import Downsampling, Layer, Stack
 from models.mimi.decoder import convolution, put, residual, taken
 from models.mimi.quantizer import Codebooks, Quantizer
 from models.mimi.source import Source
@@ -24,6 +24,11 @@ class EncoderState:
     convolutions: list[Tensor]
     ring: Ring
     downsampling: list[Tensor]
+
+    def forget(self, slot: int) -> None:
+        for tensor in (*self.convolutions, *self.downsampling):
+            tensor[slot].zero_()
+        self.ring.forget(slot)
 
 
 class Encoder:
@@ -70,10 +75,10 @@ class Encoder:
 
 def _layers(source: Source, config: MimiConfig) -> list[Layer]:
     """moshi's `SEANetEncoder`, whose indices count the activations too."""
-    layers: list[Layer] = [convolution("encoder.model.0", source)]
+    layers: list[Layer] = [convolution("encoder.model.0", source, activated=False)]
     index = 1
     for stride in reversed(config.strides):
-        layers += [residual(f"encoder.model.{index}", source), Elu()]
-        layers += [convolution(f"encoder.model.{index + 2}", source, stride)]
+        layers += [residual(f"encoder.model.{index}", source)]
+        layers += [convolution(f"encoder.model.{index + 2}", source, stride=stride, activated=True)]
         index += 3
-    return [*layers, Elu(), convolution(f"encoder.model.{index + 1}", source)]
+    return [*layers, convolution(f"encoder.model.{index + 1}", source, activated=True)]

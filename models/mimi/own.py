@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from models.mimi.config import MimiConfig
-from models.mimi.decoder import Decoder, DecoderState, forget
+from models.mimi.decoder import Decoder, DecoderState
 from models.mimi.encoder import Encoder, EncoderState
 from models.mimi.quantizer import Codebooks
 from models.mimi.source import Source
@@ -56,9 +56,7 @@ class OwnStreamingDecoder:
 
     @torch.no_grad()
     def reset(self, slot: int) -> None:
-        forget(self._state.upsampling, slot)
-        forget(self._state.convolutions, slot)
-        self._state.ring.forget(slot)
+        self._state.forget(slot)
 
 
 class OwnStreamingEncoder:
@@ -74,6 +72,4 @@ class OwnStreamingEncoder:
 
     @torch.no_grad()
     def reset(self, slot: int) -> None:
-        forget(self._state.convolutions, slot)
-        forget(self._state.downsampling, slot)
-        self._state.ring.forget(slot)
+        self._state.forget(slot)

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.mimi.config import BINS, CODEBOOKS
+from models.mimi.linear import Dense
 from models.mimi.names import codebook_prefixes
 from models.mimi.source import Source
 
@@ -31,16 +32,14 @@ class Dequantizer:
         first, rest = (
             source[f"quantizer.rvq_{part}.output_proj.weight"][:, :, 0] for part in ("first", "rest")
         )
-        self._projection = torch.cat((first, rest), 1)
+        self._projection = Dense(torch.cat((first, rest), 1))
 
     def __call__(self, codes: Tensor) -> Tensor:
         """(b, n, 32) int64 -> (b, n, dim). Codes are clamped to [0, 2048): a slot that failed may hold
         anything, and a read outside the table would take the device down with every call on it."""
         rows = codes.clamp(0, BINS - 1) + self._codebooks.offsets
         centroids = functional.embedding(rows, self._codebooks.table)
-        return functional.linear(
-            torch.cat((centroids[:, :, 0], centroids[:, :, 1:].sum(2)), 2), self._projection
-        )
+        return self._projection(torch.cat((centroids[:, :, 0], centroids[:, :, 1:].sum(2)), 2))
 
 
 class Quantizer:
@@ -51,13 +50,13 @@ class Quantizer:
         first, rest = (
             source[f"quantizer.rvq_{part}.input_proj.weight"][:, :, 0] for part in ("first", "rest")
         )
-        self._first, self._rest = first, rest
+        self._first, self._rest = Dense(first), Dense(rest)
         self._half_squares = codebooks.table.square().sum(1) / 2
 
     def __call__(self, latents: Tensor) -> Tensor:
         """(b, n, dim) -> (b, n, 32) int64."""
-        codes = [self._nearest(functional.linear(latents, self._first), 0)]
-        rest = functional.linear(latents, self._rest)
+        codes = [self._nearest(self._first(latents), 0)]
+        rest = self._rest(latents)
         for codebook in range(1, CODEBOOKS):
             codes.append(self._nearest(rest, codebook))
             rest = rest - functional.embedding(codes[-1], self._codebooks.of(codebook))

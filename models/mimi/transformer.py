@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.mimi.config import STEPS_PER_CODEC_FRAME, MimiConfig
+from models.mimi.linear import Dense
 from models.mimi.source import Source
 
 _EPS = 1e-5
@@ -20,12 +21,12 @@ _EPS = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class LayerWeights:
-    qkv: Tensor
-    out: Tensor
+    qkv: Dense
+    out: Dense
     norm1: tuple[Tensor, Tensor]
     norm2: tuple[Tensor, Tensor]
-    up: Tensor
-    down: Tensor
+    up: Dense
+    down: Dense
     scale1: Tensor
     scale2: Tensor
 
@@ -50,7 +51,9 @@ class Ring:
 class Transformer:
     def __init__(self, prefix: str, source: Source, config: MimiConfig) -> None:
         self.config = config
-        self.layers = [_layer(f"{prefix}.transformer.layers.{i}", source) for i in range(config.layers)]
+        self.layers = [
+            _layer(f"{prefix}.transformer.layers.{i}", source, config) for i in range(config.layers)
+        ]
         pairs = torch.arange(config.head_dim // 2, dtype=torch.float32)
         frequencies = torch.exp(pairs * (-math.log(config.rope_base) * 2 / config.head_dim))
         self._frequencies = frequencies.to(self.layers[0].qkv.device)
@@ -58,7 +61,7 @@ class Transformer:
     def ring(self, slots: int) -> Ring:
         c = self.config
         size = (c.layers, slots, c.heads, c.window, c.head_dim)
-        like = self.layers[0].qkv
+        like = self.layers[0].scale1
         return Ring(like.new_zeros(size), like.new_zeros(size), like.new_zeros(slots, dtype=torch.int64))
 
     def whole(self, x: Tensor) -> Tensor:
@@ -105,7 +108,7 @@ class Transformer:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Each (b, heads, n, head_dim), the first two rotated."""
         normed = functional.layer_norm(x, x.shape[-1:], *weights.norm1, eps=_EPS)
-        qkv = functional.linear(normed, weights.qkv)
+        qkv = weights.qkv(normed)
         heads = self.config.heads
         qkv = qkv.view(*qkv.shape[:2], 3 * heads, -1).transpose(1, 2)
         pairs = torch.view_as_complex(torch.unflatten(qkv[:, : 2 * heads], 3, (-1, 2)))
@@ -114,20 +117,23 @@ class Transformer:
 
     def _finish(self, x: Tensor, heard: Tensor, weights: LayerWeights) -> Tensor:
         """What follows the attention; `heard` (b, heads, n, head_dim)."""
-        x = x + weights.scale1 * functional.linear(heard.transpose(1, 2).flatten(2), weights.out)
+        x = x + weights.scale1 * weights.out(heard.transpose(1, 2).flatten(2))
         normed = functional.layer_norm(x, x.shape[-1:], *weights.norm2, eps=_EPS)
-        update = functional.linear(functional.gelu(functional.linear(normed, weights.up)), weights.down)
+        update = weights.down(functional.gelu(weights.up(normed)))
         return x + weights.scale2 * update
 
 
-def _layer(at: str, source: Source) -> LayerWeights:
+def _layer(at: str, source: Source, config: MimiConfig) -> LayerWeights:
+    qkv = source[f"{at}.self_attn.in_projs.0.weight"].clone()
+    # Logits are divided by the root of head_dim: by a power of 2, so dividing the weights is exact.
+    qkv[: config.dim] *= config.head_dim**-0.5
     return LayerWeights(
-        qkv=source[f"{at}.self_attn.in_projs.0.weight"],
-        out=source[f"{at}.self_attn.out_projs.0.weight"],
+        qkv=Dense(qkv),
+        out=Dense(source[f"{at}.self_attn.out_projs.0.weight"]),
         norm1=(source[f"{at}.norm1.weight"], source[f"{at}.norm1.bias"]),
         norm2=(source[f"{at}.norm2.weight"], source[f"{at}.norm2.bias"]),
-        up=source[f"{at}.linear1.weight"],
-        down=source[f"{at}.linear2.weight"],
+        up=Dense(source[f"{at}.linear1.weight"]),
+        down=Dense(source[f"{at}.linear2.weight"]),
         scale1=source[f"{at}.layer_scale_1.scale"],
         scale2=source[f"{at}.layer_scale_2.scale"],
     )
@@ -144,7 +150,9 @@ def _windowed(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
         )
         mask = (back >= 0) & (back < window)
         keys, values = k[:, :, since:last], v[:, :, since:last]
-        parts.append(functional.scaled_dot_product_attention(q[:, :, first:last], keys, values, mask))
+        parts.append(
+            functional.scaled_dot_product_attention(q[:, :, first:last], keys, values, mask, scale=1.0)
+        )
     return torch.cat(parts, 2)
 
 
@@ -153,17 +161,19 @@ def _attend_each(
 ) -> Tensor:
     """One CodecFrame's two steps. `places`: slot and position of each row of the batch."""
     window = keys.shape[2]
-    out = torch.empty_like(q)
-    for row, (slot, position) in enumerate(places):
-        at = position % window
-        mine, his = keys[slot], values[slot]
-        mine[:, at : at + 2] = k[row]
-        his[:, at : at + 2] = v[row]
-        held = min(position + 2, window)
-        scores = torch.bmm(q[row], mine[:, :held].transpose(1, 2)) * mine.shape[2] ** -0.5
+    out = []
+    every_key, every_value = keys.unbind(), values.unbind()
+    for q_, k_, v_, (slot, position) in zip(q.unbind(), k.unbind(), v.unbind(), places, strict=True):
+        at, held = position % window, min(position + 2, window)
+        mine, his = every_key[slot], every_value[slot]
+        mine[:, at : at + 2] = k_
+        his[:, at : at + 2] = v_
+        if held < window:
+            mine, his = mine[:, :held], his[:, :held]
+        scores = torch.bmm(q_, mine.transpose(1, 2))
         scores[:, 0, at + 1] = -math.inf
-        torch.bmm(torch.softmax(scores, 2), his[:, :held], out=out[row])
-    return out
+        out.append(torch.bmm(torch.softmax(scores, 2), his))
+    return torch.stack(out)
 
 
 def _attend_batch(
@@ -180,4 +190,4 @@ def _attend_batch(
     held = steps[:, -1:] - (steps[:, -1:] - torch.arange(window, device=q.device)) % window
     mask = (held[:, None] >= 0) & (held[:, None] <= steps[:, :, None])
     mine, his = keys.index_select(0, slots), values.index_select(0, slots)
-    return functional.scaled_dot_product_attention(q, mine, his, mask[:, None])
+    return functional.scaled_dot_product_attention(q, mine, his, mask[:, None], scale=1.0)

@@ -1,5 +1,7 @@
 """Loading what the settings name."""
 
+from dataclasses import replace
+
 from infra.settings import Settings
 from models.base import Models, Synthesizer
 from models.voices import VoiceChoice
@@ -36,14 +38,16 @@ def load(settings: Settings) -> Models:
 
 
 def load_voice(settings: Settings) -> Synthesizer:
-    """Load the voice alone. Blocks for seconds. Raises `ModelError`."""
+    """Load the voice alone, for one text at a time, as fast as it can. Blocks for seconds. Raises
+    `ModelError`."""
     from models.load import load_synthesizer
     from models.store import Store
 
+    choice = voice_choice(settings)
     return load_synthesizer(
         settings.profile,
         Store(settings.models_dir),
         threads=settings.threads,
-        voice=voice_choice(settings),
+        voice=replace(choice, slots=choice.slots or 1, paced=False),
         devices=settings.devices,
     )

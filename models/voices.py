@@ -25,6 +25,8 @@ class VoiceChoice:
     context: Literal["audio", "text", "nothing"] = "audio"
     weights: Literal["full", "w8a8", "int8"] = "full"
     slots: int | None = None
+    paced: bool = True
+    """False: speech is made as fast as it can be, not at the pace of somebody who listens."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -107,7 +108,10 @@ def make_engine(
     stepper.warm_up(encoder=choice.context == "audio")
     # A CPU is slower than real time with the full model: refusing calls would leave none.
     admission_s = ADMISSION_S if on_cuda else None
-    return Engine(stepper, admission_s=admission_s, **({} if clock is None else {"clock": clock}))
+    engine = partial(Engine, stepper, admission_s=admission_s)
+    if not choice.paced:
+        engine = partial(engine, lead_s=math.inf)
+    return engine() if clock is None else engine(clock=clock)
 
 
 def _memory(

@@ -42,6 +42,7 @@ class Engine:
         """Of one slot's cache; an utterance's rows and its CodecFrames share them."""
         self._chunk_codec_frames = chunk_codec_frames
         self._admission_s = admission_s
+        self._clock = clock
         self._scheduler = Scheduler(lead_s=lead_s)
         self._work = Work(stepper, self._scheduler, chunk_rows, clock)
         self._free = list(range(stepper.slots))
@@ -67,8 +68,7 @@ class Engine:
     def _admit(self) -> None:
         if self._admission_s is None:
             return
-        n_slots = min(self._tick_times.most_slots() + 1, self.n_slots)
-        predicted = self._tick_times.predicted(n_slots)
+        n_slots, predicted = self._tick_times.with_one_more(self._clock(), self.n_slots)
         if predicted > self._admission_s:
             raise ModelBusy(
                 f"the voice is at its limit: with {n_slots} slots speaking at once a tick would take "
@@ -76,7 +76,10 @@ class Engine:
             )
 
     def close(self, slot: int) -> None:
-        """Give the slot back: its utterance ends as "closed", its encoding stops, its cache is wiped."""
+        """Give the slot back: its utterance ends as "closed", its encoding stops, its cache is wiped. After
+        `close_all` nothing is left to do."""
+        if self._closed and not self._work.slots[slot].open:
+            return
         s = self._opened(slot)
         s.open = False
         self._work.stop(s, "closed")
@@ -155,7 +158,9 @@ class Engine:
             self._work.set_prompt(rows, self._work.slots[self._free[0]] if self._free else None)
 
     def fail_all(self, error: Exception) -> None:
-        """End every utterance as "failed" and trust no slot's cache."""
+        """End every utterance as "failed" and all encoding, and trust no slot's cache."""
+        for job in list(self._work.jobs.values()):
+            self._work.end_job(job, None)
         for s in self._work.slots:
             self._work.lose(s, error)
 
@@ -197,7 +202,7 @@ class Engine:
         self._work.do(step)
         spent = self._work.stepper_s - before
         if isinstance(step, Tick):
-            self._tick_times.add(len(step.slots), spent if took_s is None else took_s)
+            self._tick_times.add(now, len(step.slots), spent if took_s is None else took_s)
             self._own.add(time.perf_counter() - began - spent)
         elif isinstance(step, Prefill):
             self._chunk_times.add(spent if took_s is None else took_s)

@@ -87,7 +87,7 @@ class ThreadHost:
     def post(self, fn: Request) -> None:
         with self._wake:
             if self._stopping or self._failure is not None:
-                raise _stopped()
+                raise _stopped() from self._failure
             self._requests.append(fn)
             self._wake.notify()
 

@@ -4,6 +4,7 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.csm.scheduler import bucket
 from models.csm.shapes import CODEC_FRAME_S
@@ -12,6 +13,10 @@ WINDOW = 512
 """Ticks that count as recent: about 40 s of speech."""
 ADMISSION_S = 0.064
 """A tick longer than this leaves too little of 80 ms for prefills: more slots would stutter."""
+MEMORY_S = 30.0
+"""Ticks that are older say nothing of what a tick would take now."""
+ENOUGH_TICKS = 25
+"""Of one bucket, for its p99 to mean something: 2 s of speech."""
 GROWTH_PER_DOUBLING = 1.25
 """A batch twice as large takes at most this much longer, until it has been measured: weights are read once
 for the whole batch, so ticks grow slowly (8 slots took 1.44x of one on a CPU)."""
@@ -33,43 +38,47 @@ class Recent:
 
     def percentile(self, percent: float) -> float:
         """The nearest measured value; 0.0 where nothing was measured."""
-        n = len(self)
-        if n == 0:
-            return 0.0
-        rank = min(n - 1, int(n * percent / 100))
-        return float(np.partition(self._values[:n], rank)[rank])
+        return _percentile(self._values[: len(self)], percent)
 
     def mean(self) -> float:
         return float(self._values[: len(self)].mean()) if self._added else 0.0
 
 
+def _percentile(values: NDArray[np.float64], percent: float) -> float:
+    n = len(values)
+    if n == 0:
+        return 0.0
+    rank = min(n - 1, int(n * percent / 100))
+    return float(np.partition(values, rank)[rank])
+
+
 class TickTimes:
-    """Seconds of recent ticks by batch bucket."""
+    """Seconds of recent ticks, and what a tick of more slots would take."""
 
     def __init__(self) -> None:
         self.all = Recent()
-        self._by_bucket: dict[int, Recent] = {}
-        self._sizes: deque[int] = deque(maxlen=WINDOW)
+        self._ticks: deque[tuple[float, int, float]] = deque(maxlen=WINDOW)
+        """(when, slots, seconds)"""
 
-    def add(self, n_slots: int, seconds: float) -> None:
+    def add(self, now: float, n_slots: int, seconds: float) -> None:
         self.all.add(seconds)
-        self._sizes.append(n_slots)
-        self._by_bucket.setdefault(bucket(n_slots), Recent(WINDOW // 4)).add(seconds)
+        self._ticks.append((now, n_slots, seconds))
 
-    def most_slots(self) -> int:
-        """Of one recent tick."""
-        return max(self._sizes, default=0)
-
-    def predicted(self, n_slots: int) -> float:
-        """The p99 tick of `n_slots`: measured for their bucket, or the longest of smaller ones grown by
-        `GROWTH_PER_DOUBLING`; 0.0 where nothing is known."""
-        wanted = bucket(n_slots)
-        known = [b for b in self._by_bucket if b <= wanted]
-        if not known:
-            return max((r.percentile(99) for r in self._by_bucket.values()), default=0.0)
-        nearest = max(known)
-        doublings = (wanted // nearest).bit_length() - 1
-        return float(self._by_bucket[nearest].percentile(99) * GROWTH_PER_DOUBLING**doublings)
+    def with_one_more(self, now: float, most_slots: int) -> tuple[int, float]:
+        """How many slots the largest of the last `MEMORY_S` would have with one more, at most `most_slots`,
+        and the p99 tick of so many: measured for their bucket, or for a smaller one and grown by
+        `GROWTH_PER_DOUBLING`. 0.0 where too little was measured: a few slow ticks long ago, or the first
+        after loading, must not keep calls out, for without calls nothing is measured again."""
+        lately = [(n_slots, seconds) for when, n_slots, seconds in self._ticks if when >= now - MEMORY_S]
+        n_slots = min(max((n for n, _ in lately), default=0) + 1, most_slots)
+        size = bucket(n_slots)
+        growth = 1.0
+        while size >= 1:
+            seconds = np.array([s for n, s in lately if bucket(n) == size])
+            if len(seconds) >= ENOUGH_TICKS:
+                return n_slots, _percentile(seconds, 99) * growth
+            size, growth = size // 2, growth * GROWTH_PER_DOUBLING
+        return n_slots, 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,19 +27,19 @@ class Call:
 
     async def open(self) -> int:
         opened: asyncio.Future[int] = self._loop.create_future()
-        self._host.post(lambda engine: self._tell(opened, engine.open()))
+        self._host.post(lambda engine: self.tell(opened, engine.open()))
         return await opened
 
     def speak(self, slot: int, most: int = 5) -> None:
         utterance = Utterance(
-            text_rows(1, 2, 3), 7, all_zero, most, self._heard, lambda why: self._tell(self.ended, why)
+            text_rows(1, 2, 3), 7, all_zero, most, self._heard, lambda why: self.tell(self.ended, why)
         )
         self._host.post(lambda engine: engine.speak(slot, utterance))
 
     def _heard(self, frame: SpokenFrame) -> None:
         self._loop.call_soon_threadsafe(lambda: self.frames.append((self._loop.time(), frame)))
 
-    def _tell(self, future: "asyncio.Future", result: object) -> None:
+    def tell(self, future: "asyncio.Future", result: object) -> None:
         self._loop.call_soon_threadsafe(lambda: None if future.done() else future.set_result(result))
 
 
@@ -105,8 +105,11 @@ async def test_an_error_inside_the_engine_ends_its_utterances_only(monkeypatch: 
         monkeypatch.setattr(engine, "work", once)
 
     call.speak(slot, most=10**6)
+    encoded: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+    audio = np.ones(10**7, np.float32)
+    host.post(lambda engine: engine.encode(slot, audio, lambda codes: call.tell(encoded, codes)))
     host.post(breaks)
-    assert await call.ended == "failed"
+    assert await call.ended == "failed" and await encoded is None
     again = Call(host)
     again.speak(slot)
     assert await again.ended == "cap"

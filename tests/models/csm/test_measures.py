@@ -1,6 +1,6 @@
 import pytest
 
-from models.csm.measures import Recent, TickTimes
+from models.csm.measures import ENOUGH_TICKS, MEMORY_S, Recent, TickTimes
 
 
 def test_recent_values_forget_the_old():
@@ -12,14 +12,33 @@ def test_recent_values_forget_the_old():
     assert recent.percentile(0) == 1 and recent.percentile(50) == 3 and recent.percentile(100) == 4
 
 
-def test_a_bucket_not_yet_measured_is_reckoned_from_a_smaller_one():
+def measured(*ticks: tuple[int, float], at: float = 100.0) -> TickTimes:
     times = TickTimes()
-    assert times.predicted(1) == 0.0 and times.most_slots() == 0
-    times.add(2, 0.010)
-    times.add(3, 0.012)
-    assert times.most_slots() == 3
-    assert times.predicted(2) == 0.010
-    assert times.predicted(4) == 0.012
-    assert times.predicted(5) == pytest.approx(0.012 * 1.25)
-    assert times.predicted(32) == pytest.approx(0.012 * 1.25**3)
-    assert times.predicted(1) == 0.012, "the worst that is known"
+    for n_slots, seconds in ticks:
+        for _ in range(ENOUGH_TICKS):
+            times.add(at, n_slots, seconds)
+    return times
+
+
+def test_the_p99_of_a_bucket_is_what_one_more_slot_takes():
+    times = measured((2, 0.010), (3, 0.012))
+    assert times.with_one_more(100.0, 8) == (4, 0.012)
+    times.add(100.0, 3, 0.5)
+    assert times.with_one_more(100.0, 8) == (4, 0.5)
+    assert times.with_one_more(100.0, 3) == (3, 0.5), "there are no more slots"
+
+
+def test_a_bucket_not_yet_measured_is_reckoned_from_a_smaller_one():
+    assert measured((4, 0.012)).with_one_more(100.0, 8) == (5, pytest.approx(0.012 * 1.25))
+    times = measured((4, 0.012))
+    times.add(100.0, 16, 0.001)
+    assert times.with_one_more(100.0, 64) == (17, pytest.approx(0.012 * 1.25**3))
+
+
+def test_what_is_old_or_rare_keeps_nobody_out():
+    assert TickTimes().with_one_more(0.0, 8) == (1, 0.0)
+    assert measured((1, 0.5)).with_one_more(100.0 + MEMORY_S + 1, 8) == (1, 0.0)
+    times = TickTimes()
+    times.add(100.0, 1, 0.5)
+    assert times.with_one_more(100.0, 8) == (2, 0.0)
+    assert times.all.percentile(99) == 0.5

@@ -37,8 +37,7 @@ class Builder:
         return linear(weight, self.kind, self.dtype, self.device)
 
     def scale(self, tensor: Tensor) -> Tensor:
-        """Of a norm; float32, as norms are computed."""
-        return tensor.to(device=self.device, dtype=torch.float32, copy=True)
+        return tensor.to(device=self.device, dtype=self.dtype, copy=True)
 
     def transformer(self, shape: TransformerShape, tensors: TensorSource, prefix: str) -> Transformer:
         layers = [self._layer(tensors, f"{prefix}.layers.{number}", shape) for number in range(shape.layers)]

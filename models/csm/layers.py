@@ -7,9 +7,7 @@ from torch import Tensor
 
 def rms_norm(x: Tensor, scale: Tensor, eps: float) -> Tensor:
     """(..., dim) of any float dtype -> the same; float32 inside."""
-    wide = x.float()
-    normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
-    return (normed * scale).to(x.dtype)
+    return F.rms_norm(x, scale.shape, scale.to(x.dtype), eps)
 
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:

@@ -51,10 +51,16 @@ class Int8:
     def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
         """`weight` (out, in) of any float dtype."""
         quantised, scales = quantise(weight.float())
-        self._weight, self._scales = quantised.contiguous(), scales.to(dtype)
+        self._weight, self._scales = quantised, scales.to(dtype)
+        # Which devices, dtypes and sizes the kernel takes differs between versions of PyTorch: it is asked.
+        self._has_kernel = True
+        try:
+            self(torch.ones(1, weight.shape[1], dtype=dtype, device=weight.device))
+        except (RuntimeError, NotImplementedError):
+            self._has_kernel = False
 
     def __call__(self, x: Tensor) -> Tensor:
-        if _has_int8pack(x.device.type, x.dtype):
+        if self._has_kernel:
             return torch._weight_int8pack_mm(x, self._weight, self._scales)
         return F.linear(x, self._weight.to(x.dtype)) * self._scales
 
@@ -96,20 +102,6 @@ def _saturates() -> bool:
     do not. The kernel itself is asked: its sums of the largest numbers are exact, or they are not."""
     packed = _pack(torch.ones(16, 64))
     return not torch.allclose(_product(torch.ones(1, 64), 127, packed), torch.tensor(64.0), rtol=1e-3)
-
-
-@functools.cache
-def _has_int8pack(device: str, dtype: torch.dtype) -> bool:
-    """Is there a kernel of `_weight_int8pack_mm` for this device and dtype?"""
-    try:
-        torch._weight_int8pack_mm(
-            torch.ones(1, 32, dtype=dtype, device=device),
-            torch.ones(16, 32, dtype=torch.int8, device=device),
-            torch.ones(16, dtype=dtype, device=device),
-        )
-    except (RuntimeError, NotImplementedError):
-        return False
-    return True
 
 
 class _deprecated_quietly(warnings.catch_warnings):

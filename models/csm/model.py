@@ -22,7 +22,7 @@ from models.csm.cache import (
 )
 from models.csm.linear import Dense, Weights
 from models.csm.rope import rope_table
-from models.csm.sampling import Draw, choose, noise_keys, without_end
+from models.csm.sampling import Draw, Noise, choose, without_end
 from models.csm.shapes import AUDIO_VOCABULARY, CODEBOOKS, CONTEXT_ROWS, CsmShape
 from models.csm.transformer import complex_turns
 
@@ -47,6 +47,9 @@ class CsmModel:
         self.device = torch.device(device)
         if weights == "w8a8" and (self.device.type != "cpu" or dtype != torch.float32):
             raise ValueError("w8a8 weights are for the CPU, with float32 activations")
+        if self.device.type == "cuda":
+            # sglang-omni's CSM met crashes in cuDNN's attention on Hopper (its PR 800).
+            torch.backends.cuda.enable_cudnn_sdp(False)
         self.cache_attention: Literal["rows", "batch"] = "rows" if self.device.type == "cpu" else "batch"
         build = self._build = Builder(weights, dtype, self.device)
         with torch.no_grad():
@@ -128,14 +131,14 @@ class CsmModel:
     def codec_frame(self, hidden: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
         """Sample the 32 codes that follow `hidden` (b, dim). Returns (b, 32) int64 in [0, 2048), and (b,)
         bool: were the row's logits finite?"""
-        keys = noise_keys(draw.seeds, draw.index)
+        noise = Noise(draw, ahead=self.device.type != "cpu")
         codes: list[Tensor] = []
         best: list[Tensor] = []
 
         def sample(codebook: int, logits: Tensor) -> Tensor:
             if codebook == 0:
                 logits = without_end(logits, draw.may_end)
-            chosen, top = choose(logits, keys[:, codebook], draw.temperature)
+            chosen, top = choose(logits, codebook, noise, draw.temperature)
             codes.append(chosen)
             best.append(top)
             return chosen

@@ -55,12 +55,31 @@ def gumbel(keys: Tensor, codes: Tensor) -> Tensor:
     return -torch.log(-torch.log(uniform))
 
 
-def choose(logits: Tensor, keys: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
-    """Choose a code in [0, 2048) for each row of `logits` (b, 2051) with its key (b,) int64 and temperature
-    (b,) float32. Returns (b,) int64, and (b,) float32: the greatest logit, not finite where a logit was
-    not-a-number or infinity."""
+class Noise:
+    """Of a batch's draws."""
+
+    def __init__(self, draw: Draw, *, ahead: bool) -> None:
+        """`ahead`: make the noise of every code at once, as a GPU likes it; else only what is asked for. The
+        numbers are the same."""
+        self._keys = noise_keys(draw.seeds, draw.index)
+        self._table: Tensor | None = None
+        if ahead:
+            codes = torch.arange(MIMI_BINS, device=draw.seeds.device)
+            self._table = gumbel(self._keys.unsqueeze(2), codes)
+
+    def of(self, codebook: int, codes: Tensor) -> Tensor:
+        """(b, k) int64 -> (b, k) float32."""
+        if self._table is None:
+            return gumbel(self._keys[:, codebook, None], codes)
+        return self._table[:, codebook].gather(1, codes)
+
+
+def choose(logits: Tensor, codebook: int, noise: Noise, temperature: Tensor) -> tuple[Tensor, Tensor]:
+    """Choose a code in [0, 2048) for each row of `logits` (b, 2051), at its temperature (b,) float32.
+    Returns (b,) int64, and (b,) float32: the greatest logit, not finite where a logit was not-a-number or
+    infinity."""
     best, codes = logits[:, :MIMI_BINS].float().topk(TOP_K, dim=1)
-    noisy = best + temperature.unsqueeze(1) * gumbel(keys.unsqueeze(1), codes)
+    noisy = best + temperature.unsqueeze(1) * noise.of(codebook, codes)
     return codes.gather(1, noisy.argmax(1, keepdim=True)).squeeze(1), best[:, 0]
 
 

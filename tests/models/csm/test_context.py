@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -88,7 +90,7 @@ def test_the_window_moves_rarely_and_makes_room() -> None:
             moves.append(turn)
             assert left >= 900
     assert len(moves) == window.rebuilds
-    assert all(later - earlier >= 9 for earlier, later in zip(moves, moves[1:], strict=False))
+    assert all(later - earlier >= 9 for earlier, later in pairwise(moves))
 
 
 def test_an_utterance_that_needs_more_moves_the_window_too() -> None:

@@ -1,5 +1,6 @@
 import base64
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -138,7 +139,7 @@ def test_merges_are_those_of_the_ranks(llama: TextTokenizer, ranks_file: Path, t
 def merged(piece: str, ranks: dict[bytes, int]) -> list[int]:
     parts = [bytes([byte]) for byte in piece.encode()]
     while True:
-        pairs = [ranks.get(a + b, len(ranks)) for a, b in zip(parts, parts[1:], strict=False)]
+        pairs = [ranks.get(a + b, len(ranks)) for a, b in pairwise(parts)]
         if not pairs or min(pairs) == len(ranks):
             return [ranks[part] for part in parts]
         at = pairs.index(min(pairs))

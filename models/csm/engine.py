@@ -15,9 +15,10 @@ from models.csm.encoding import EncodeJob, OnCodes
 from models.csm.measures import EngineStats, Recent, TickTimes
 from models.csm.scheduler import Prefill, Scheduler, Step, Tick
 from models.csm.shapes import ROW_COLUMNS
+from models.csm.slot import Slot, tell_end
 from models.csm.stepping import Rows, Samples, Stepper
 from models.csm.utterance import Utterance
-from models.csm.work import Slot, Work, tell_end
+from models.csm.work import Work
 
 _log = logging.getLogger(__name__)
 

@@ -81,6 +81,16 @@ class TickTimes:
         return n_slots, 0.0
 
 
+@dataclass(slots=True)
+class Counts:
+    ticks: int = 0
+    codec_frames: int = 0
+    prefilled_rows: int = 0
+    restored_rows: int = 0
+    underruns: int = 0
+    failures: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class EngineStats:
     """Times are of the recent window, counts since the engine began."""

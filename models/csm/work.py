@@ -7,7 +7,6 @@ when they next speak.
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -15,45 +14,15 @@ import numpy as np
 from models.base import ModelFailed
 from models.csm.book import Book
 from models.csm.encoding import EncodeJob
+from models.csm.measures import Counts
 from models.csm.rows import END_ROW
 from models.csm.scheduler import Prefill, Scheduler, Step, Tick, chunk
-from models.csm.stepping import Codes, Rows, Samples, Stepper, TickRow
+from models.csm.slot import Slot, Speaking, tell_end, tick_row
+from models.csm.stepping import Codes, Rows, Samples, Stepper
 from models.csm.utterance import EndReason, SpokenFrame, Utterance, Verdict
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-
-
-@dataclass(slots=True, eq=False)
-class Speaking:
-    utterance: Utterance
-    index: int = 0
-    """Of the next CodecFrame."""
-
-
-@dataclass(slots=True, eq=False)
-class Slot:
-    number: int
-    book: Book
-    open: bool = False
-    speaking: Speaking | None = None
-    target: Rows | None = None
-    """What the cache is to begin with, while something of it is missing."""
-    kept: int = 0
-    """How much of `target` stands. The cache is cut there only when the first new row is evaluated: a request
-    that is withdrawn before has destroyed nothing."""
-    wish: Rows | None = None
-    """Asked for by `prepare` during an utterance: begun when it ends."""
-
-
-@dataclass(slots=True)
-class Counts:
-    ticks: int = 0
-    codec_frames: int = 0
-    prefilled_rows: int = 0
-    restored_rows: int = 0
-    underruns: int = 0
-    failures: int = 0
 
 
 class Work:
@@ -86,7 +55,7 @@ class Work:
 
     def _tick(self, numbers: Sequence[int]) -> None:
         slots = [self.slots[number] for number in numbers]
-        batch = [_row(s) for s in slots]
+        batch = [tick_row(s) for s in slots]
         try:
             result = self._ask(lambda: self._stepper.tick(batch))
         except Exception as error:
@@ -277,19 +246,3 @@ class Work:
             return ask()
         finally:
             self.stepper_s += time.perf_counter() - began
-
-
-def tell_end(utterance: Utterance, reason: EndReason) -> None:
-    try:
-        utterance.on_end(reason)
-    except Exception as error:
-        _log.debug("an utterance's listener is gone: %s", error)
-
-
-def _row(s: Slot) -> TickRow:
-    speaking = s.speaking
-    if speaking is None:
-        raise AssertionError(f"slot {s.number} is due and does not speak")
-    u = speaking.utterance
-    may_end = speaking.index >= u.may_end_after
-    return TickRow(s.number, s.book.length, speaking.index, u.seed, u.temperature, may_end)

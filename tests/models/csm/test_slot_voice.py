@@ -26,7 +26,9 @@ def synthesizer(slots: int = 2, seed: int = 0) -> CsmSynthesizer:
     host = ThreadHost(load)
     host.wait_loaded(60)
     return CsmSynthesizer(
-        [host], byte_tokenizer(), CsmVoiceOptions(prompt=PROMPT, seed=seed, rows=256, ends=ENDS)
+        [host],
+        byte_tokenizer(),
+        CsmVoiceOptions(prompt=PROMPT, seed=seed, rows=256, ends=ENDS, codes_wait_s=30),
     )
 
 

@@ -1,10 +1,12 @@
+import asyncio
 import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from infra.saying import Said, clauses_of, say, write_wav
+from infra.saying import Said, clauses_of, say, say_with, write_wav
+from infra.settings import load_settings
 from models.base import AgentSpeech
 from models.scripted import ScriptedSynthesizer
 from telephony.simulator.virtual_loop import run_virtual
@@ -45,6 +47,25 @@ def test_the_file_holds_what_was_said(tmp_path: Path) -> None:
         assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, 24_000)
         pcm = np.frombuffer(file.readframes(file.getnframes()), "<i2")
     np.testing.assert_allclose(pcm / 32768, said.audio, atol=1 / 32768)
+
+
+def test_a_voice_of_csm_is_loaded_alone_and_spoken_with(tmp_path: Path) -> None:
+    """Random weights: noise comes out, as much as the rules for utterances without an end allow."""
+    from models.csm.random_weights import save_random
+    from models.csm.shapes import CSM_TINY
+    from models.csm.text import save_byte_tokenizer
+
+    save_random(tmp_path, CSM_TINY, seed=3)
+    save_byte_tokenizer(tmp_path / "tokenizer.json")
+    settings = load_settings({}, options={"tts": str(tmp_path), "devices": "tts=cpu", "threads": 1})
+    said, load_s = asyncio.run(say_with(settings, "Hi."))
+    assert said.clauses == ("Hi.",)
+    assert said.sample_rate_hz == 24_000
+    assert said.audio.size % 1920 == 0
+    assert 0 < said.audio_s < 3
+    assert said.first_audio_s is not None
+    assert 0 < said.first_audio_s <= said.took_s
+    assert load_s > 0
 
 
 def test_the_figures_are_those_of_the_work() -> None:

@@ -7,6 +7,7 @@ engine.
 
 import heapq
 import logging
+import math
 import time
 from collections.abc import Callable
 
@@ -116,8 +117,7 @@ class Engine:
             return
         try:
             self._check(utterance.rows)
-            if len(utterance.rows) == 0 or utterance.most_codec_frames < 1:
-                raise ModelFailed("an utterance needs at least one row and one CodecFrame")
+            _check_utterance(utterance)
         except ModelFailed as error:
             _log.warning("slot %d cannot speak: %s", slot, error)
             self._work.stop(s, "cancelled")
@@ -227,3 +227,13 @@ class Engine:
             own_ms=self._own.mean() * 1000,
             own_ms_p99=self._own.percentile(99) * 1000,
         )
+
+
+def _check_utterance(utterance: Utterance) -> None:
+    """What would only be noticed in a batch would fail the others too."""
+    if len(utterance.rows) == 0 or utterance.most_codec_frames < 1:
+        raise ModelFailed("an utterance needs at least one row and one CodecFrame")
+    if not 0 <= utterance.seed < 1 << 63:
+        raise ModelFailed(f"seed {utterance.seed}: 63 bits expected")
+    if not 0 <= utterance.temperature < math.inf:
+        raise ModelFailed(f"temperature {utterance.temperature}: 0 or more expected")

@@ -9,7 +9,7 @@ from torch import Tensor
 from models.csm.graphs import GraphedTicks, span
 from models.csm.model import CsmModel
 from models.csm.program import Layout, Program, unpack
-from models.csm.shapes import CODEC_FRAME_SAMPLES, CONTEXT_ROWS
+from models.csm.shapes import AUDIO_VOCABULARY, CODEBOOKS, CODEC_FRAME_SAMPLES, CONTEXT_ROWS
 from models.csm.stepping import Codes, Encoder, Rows, Samples, TickResult, TickRow
 from models.mimi.codec import Codec, StreamingEncoder
 from models.mimi.own import OwnMimi
@@ -56,6 +56,12 @@ class TorchStepper:
 
     @torch.inference_mode()
     def prefill(self, slot: int, rows: Rows, start: int) -> None:
+        """Raises `ValueError` for a column that names no row of its table: on CUDA, looking it up would end
+        the whole process's use of the device."""
+        text, codes = rows[:, CODEBOOKS], rows[:, :CODEBOOKS]
+        most_text = self._program.model.shape.text_vocabulary
+        if rows.min() < -1 or text.max() >= most_text or codes.max() >= AUDIO_VOCABULARY:
+            raise ValueError(f"rows hold text up to {text.max()} and codes up to {codes.max()}")
         with _frees_memory():
             hidden = self._program.model.prefill(self._program.cache, slot, torch.tensor(rows), start)
             self._program.hidden[slot] = hidden

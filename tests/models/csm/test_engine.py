@@ -95,6 +95,18 @@ def test_rows_that_leave_no_room_are_refused():
     assert bench.run() == 0
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"seed": 1 << 63}, {"seed": -1}, {"temperature": float("nan")}, {"temperature": -1.0}, {"most": 0}],
+)
+def test_an_utterance_that_would_fail_its_batch_fails_alone(wrong: dict[str, object]):
+    bench = Bench(NullStepper())
+    fine = bench.say(bench.engine.open(), text_rows(1), most=3)
+    assert bench.say(bench.engine.open(), text_rows(1), **wrong).ends == ["failed"]
+    bench.run()
+    assert fine.ends == ["cap"]
+
+
 def test_nothing_is_evaluated_twice():
     stepper = NullStepper()
     bench = Bench(stepper)

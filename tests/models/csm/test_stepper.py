@@ -151,6 +151,14 @@ def test_not_a_number_is_seen_and_stays_in_its_slot(direct):
     np.testing.assert_array_equal(after.pcm[1], expected[0].pcm[1])
 
 
+@pytest.mark.parametrize(("column", "value"), [(0, 2051), (31, 5000), (32, 128_256), (32, -2), (4, -7)])
+def test_rows_that_name_nothing_are_refused_before_the_device_sees_them(column: int, value: int):
+    rows = some_rows(0)
+    rows[2, column] = value
+    with pytest.raises(ValueError, match="rows hold"):
+        tiny_stepper().prefill(0, rows, 0)
+
+
 def test_temperature_and_the_ban_on_ending_are_of_each_row():
     stepper = tiny_stepper()
     n = [begin(stepper, slot, 4) for slot in range(3)]

@@ -4,7 +4,19 @@ import sys
 
 import typer
 
-from infra.commands import bench, demo, doctor, finetune, models, say, serve, simulate, timeline, twilio
+from infra.commands import (
+    bench,
+    demo,
+    doctor,
+    finetune,
+    models,
+    say,
+    serve,
+    simulate,
+    timeline,
+    twilio,
+    voice,
+)
 from infra.errors import report
 
 app = typer.Typer(
@@ -22,6 +34,7 @@ app.command("demo")(demo.demo)
 app.command("say")(say.say)
 app.command("doctor")(doctor.doctor)
 app.add_typer(models.app, name="models")
+app.add_typer(voice.app, name="voice")
 app.add_typer(twilio.app, name="twilio")
 app.add_typer(finetune.app, name="finetune")
 app.add_typer(bench.app, name="bench")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.base import ModelError, ModelMissing
+from models.csm.files import MIMI
 from models.csm.rates import to_codec_rate
 from models.csm.shapes import CODEBOOKS, CODEC_FRAME_S, MIMI_BINS, RATE_HZ
 from models.csm.stepping import Codes, Samples
@@ -76,8 +77,8 @@ def make_prompt(
 
 
 def save_prompt(prompt: VoicePrompt, path: Path) -> None:
-    """Write a safetensors file: codes (n, 32) int16, and the rest as metadata."""
-    from safetensors.numpy import save_file
+    """Write a safetensors file: codes (n, 32) int16, and the rest as metadata. Raises `OSError`."""
+    from safetensors.numpy import save
 
     metadata = {
         "format": _FORMAT,
@@ -85,7 +86,7 @@ def save_prompt(prompt: VoicePrompt, path: Path) -> None:
         "speaker": str(prompt.speaker),
         "mimi_sha256": prompt.mimi_sha256,
     }
-    save_file({"codes": np.ascontiguousarray(prompt.codes, np.int16)}, str(path), metadata=metadata)
+    path.write_bytes(save({"codes": np.ascontiguousarray(prompt.codes, np.int16)}, metadata=metadata))
 
 
 def load_prompt(path: Path, *, mimi_sha256: str = "") -> VoicePrompt:
@@ -133,6 +134,10 @@ def _checked(codes: Codes, metadata: dict[str, str], path: Path, mimi_sha256: st
 
 
 def sha256_of(path: Path) -> str:
-    """Of a codec's file; blocks for about a second."""
+    """Of Mimi's file, or of the one that a folder holds; blocks for about a second. Raises `ModelMissing`."""
+    if path.is_dir():
+        path = next((path / name for name in MIMI if (path / name).is_file()), path / MIMI[0])
+    if not path.is_file():
+        raise ModelMissing(f"{path} is missing: name Mimi's file with --mimi, or: maya models pull mimi")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,7 +7,7 @@ passes again. That is done rarely, and while the caller speaks.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,29 +28,28 @@ class Segment:
     codes: Codes | None = None
 
 
-@dataclass(slots=True, eq=False)
 class Said:
     """One utterance of the voice, growing while it is spoken."""
 
-    text: str
-    _codes: list[Codes] = field(default_factory=list)
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.n_codec_frames = 0
+        self._codes = np.zeros((64, CODEBOOKS), np.int16)
 
     def add(self, codes: Codes) -> None:
         """(32,) codes of one CodecFrame that was given out."""
-        self._codes.append(codes.astype(np.int16))
+        if self.n_codec_frames == len(self._codes):
+            self._codes = np.concatenate([self._codes, np.zeros_like(self._codes)])
+        self._codes[self.n_codec_frames] = codes
+        self.n_codec_frames += 1
 
     def drop(self, n_last: int) -> None:
-        if n_last > 0:
-            del self._codes[-n_last:]
-
-    @property
-    def n_codec_frames(self) -> int:
-        return len(self._codes)
+        self.n_codec_frames = max(0, self.n_codec_frames - n_last)
 
     def codes(self, n: int | None = None) -> Codes:
         """(n, 32) int32: the first n, or all."""
-        chosen = self._codes[:n]
-        return np.asarray(chosen, np.int32).reshape(len(chosen), CODEBOOKS)
+        chosen = self.n_codec_frames if n is None else min(n, self.n_codec_frames)
+        return self._codes[:chosen].astype(np.int32)
 
 
 def heard_segments(

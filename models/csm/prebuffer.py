@@ -6,12 +6,13 @@ from models.csm.shapes import CODEC_FRAME_S
 
 AT_ONCE_RTF = 0.6
 """Below, the engine keeps ahead of its listener whatever the other slots do."""
+LONGEST_WAIT_S = 1.0
+"""A caller waits no longer for speech without gaps: an engine that would need more stutters anyway."""
 _LEAST = 2
 
 
 class Prebuffer:
-    """One call's. `most`: CodecFrames; what a caller may be made to wait for is more than a stutter's worth,
-    but not much more."""
+    """One call's. `most`: CodecFrames."""
 
     def __init__(self, most: int = 12) -> None:
         self._most = max(most, _LEAST)
@@ -23,7 +24,8 @@ class Prebuffer:
         if rtf is None or rtf < AT_ONCE_RTF:
             return 1
         needed = math.ceil(expected * (1 - 1 / rtf)) if rtf > 1 else 0
-        return min(self._most, max(self._learnt, needed))
+        bearable = max(_LEAST, math.floor(LONGEST_WAIT_S / (rtf * CODEC_FRAME_S)))
+        return min(self._most, bearable, max(self._learnt, needed))
 
     def spoken(self, late: int) -> None:
         """An utterance is over; `late` of its CodecFrames came after their moment."""

@@ -9,6 +9,8 @@ from models.csm.stepping import Codes
 
 ContextKind = Literal["audio", "text", "nothing"]
 
+LONGEST_TURN_S = 30.0
+"""The caller's speech is shown with its sound up to this length: beyond, it would push out the rest."""
 MOST_CODEC_FRAMES = 4 * 2048
 """Four windows of codes, 0.5 MB: what lies further back is outside every context."""
 
@@ -47,7 +49,7 @@ class Remembered:
     # What was heard
 
     def to_encode(self, context: Sequence[Speech]) -> list[CallerSpeech]:
-        """The caller's speech whose codes nobody has asked for yet."""
+        """The caller's speech whose codes are wanted and that nobody has asked for yet."""
         if self._kind != "audio":
             return []
         return [
@@ -55,7 +57,7 @@ class Remembered:
             for speech in context
             if isinstance(speech, CallerSpeech)
             and speech.audio is not None
-            and speech.audio.size
+            and 0 < speech.audio.size <= LONGEST_TURN_S * speech.sample_rate_hz
             and speech.key not in self._heard
             and speech.key not in self._words_only
         ]

@@ -15,8 +15,9 @@ def test_a_slower_engine_holds_two_back() -> None:
 
 def test_an_engine_slower_than_real_time_holds_back_what_it_will_lack() -> None:
     assert Prebuffer().codec_frames(1.25, 40) == 8
-    assert Prebuffer().codec_frames(10.0, 40) == 12, "no more than the most"
-    assert Prebuffer(most=30).codec_frames(2.0, 40) == 20
+    assert Prebuffer(most=5).codec_frames(1.25, 40) == 5, "no more than the most"
+    assert Prebuffer().codec_frames(1.25, 400) == 10, "no longer than a second"
+    assert Prebuffer().codec_frames(10.0, 40) == 2
 
 
 def test_lateness_is_learnt_and_forgotten() -> None:

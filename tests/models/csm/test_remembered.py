@@ -58,6 +58,15 @@ def test_speech_that_cannot_be_encoded_is_words_and_is_not_asked_again() -> None
     assert shown(memory.segments(context)) == [(1, "Well.", 0)]
 
 
+def test_a_very_long_turn_is_words_only() -> None:
+    memory = remembered()
+    half_a_minute = np.zeros(30 * 8_000, np.float32)
+    assert len(memory.to_encode((CallerSpeech("c", "Well.", half_a_minute),))) == 1
+    context = (CallerSpeech("d", "Well.", np.zeros(30 * 8_000 + 1, np.float32)),)
+    assert memory.to_encode(context) == [] and memory.on_their_way(context) == []
+    assert shown(memory.segments(context)) == [(1, "Well.", 0)]
+
+
 def test_codes_of_an_abandoned_turn_are_forgotten() -> None:
     memory = remembered()
     memory.asked("c")

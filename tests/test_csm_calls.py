@@ -2,28 +2,36 @@
 
 import asyncio
 import json
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from models.base import Samples
 from models.csm.assembly import make_engine, voice_options
 from models.csm.checkpoint import open_checkpoint
 from models.csm.files import find_csm_files
 from models.csm.host import LoopHost
 from models.csm.measures import EngineStats
 from models.csm.random_weights import save_random
-from models.csm.shapes import CSM_TINY
+from models.csm.shapes import CODEC_FRAME_SAMPLES, CSM_TINY
 from models.csm.text import TextTokenizer
-from models.csm.voice import CsmSynthesizer
+from models.csm.voice import CsmSynthesizer, CsmVoice
 from models.placement import CPU
 from models.scripted import ScriptedChat
 from models.store import Store
 from models.voices import CsmVoicePlan, VoiceChoice
+from pipeline.line import AUDIO_FRAME_SAMPLES, LINE_RATE_HZ, Pcm
+from pipeline.service import CallService
 from telephony.simulator import Report, Scenario, simulate
 from tests.infra.served import served
-from tests.pipeline.virtual_calls import PERSONA, House, hears
+from tests.pipeline.hand_line import HandLine
+from tests.pipeline.virtual_calls import PERSONA, House, hears, tone
 
 pytestmark = pytest.mark.models  # the tokenizer is the real one
 
@@ -126,6 +134,54 @@ def test_an_interruption_is_obeyed_within_a_tick(tiny: Path) -> None:
     assert desk.observed.agent[-1].text == "All right."
     stats = stats_of(desk)
     assert stats.open_slots == 0
+
+
+class CountingLine(HandLine):
+    """Keeps account of what was sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[Pcm] = []
+        self.marks = 0
+
+    async def send_audio(self, pcm: Pcm) -> None:
+        await super().send_audio(pcm)
+        self.sent.append(pcm)
+
+    async def send_mark(self, name: str) -> None:
+        await super().send_mark(name)
+        self.marks += 1
+
+
+def test_every_codec_frame_is_played_once_and_marked(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = house(tiny, "At nine.", heard=("when",))
+    spoken: Counter[str] = Counter()
+    speak = CsmVoice.speak
+
+    async def counted(voice: CsmVoice, text: str, **known: Any) -> AsyncGenerator[Samples, None]:
+        async with aclosing(speak(voice, text, **known)) as chunks:
+            async for chunk in chunks:
+                spoken[text] += len(chunk)
+                yield chunk
+
+    monkeypatch.setattr(CsmVoice, "speak", counted)
+
+    async def caller(line: HandLine, service: CallService) -> None:
+        await line.end_of_reply()
+        await line.say(tone("when are you open"))
+        await line.end_of_reply()
+        await line.silent(0.5)
+
+    line = desk.by_hand(caller, CountingLine)
+    assert isinstance(line, CountingLine)
+    sent = np.concatenate(line.sent)
+    played = spoken["Hello."] + spoken["At nine."]
+    assert played % CODEC_FRAME_SAMPLES == 0
+    assert len(sent) == pytest.approx(played // 3, abs=2 * AUDIO_FRAME_SAMPLES)
+    per_codec_frame = np.abs(sent[: len(sent) // 640 * 640].reshape(-1, 640).astype(np.int32)).max(axis=1)
+    assert (per_codec_frame > 0).all(), "80 ms without a sound: a CodecFrame was lost"
+    assert line.marks >= len(sent) / LINE_RATE_HZ / 0.16 - 2
+    assert [turn.heard for turn in desk.observed.agent] == ["Hello.", "At nine."]
 
 
 PERSONA_FILE = """

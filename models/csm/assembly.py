@@ -38,7 +38,6 @@ def load_csm(
     Raises `CheckpointError`, `OutOfMemory` (before anything is loaded where that can be known),
     `ModelMissing`, `ModelError`.
     """
-    tokenizer, prompt = read_words(plan, choice)
     with open_checkpoint(plan.files.base, parts=plan.files.parts) as checkpoint:
         parts = {device: _memory(checkpoint, device, choice, slots) for device in devices}
         for device in devices:
@@ -51,6 +50,7 @@ def load_csm(
             for device in devices
         ]
         try:
+            tokenizer, prompt = read_words(plan)  # seconds, meanwhile
             for host, device in zip(hosts, devices, strict=True):
                 with _explained(parts[device], device):
                     host.wait_loaded()
@@ -62,7 +62,7 @@ def load_csm(
     return CsmSynthesizer(hosts, tokenizer, voice_options(choice, prompt))
 
 
-def read_words(plan: CsmVoicePlan, choice: VoiceChoice) -> tuple[TextTokenizer, VoicePrompt | None]:
+def read_words(plan: CsmVoicePlan) -> tuple[TextTokenizer, VoicePrompt | None]:
     """The tokenizer, and the voice prompt if there is one. Raises `ModelMissing`, `ModelError`."""
     files = plan.files
     if files.tokenizer is None or files.mimi is None:

@@ -50,7 +50,7 @@ def voice_memory(
     return (
         MemoryPart("weights", weight_bytes(shape, weights, width)),
         MemoryPart("embeddings", embedding_bytes(shape, weights, width)),
-        MemoryPart(f"KV cache of {slots} slots", slots * slot_bytes(shape, width, rows)),
+        MemoryPart(f"KV cache of {slots} slots", slots * slot_bytes(shape, weights, width, rows)),
         MemoryPart("Mimi", MIMI_BYTES[codec] + slots * MIMI_SLOT_BYTES),
         MemoryPart("CUDA and its graphs" if device == "cuda" else "torch", _library_bytes(device)),
     )
@@ -79,9 +79,10 @@ def embedding_bytes(shape: CsmShape, weights: WeightsKind, width: int) -> int:
     return tables + inputs
 
 
-def slot_bytes(shape: CsmShape, width: int, rows: int = CONTEXT_ROWS) -> int:
-    """Keys and values of one call in the backbone."""
+def slot_bytes(shape: CsmShape, weights: WeightsKind, width: int, rows: int = CONTEXT_ROWS) -> int:
+    """Keys and values of one call in the backbone; in bfloat16 beside 8-bit weights."""
     backbone = shape.backbone
+    width = width if weights == "full" else _BF16
     return 2 * backbone.layers * backbone.kv_heads * backbone.head_dim * rows * width
 
 

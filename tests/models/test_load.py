@@ -11,11 +11,12 @@ import pytest
 from models import load
 from models.base import STT_RATE_HZ, Message, ModelError, ModelMissing
 from models.catalogue import Entry, UnknownModel, WindowPolicy
-from models.load import PackageMissing, load_models, model_names
-from models.placement import PlacementError
+from models.load import PackageMissing, load_models, load_synthesizer, model_names
+from models.placement import CPU, Device, PlacementError
 from models.profiles import Profile
 from models.scripted import EnergyVoiceActivity, ScriptedChat, ScriptedSynthesizer, ScriptedTranscriber
 from models.store import Store
+from models.voices import VoiceChoice
 from pipeline.resample import resample
 from tests.models import store_kit as kit
 
@@ -129,6 +130,71 @@ def test_a_device_that_is_not_there_is_refused(store: Store, monkeypatch: pytest
     monkeypatch.setattr(load, "cuda_devices", lambda: 0)
     with pytest.raises(PlacementError, match=r"llm=cuda:0.*--profile embedded"):
         load_models("small", store, devices="llm=cuda:0")
+
+
+@pytest.fixture
+def own_voice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that could hold CSM, and a `load_csm` that only says what it was given."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for name in ("model_merged.pt", "mimi.safetensors", "tokenizer.json"):
+        (folder / name).write_bytes(b"")
+    assembly = ModuleType("models.csm.assembly")
+    assembly.load_csm = Recorder  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "models.csm.assembly", assembly)
+    return folder
+
+
+@pytest.mark.parametrize(("profile", "slots"), [("small", 3), ("scripted", 6)])
+def test_a_voice_of_csm_is_loaded_where_it_was_put(
+    store: Store, own_voice: Path, profile: str, slots: int
+) -> None:
+    choice = VoiceChoice(tts=str(own_voice), weights="w8a8")
+    voice = made(load_models(profile, store, threads=5, voice=choice, devices="tts=cpu").synthesizer)
+    plan, chosen, devices = voice.args
+    assert plan.files.base == own_voice / "model_merged.pt"
+    assert (chosen, devices) == (choice, (CPU,))
+    assert voice.options == {"slots": slots, "threads": 5}
+
+
+def test_slots_are_the_operators_or_the_profiles_shared_by_the_devices(
+    store: Store, own_voice: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "torch_cuda_devices", lambda: 2)
+    monkeypatch.setattr(load, "cuda_devices", lambda: 2)
+    devices = "tts=cuda:0,tts=cuda:1"
+    for asked, slots in ((None, 2), (16, 16)):
+        choice = VoiceChoice(tts=str(own_voice), slots=asked)
+        voice = made(load_synthesizer("small", store, voice=choice, devices=devices))
+        assert voice.options["slots"] == slots
+        assert voice.args[2] == (Device("cuda", 0), Device("cuda", 1))
+
+
+def test_the_voice_alone_needs_no_other_model(tmp_path: Path, own_voice: Path) -> None:
+    empty = Store(tmp_path / "nothing", catalogue=ENTRIES)
+    choice = VoiceChoice(tts=str(own_voice))
+    assert made(load_synthesizer("small", empty, voice=choice, devices="tts=cpu"))
+    with pytest.raises(ModelMissing, match="maya models pull ear"):
+        load_models("small", empty, voice=choice, devices="tts=cpu")
+
+
+def test_a_voice_of_csm_without_a_gpu_says_what_works(
+    store: Store, own_voice: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "torch_cuda_devices", lambda: 0)
+    with pytest.raises(PlacementError, match=r"--profile embedded.*tts=cpu"):
+        load_models("small", store, voice=VoiceChoice(tts=str(own_voice)))
+
+
+def test_weights_that_the_device_cannot_multiply(store: Store, own_voice: Path) -> None:
+    choice = VoiceChoice(tts=str(own_voice), weights="int8")
+    with pytest.raises(PlacementError, match="int8 does not run on cpu"):
+        load_synthesizer("small", store, voice=choice, devices="tts=cpu")
+
+
+def test_the_bundled_voice_can_be_asked_for(store: Store) -> None:
+    hibari = type(load_models("small", store).synthesizer)
+    assert type(load_models("scripted", store, voice=VoiceChoice(tts="hibari")).synthesizer) is hibari
 
 
 def test_another_language_model_by_name_or_path(store: Store, tmp_path: Path) -> None:

@@ -43,11 +43,10 @@ def load_voice(settings: Settings) -> Synthesizer:
     from models.load import load_synthesizer
     from models.store import Store
 
-    choice = voice_choice(settings)
     return load_synthesizer(
         settings.profile,
         Store(settings.models_dir),
         threads=settings.threads,
-        voice=replace(choice, slots=choice.slots or 1, paced=False),
+        voice=replace(voice_choice(settings), slots=1, paced=False),
         devices=settings.devices,
     )

@@ -33,6 +33,8 @@ class TorchStepper:
     ) -> None:
         """Raises `ValueError` for more slots than the largest bucket; torch's `OutOfMemoryError`."""
         self.slots, self.rows = slots, rows
+        self._written = [0] * slots
+        """Rows of each slot's cache that may hold something."""
         self._device = model.device
         self._codec = codec
         self._encoder: StreamingEncoder | None = None
@@ -62,6 +64,7 @@ class TorchStepper:
         most_text = self._program.model.shape.text_vocabulary
         if rows.min() < -1 or text.max() >= most_text or codes.max() >= AUDIO_VOCABULARY:
             raise ValueError(f"rows hold text up to {text.max()} and codes up to {codes.max()}")
+        self._written[slot] = max(self._written[slot], start + len(rows))
         with _frees_memory():
             hidden = self._program.model.prefill(self._program.cache, slot, torch.tensor(rows), start)
             self._program.hidden[slot] = hidden
@@ -71,6 +74,8 @@ class TorchStepper:
 
     def tick(self, batch: Sequence[TickRow]) -> TickResult:
         packed, places = self._program.layout.inputs(batch)
+        for row in batch:
+            self._written[row.slot] = max(self._written[row.slot], row.position + 1)
         n_rows = span(max(row.position for row in batch), self.rows)
         with _frees_memory():
             if self._graphs is not None:
@@ -83,7 +88,11 @@ class TorchStepper:
 
     @torch.inference_mode()
     def forget(self, slot: int, kept: int = 0) -> None:
-        self._program.cache.forget(slot, kept)
+        # Rows never written are zeros, and memory that is never touched is never taken.
+        cache, written = self._program.cache, self._written[slot]
+        for held in (cache.k, cache.v):
+            held[:, slot, :, kept:written] = 0
+        self._written[slot] = min(kept, written)
         self._program.hidden[slot] = 0
         self._program.decoder.reset(slot)
 
@@ -93,6 +102,7 @@ class TorchStepper:
 
     @torch.inference_mode()
     def restore(self, saved: tuple[Tensor, Tensor], slot: int) -> None:
+        self._written[slot] = max(self._written[slot], saved[0].shape[2])
         self._program.cache.restore(saved, slot)
 
     def open_encoder(self) -> Encoder:

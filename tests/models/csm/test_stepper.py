@@ -159,6 +159,20 @@ def test_rows_that_name_nothing_are_refused_before_the_device_sees_them(column: 
         tiny_stepper().prefill(0, rows, 0)
 
 
+def test_forgetting_leaves_nothing_behind():
+    stepper = tiny_stepper()
+    cache = stepper._program.cache
+    n = begin(stepper, 1, 1)
+    for index in range(3):
+        stepper.tick([TickRow(1, n + index, index, seed=1)])
+    saved = stepper.save(1, n + 3)
+    stepper.forget(1, kept=2)
+    assert cache.k[:, 1, :, :2].any() and not cache.k[:, 1, :, 2:].any() and not cache.v[:, 1, :, 2:].any()
+    stepper.restore(saved, 1)
+    stepper.forget(1)
+    assert not cache.k[:, 1].any() and not cache.v[:, 1].any()
+
+
 def test_temperature_and_the_ban_on_ending_are_of_each_row():
     stepper = tiny_stepper()
     n = [begin(stepper, slot, 4) for slot in range(3)]

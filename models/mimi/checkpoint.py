@@ -45,7 +45,10 @@ class CheckpointSource:
                 f"{path}: not a whole safetensors file ({error}); expected {MIMI_FILE}: fetch it again"
             ) from error
         self._file = file
-        self._names = {canonical(name): name for name in headers if not ignorable(name)}
+        needed = [name for name in headers if not ignorable(name)]
+        self._names = {canonical(name): name for name in needed}
+        if twice := [name for name in needed if self._names[canonical(name)] != name]:
+            raise MimiError(f"{path}: {_listed('there twice under two names', twice)}")
         shapes = {name: tuple(headers[raw].get_shape()) for name, raw in self._names.items()}
         types = {name: str(headers[raw].get_dtype()) for name, raw in self._names.items()}
         self.config = _check(path, shapes, types)

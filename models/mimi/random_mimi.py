@@ -70,11 +70,11 @@ def _drawn(draw: np.random.Generator, name: str, shape: Shape) -> NDArray[np.flo
         return normal
     if name.endswith(".scale") or ("norm" in name and name.endswith(".weight")):
         return 1 + 0.2 * normal
+    if name.startswith("decoder.model.") and shape[0] == 1:
+        normal *= np.float32(_LOUDNESS)
     if name.endswith(".bias"):
         return 0.1 * normal
     normal *= np.float32(1 / math.sqrt(_inputs(name, shape)))
-    if name.startswith("decoder.model.") and shape[0] == 1:
-        normal *= np.float32(_LOUDNESS)
     if name.endswith("in_projs.0.weight"):
         normal[: 2 * shape[1]] *= np.float32(_PEAK)
     return normal

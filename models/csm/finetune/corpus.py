@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -92,28 +92,26 @@ def parse_splits(texts: Mapping[Split, str]) -> dict[str, Split]:
     return found
 
 
-def own_splits(keys_by_style: Mapping[str, Collection[str]]) -> dict[str, Split]:
-    """Expresso's rule for short files: of each style the last ids are test, those before them dev. A style
-    of fewer than three clips is all train."""
+def own_splits(keys: Iterable[str]) -> dict[str, Split]:
+    """Expresso's rule for short files: of each sub-style, `ex04_default_emphasis` in
+    `ex04_default_emphasis_00001`, the last ids are test, those before them dev. A sub-style of fewer than
+    three clips is all train."""
+    by_style: dict[str, list[str]] = defaultdict(list)
+    for key in keys:
+        by_style[key.rpartition("_")[0]].append(key)
     found: dict[str, Split] = {}
-    for keys in keys_by_style.values():
-        ordered = sorted(keys)
+    for style in by_style.values():
+        ordered = sorted(style)
         held = max(1, round(_HELD_OUT * len(ordered))) if len(ordered) >= 3 else 0
         for place, key in enumerate(reversed(ordered)):
             found[key] = "test" if place < held else "dev" if place < 2 * held else "train"
     return found
 
 
-def split_all(entries: Iterable[tuple[str, str]], given: Mapping[str, Split]) -> dict[str, Split]:
-    """The split of each (key, style): the given one, or the rule's where none was given at all. Ids that
-    given splits do not name (Expresso's singing) are absent."""
-    entries = list(entries)
-    if given:
-        return {key: given[key] for key, _ in entries if key in given}
-    by_style: dict[str, list[str]] = defaultdict(list)
-    for key, style in entries:
-        by_style[style].append(key)
-    return own_splits(by_style)
+def split_all(keys: Iterable[str], given: Mapping[str, Split]) -> dict[str, Split]:
+    """The split of each id: the given one, or the rule's where none was given at all. Ids that given splits
+    do not name (Expresso's singing) are absent."""
+    return {key: given[key] for key in keys if key in given} if given else own_splits(keys)
 
 
 def same_speaker(named: object, wanted: str) -> bool:

@@ -97,7 +97,7 @@ class TreeCorpus:
         self.n_clips = len(self._paths)
         styles = {key: _place(name) or ("", "") for key, name in self._paths.items()}
         self._styles = {key: style for key, (_, style) in styles.items()}
-        self._splits = split_all(self._styles.items(), given or self._own_splits(names))
+        self._splits = split_all(self._styles, given or self._own_splits(names))
 
     def clips(self) -> Iterator[Clip]:
         self.skipped.clear()

@@ -31,18 +31,18 @@ class ParquetCorpus:
         self.skipped: Counter[str] = Counter()
         self._files = list(files)
         self._wanted = wanted
-        entries: list[tuple[str, str]] = []
+        keys: list[str] = []
         named: dict[str, Split] = {}
         for file in self._files:
             for row in self._rows(file, _COLUMNS[2:]):
-                entries.append((row["id"], row["style"]))
+                keys.append(row["id"])
                 if part := _part(file):
                     named[row["id"]] = part
-        if not entries:
+        if not keys:
             raise CorpusError(f"{self._files[0].parent}: no clip of speaker {wanted.speaker}.")
-        self.n_clips = len(entries)
+        self.n_clips = len(keys)
         from_names = named if len(set(named.values())) > 1 else {}
-        self._splits = split_all(entries, given or from_names)
+        self._splits = split_all(keys, given or from_names)
 
     def clips(self) -> Iterator[Clip]:
         self.skipped.clear()

@@ -27,12 +27,12 @@ def test_long_files_cut_by_time_go_to_train_whole() -> None:
     }
 
 
-def test_without_splits_the_last_ids_of_each_style_are_held_out() -> None:
+def test_without_splits_the_last_ids_of_each_sub_style_are_held_out() -> None:
     keys = [f"ex04_sad_{number:05d}" for number in range(1, 51)]
-    splits = own_splits({"sad": keys[::-1], "rare": ["ex04_rare_00001"]})
+    splits = own_splits([*keys[::-1], "ex04_sad_rare_00001"])
     assert [key for key, split in splits.items() if split == "test"] == keys[:-3:-1]
     assert [key for key, split in splits.items() if split == "dev"] == keys[-3:-5:-1]
-    assert splits["ex04_rare_00001"] == "train"
+    assert splits["ex04_sad_rare_00001"] == "train"
 
 
 def test_a_speaker_may_be_a_name_or_a_number() -> None:

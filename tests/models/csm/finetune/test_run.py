@@ -1,3 +1,4 @@
+import asyncio
 import json
 import os
 import signal
@@ -12,8 +13,10 @@ import pytest
 import soundfile
 import torch
 
+from models.base import Samples
 from models.csm.checkpoint import Parts, find_csm_files, open_checkpoint
 from models.csm.files import CsmFiles
+from models.csm.finetune.audio import resampled
 from models.csm.finetune.corpus import CorpusError
 from models.csm.finetune.job import Job, Telling
 from models.csm.finetune.recipe import Recipe
@@ -22,7 +25,10 @@ from models.csm.finetune.run import REPORT, finetune
 from models.csm.model import CsmModel
 from models.csm.prompt import load_prompt
 from models.csm.text import TextTokenizer
+from models.hibari import HibariSynthesizer
+from models.store import Store
 from tests.models.csm.finetune.corpus_kit import (
+    Sentence,
     sentences,
     write_folder,
     write_parquet,
@@ -168,3 +174,31 @@ def test_a_corpus_without_validation_is_refused(
     (folder / "splits" / "dev.txt").unlink()
     with pytest.raises(CorpusError, match="0 to validate on"):
         finetune(job(tmp_path, base, folder), tokenizer)
+
+
+@pytest.mark.models
+def test_speech_of_the_bundled_voice_and_llamas_tokenizer(tmp_path: Path, base: CsmFiles) -> None:
+    spoken = asyncio.run(
+        bundled(["I *never* said that.", "Where are you?", "It opens at nine.", "Thank you."])
+    )
+    made = [
+        Sentence(f"ex04_default_{number:05d}", text, "dev" if number == 4 else "train", samples)
+        for number, (text, samples) in enumerate(spoken.items(), 1)
+    ]
+    corpus = write_folder(tmp_path / "expresso", made)
+    words = TextTokenizer.open(Store().path("llama-3-tokenizer"))
+    outcome = finetune(job(tmp_path, base, corpus, recipe=replace(RECIPE, steps=20)), words)
+    assert outcome.clips == {"train": 3, "dev": 1} and outcome.best_loss < 0.97 * outcome.base_loss
+
+
+async def bundled(texts: list[str]) -> dict[str, Samples]:
+    """Each text as it is spoken, 48 kHz."""
+    synthesizer = HibariSynthesizer()
+    voice = await synthesizer.open()
+    said = {}
+    for text in texts:
+        chunks = [chunk async for chunk in voice.speak(text.replace("*", ""))]
+        said[text] = resampled(np.concatenate(chunks), voice.sample_rate_hz, 48_000)
+    await voice.aclose()
+    await synthesizer.aclose()
+    return said

@@ -47,38 +47,44 @@ def killed_after(step: int) -> Watch:
     return Watch(watch)
 
 
-def test_validation_loss_falls_and_codebook_0_stays(tmp_path: Path) -> None:
-    run = trainer(tmp_path)
-    best = run.run(data(100, 1), data(20, 2))
-    metrics = read_metrics(tmp_path)
+def test_validation_loss_falls_and_codebook_0_stays(whole: tuple[Path, Trainer]) -> None:
+    folder, run = whole
+    metrics = read_metrics(folder)
     measured = [loss for loss in metrics["val_loss"] if loss == loss]
     assert len(measured) == 4 and measured[-1] < 0.7 * measured[0]
-    assert best.loss == pytest.approx(measured[-1])
+    assert run.best.loss == pytest.approx(measured[-1])
     assert len({loss for loss in metrics["val_codebook_0"] if loss == loss}) == 1
     assert metrics["step"] == list(range(13))
 
 
-def test_the_best_tensors_are_kept(tmp_path: Path) -> None:
-    run = trainer(tmp_path)
-    run.run(data(100, 1), data(20, 2))
+def test_the_best_tensors_are_kept(whole: tuple[Path, Trainer]) -> None:
+    _, run = whole
     best, wanted = run.best_parameters(), run.parameters
     assert run.best.step == 12
     assert all(torch.equal(best[name], tensor.detach()) for name, tensor in wanted.items())
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Trainer]:
+    folder = tmp_path_factory.mktemp("whole")
+    run = trainer(folder)
+    run.run(data(100, 1), data(20, 2))
+    return folder, run
+
+
 @pytest.mark.parametrize("killed_at", [1, 4, 6, 11])
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, killed_at: int) -> None:
-    whole = trainer(tmp_path / "whole")
-    whole.run(data(100, 1), data(20, 2))
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, whole: tuple[Path, Trainer], killed_at: int
+) -> None:
+    folder, unharmed = whole
     with pytest.raises(Killed):
         trainer(tmp_path / "killed").run(data(100, 1), data(20, 2), killed_after(killed_at))
     resumed = trainer(tmp_path / "killed")
     assert resumed.done == killed_at // 4 * 4
     resumed.run(data(100, 1), data(20, 2))
-    files = [tmp_path / name / METRICS for name in ("whole", "killed")]
-    assert files[0].read_bytes() == files[1].read_bytes()
-    assert resumed.best == whole.best
-    assert all(torch.equal(resumed.parameters[name], tensor) for name, tensor in whole.parameters.items())
+    assert (tmp_path / "killed" / METRICS).read_bytes() == (folder / METRICS).read_bytes()
+    assert resumed.best == unharmed.best
+    assert all(torch.equal(resumed.parameters[name], tensor) for name, tensor in unharmed.parameters.items())
 
 
 def test_the_size_of_a_pass_changes_a_gradient_only_by_rounding(tmp_path: Path) -> None:

@@ -69,9 +69,9 @@ def load_models(
     Raises `ModelMissing` naming every model to pull, `PackageMissing`, `PlacementError`, or `ModelError`.
     """
     choice = voice or VoiceChoice()
-    placement = plan_placement(profile, choice, devices)
     problems: list[str] = []
     csm = find_voice(profile, choice, store, problems)
+    placement = plan_placement(profile, choice, devices)
     plan = None if profile == STAND_INS else _plan(find_profile(profile), store, llm, stt, problems)
     if problems:
         raise ModelMissing(" ".join(problems))
@@ -91,9 +91,9 @@ def load_synthesizer(
 ) -> Synthesizer:
     """Load only the voice that `load_models` with these arguments loads. Blocks and raises as it does."""
     choice = voice or VoiceChoice()
-    placement = plan_placement(profile, choice, devices)
     problems: list[str] = []
     csm = find_voice(profile, choice, store, problems)
+    placement = plan_placement(profile, choice, devices)
     if problems:
         raise ModelMissing(" ".join(problems))
     return _load_voice(profile, choice, csm, placement, threads or min(usable_cores(), _MOST_THREADS))

@@ -102,8 +102,8 @@ def _place_voice(asked: tuple[Device, ...] | None, voice: str, cuda_devices: int
         if cuda_devices == 0:
             raise PlacementError(
                 f"The voice {voice} is meant for a CUDA device, and none was found that torch can use. "
-                "`--profile embedded` works on this machine, or `--tts hibari` with this profile. "
-                "`--devices tts=cpu` runs the voice on the CPU all the same, slower than real time."
+                "`--profile embedded --tts hibari` works on this machine. `--devices tts=cpu` runs the voice "
+                "on the CPU all the same, slower than real time."
             )
         # The second device, if there is one: the first has the other models.
         return (Device("cuda", min(1, cuda_devices - 1)),)

@@ -1,5 +1,6 @@
 """Mimi by Kyutai's `moshi` package (0.2.13), behind the same protocol."""
 
+from copy import deepcopy
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.mimi.checkpoint import CheckpointSource, MimiError, mimi_file
-from models.mimi.config import CODEBOOKS, CODEC_FRAME_SAMPLES, MIMI
+from models.mimi.config import BINS, CODEBOOKS, CODEC_FRAME_SAMPLES, MIMI
 
 
 def open_moshi(path: Path, device: str | torch.device = "cpu") -> "MoshiCodec":
@@ -22,7 +23,7 @@ def open_moshi(path: Path, device: str | torch.device = "cpu") -> "MoshiCodec":
 
 class MoshiCodec:
     """Implements `codec.Codec`. moshi keeps the state of a stream inside its modules, so each streaming
-    decoder or encoder loads a copy of the weights (385 MB)."""
+    decoder or encoder is a copy of the modules over the same weights."""
 
     def __init__(self, file: Path, device: str | torch.device = "cpu") -> None:
         self._file = file
@@ -30,16 +31,16 @@ class MoshiCodec:
         self._whole = self._load()
 
     def decoder(self, slots: int) -> "MoshiStreamingDecoder":
-        return MoshiStreamingDecoder(self._load(), slots, self._device)
+        return MoshiStreamingDecoder(self._copy(), slots, self._device)
 
     def encoder(self, slots: int) -> "MoshiStreamingEncoder":
-        return MoshiStreamingEncoder(self._load(), slots, self._device)
+        return MoshiStreamingEncoder(self._copy(), slots, self._device)
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         if codes.shape[1] == 0:
             return torch.zeros(codes.shape[0], 0, device=codes.device)
-        return self._whole.decode(codes.transpose(1, 2))[:, 0]  # type: ignore[no-any-return]
+        return self._whole.decode(clamped(codes).transpose(1, 2))[:, 0]  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def encode(self, audio: Tensor) -> Tensor:
@@ -47,6 +48,10 @@ class MoshiCodec:
             return torch.zeros(audio.shape[0], 0, CODEBOOKS, dtype=torch.int64, device=audio.device)
         audio = functional.pad(audio, (0, -audio.shape[1] % CODEC_FRAME_SAMPLES))
         return self._whole.encode(audio[:, None]).transpose(1, 2)  # type: ignore[no-any-return]
+
+    def _copy(self) -> Any:
+        shared = {id(tensor): tensor for tensor in (*self._whole.parameters(), *self._whole.buffers())}
+        return deepcopy(self._whole, shared)
 
     def _load(self) -> Any:
         try:
@@ -58,6 +63,11 @@ class MoshiCodec:
                 "environment of its own (it needs torch < 2.10), or use `codec = own`"
             ) from error
         return loaders.get_mimi(self._file, device=self._device, num_codebooks=CODEBOOKS)
+
+
+def clamped(codes: Tensor) -> Tensor:
+    """A slot that failed may hold any number, and moshi looks it up unseen."""
+    return codes.clamp(0, BINS - 1)
 
 
 class _Streaming:
@@ -88,7 +98,7 @@ class MoshiStreamingDecoder(_Streaming):
     def step(self, codes: Tensor, slots: Tensor) -> Tensor:
         self._only(slots)
         batch = torch.zeros(self.slots, CODEBOOKS, dtype=torch.int64, device=self._device)
-        batch.index_copy_(0, slots, codes)
+        batch.index_copy_(0, slots, clamped(codes))
         return self._mimi.decode(batch[:, :, None])[:, 0].index_select(0, slots)  # type: ignore[no-any-return]
 
 

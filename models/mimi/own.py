@@ -54,7 +54,7 @@ class OwnStreamingDecoder:
     def step(self, codes: Tensor, slots: Tensor) -> Tensor:
         return self._decoder.step(codes, slots, self._state)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def reset(self, slot: int) -> None:
         self._state.forget(slot)
 
@@ -70,6 +70,6 @@ class OwnStreamingEncoder:
     def step(self, audio: Tensor, slots: Tensor) -> Tensor:
         return self._encoder.step(audio, slots, self._state)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def reset(self, slot: int) -> None:
         self._state.forget(slot)

@@ -1,17 +1,22 @@
 """The voice on the real model at its tiny size: noise comes out, but every CodecFrame is accounted for."""
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from models.base import AgentSpeech, CallerSpeech, Speech
-from models.csm.ending import EndLimits
+from models.csm.ending import EndLimits, EndRules
 from models.csm.engine import Engine
-from models.csm.host import ThreadHost
+from models.csm.host import LoopHost, ThreadHost
 from models.csm.prompt import VoicePrompt
+from models.csm.rows import text_rows
+from models.csm.slot_voice import seed_of
 from models.csm.stepper import TorchStepper
+from models.csm.utterance import Utterance
 from models.csm.voice import CsmSynthesizer, CsmVoiceOptions
+from telephony.simulator.virtual_loop import run_virtual
 from tests.models.csm.tiny_stepper import tiny_codec, tiny_model
 from tests.models.csm.voice_kit import byte_tokenizer, n_codec_frames, say
 
@@ -19,17 +24,24 @@ ENDS = EndLimits(most_extra=6)
 PROMPT = VoicePrompt("Hi.", np.random.default_rng(4).integers(0, 2048, (6, 32), dtype=np.int32))
 
 
-def synthesizer(slots: int = 2, seed: int = 0) -> CsmSynthesizer:
+OPTIONS = CsmVoiceOptions(prompt=PROMPT, rows=256, ends=ENDS, codes_wait_s=30)
+
+
+def threaded(slots: int = 2) -> CsmSynthesizer:
     def load() -> Engine:
         return Engine(TorchStepper(tiny_model(), tiny_codec(), slots, 256), lead_s=float("inf"))
 
     host = ThreadHost(load)
     host.wait_loaded(60)
-    return CsmSynthesizer(
-        [host],
-        byte_tokenizer(),
-        CsmVoiceOptions(prompt=PROMPT, seed=seed, rows=256, ends=ENDS, codes_wait_s=30),
-    )
+    return CsmSynthesizer([host], byte_tokenizer(), OPTIONS)
+
+
+def virtual(seed: int) -> tuple[CsmSynthesizer, LoopHost, Engine]:
+    clock = asyncio.get_running_loop().time
+    engine = Engine(TorchStepper(tiny_model(), tiny_codec(), 2, 256), clock=clock)
+    options = replace(OPTIONS, seed=seed)
+    host = LoopHost(engine)
+    return CsmSynthesizer([host], byte_tokenizer(), options), host, engine
 
 
 async def call(made: CsmSynthesizer) -> list[np.ndarray]:
@@ -46,12 +58,11 @@ async def call(made: CsmSynthesizer) -> list[np.ndarray]:
     return [first, second]
 
 
-async def test_a_call_on_the_tiny_model_is_the_same_when_played_again() -> None:
-    played = []
-    for seed in (1, 1, 2):
-        made = synthesizer(seed=seed)
-        played.append(await call(made))
-        await made.aclose()
+def test_a_call_on_the_tiny_model_is_the_same_when_played_again() -> None:
+    async def play(seed: int) -> list[np.ndarray]:
+        return await call(virtual(seed)[0])
+
+    played = [run_virtual(play(seed)) for seed in (1, 1, 2)]
     for audio in played[0]:
         assert n_codec_frames(audio) >= 2
         assert np.isfinite(audio).all() and np.abs(audio).max() > 0
@@ -60,8 +71,38 @@ async def test_a_call_on_the_tiny_model_is_the_same_when_played_again() -> None:
     assert not np.array_equal(played[0][0], played[2][0])
 
 
+def test_a_rewound_slot_speaks_as_one_that_never_said_the_rest() -> None:
+    async def scene() -> None:
+        made, host, engine = virtual(1)
+        voice = await made.open()
+        await say(voice, "One two three.", utterance="a", most=5)
+        context = (AgentSpeech("a", "One two", heard_s=0.25),)
+        voice.prepare(context)
+        await asyncio.sleep(1.0)
+        before = engine.holds(0)
+        rewound = await say(voice, "Yes.", context=context)
+
+        codes: list[np.ndarray] = []
+        ended = asyncio.Event()
+        rows = np.concatenate([before, text_rows(byte_tokenizer().encode(0, "Yes."))])
+        utterance = Utterance(
+            rows=rows,
+            seed=seed_of(1, 0, 1),
+            judge=EndRules("Yes.", ENDS).judge,
+            most_codec_frames=ENDS.most_codec_frames("Yes."),
+            on_frame=lambda frame: codes.append(frame.codes.copy()),
+            on_end=lambda reason: ended.set(),
+        )
+        host.post(lambda engine: engine.speak(engine.open(), utterance))
+        await ended.wait()
+        assert len(codes) == n_codec_frames(rewound) >= 2
+        assert np.array_equal(engine.holds(0)[len(rows) :][: len(codes), :32], np.stack(codes))
+
+    run_virtual(scene())
+
+
 async def test_two_calls_at_once() -> None:
-    made = synthesizer()
+    made = threaded()
     both = await asyncio.gather(call(made), call(made))
     assert not np.array_equal(both[0][0], both[1][0]), "each call has its own noise"
     stats = made.stats[0]
@@ -70,7 +111,7 @@ async def test_two_calls_at_once() -> None:
 
 
 async def test_a_call_that_is_cancelled_in_the_middle_frees_its_slot() -> None:
-    made = synthesizer(slots=1)
+    made = threaded(slots=1)
     voice = await made.open()
     speaking = asyncio.create_task(say(voice, "A rather long sentence for a small model."))
     await asyncio.sleep(0.05)

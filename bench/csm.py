@@ -19,6 +19,8 @@ STUBS = Path(__file__).parents[1] / "tests" / "peers" / "stubs"
 """moshi imports a sound card's library that nothing here uses."""
 SLOTS = 8
 PREFILL_ROWS = 200
+TURN_TEXT_ROWS, TURN_CODEC_FRAMES = 14, 38
+"""A caller's turn of three seconds, as context: a row for each token, and for each 80 ms of sound."""
 
 
 class PeersMissing(Exception):
@@ -64,6 +66,9 @@ def run(
             {
                 "transformers_prefill": (csm, ["begin", PREFILL_ROWS]),
                 "prefill": (ours, ["prefill", PREFILL_ROWS]),
+                "turn_text": (ours, ["prefill", TURN_TEXT_ROWS]),
+                "turn_text_and_sound": (ours, ["prefill", TURN_TEXT_ROWS + TURN_CODEC_FRAMES + 1]),
+                "turn_encode": (ours, ["encode", TURN_CODEC_FRAMES]),
             },
             max(3, rounds // 3),
         )
@@ -91,6 +96,8 @@ def _report(series: Mapping[str, Series], memory: Mapping[str, float], threads: 
             "rss_gb": round(memory["rss_gb"], 2),
             "peak_gb": round(memory["peak_gb"], 2),
             "tick_own_ms": round(tick_own_ms(), 3),
+            "context_text_cpu_ms": round(series["turn_text"].cpu),
+            "context_audio_cpu_ms": round(series["turn_text_and_sound"].cpu + series["turn_encode"].cpu),
             **{f"{name}_cpu_ms": round(times.cpu) for name, times in series.items()},
             **{f"{name}_wall_ms": round(times.wall) for name, times in series.items()},
         },
@@ -98,6 +105,7 @@ def _report(series: Mapping[str, Series], memory: Mapping[str, float], threads: 
             f"{threads} thread(s) for every rival, {rounds} rounds after two that do not count, "
             "medians of CPU time",
             "slot1 and slot8: W8A8, Mimi included, 200 rows of context and more; transformers: fp32, no Mimi",
+            "context_*: what a caller's turn of 3 s costs as context, in words alone or with its sound",
             f"tick_own_ms: 32 slots, a stepper that does nothing; rss_gb: {SLOTS} slots of 2,048 rows",
         ),
         details={name: [round(ms, 1) for ms in times.cpu_ms] for name, times in series.items()},

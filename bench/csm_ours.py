@@ -14,7 +14,7 @@ import torch
 
 from models.csm.model import CsmModel
 from models.csm.random_weights import RandomTensors
-from models.csm.shapes import CODEBOOKS, CSM_1B, MIMI_BINS, ROW_COLUMNS
+from models.csm.shapes import CODEBOOKS, CODEC_FRAME_SAMPLES, CSM_1B, MIMI_BINS, ROW_COLUMNS
 from models.csm.stepper import TorchStepper
 from models.csm.stepping import Rows, TickRow
 from models.mimi.codec import StreamingDecoder
@@ -29,10 +29,12 @@ class Ours:
         self._codec = random_mimi(seed=1)
         self._stepper = TorchStepper(model, self._codec, slots)
         self._position = [0] * slots
+        # A page that was never written is not in the memory figure: write every row of every slot.
+        whole = self._stepper.save(0, self._stepper.rows)
         for slot in range(slots):
-            # Touches every row of the cache: a page that was never written is not in the memory figure.
-            self._stepper.forget(slot)
+            self._stepper.restore(whole, slot)
             self.prefill(CONTEXT_ROWS, slot)
+        del whole
         self._alone: StreamingDecoder | None = None
 
     def prefill(self, rows: int, slot: int = 0) -> None:
@@ -45,6 +47,10 @@ class Ours:
         self._stepper.tick(batch)
         for slot in range(slots):
             self._position[slot] += 1
+
+    def encode(self, codec_frames: int) -> None:
+        """The caller's speech into codes."""
+        self._stepper.open_encoder().push(np.zeros(codec_frames * CODEC_FRAME_SAMPLES, np.float32))
 
     def mimi(self, slots: int) -> None:
         """One CodecFrame of sound for each of the first `slots`."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from models.csm.finetune.run import Outcome
     from models.csm.linear import Weights
 
-app = typer.Typer(help="Train the voice on one speaker of Expresso.", rich_markup_mode="rich")
+app = typer.Typer(rich_markup_mode="rich")
 
 CorpusPath = Annotated[
     Path | None,

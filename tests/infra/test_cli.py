@@ -19,6 +19,8 @@ COMMANDS = [
     "say",
     "doctor",
     "timeline",
+    "finetune",
+    "finetune gate",
     "models list",
     "models pull",
     "models verify",

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.base import ModelMissing
+from models.base import ModelFailed, ModelMissing
 from models.csm.checkpoint import Checkpoint, open_checkpoint
 from models.csm.files import PROMPT, CsmFiles
 from models.csm.finetune.corpus import CorpusError, open_corpus
@@ -85,7 +85,17 @@ class _Voice:
 
 def finetune(job: Job, tokenizer: Tokenizer, telling: Telling = Telling()) -> Outcome:  # noqa: B008
     """Blocks for as long as it takes. Raises `ModelError`: for a corpus or weights that cannot be read, for a
-    folder that holds another run, for a loss that is no longer finite."""
+    folder that holds another run, for a loss that is no longer finite, for too little memory."""
+    try:
+        return _finetune(job, tokenizer, telling)
+    except torch.OutOfMemoryError as error:
+        raise ModelFailed(
+            f"{job.device} has too little memory for {job.at_once} CodecFrames at once: lower --at-once, or"
+            f" leave out the samples with --sample-every 0 ({error})."
+        ) from error
+
+
+def _finetune(job: Job, tokenizer: Tokenizer, telling: Telling) -> Outcome:
     corpus = open_corpus(job.corpus, job.wanted, splits=job.splits)
     mimi = _mimi(job.files)
     job.out.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import torch
 
-from models.base import Samples
+from models.base import ModelFailed, Samples
 from models.csm.checkpoint import Parts, find_csm_files, open_checkpoint
 from models.csm.files import CsmFiles
 from models.csm.finetune.audio import resampled
@@ -38,6 +38,8 @@ from tests.models.csm.finetune.corpus_kit import (
 RECIPE = Recipe(
     steps=40, batch=32, rate=2e-3, projection_rate=1e-3, warm_up=5, evaluate_every=10, validation=64
 )
+
+SHORT = replace(RECIPE, steps=24, evaluate_every=8)
 
 
 def job(tmp_path: Path, base: CsmFiles, corpus: Path, **changes: object) -> Job:
@@ -109,10 +111,10 @@ import sys
 from pathlib import Path
 import torch
 from models.csm.text import TextTokenizer
-from tests.models.csm.finetune.test_run import find_csm_files, finetune, job
+from tests.models.csm.finetune.test_run import SHORT, find_csm_files, finetune, job
 torch.set_num_threads(1)
 tmp, base, corpus = (Path(argument) for argument in sys.argv[1:])
-finetune(job(tmp, find_csm_files(base), corpus), TextTokenizer.open(base))
+finetune(job(tmp, find_csm_files(base), corpus, recipe=SHORT), TextTokenizer.open(base))
 """
 
 
@@ -124,13 +126,13 @@ def test_a_process_that_is_killed_goes_on_with_the_same_curve(
     with subprocess.Popen([sys.executable, "-c", _RUN, *arguments]) as killed:
         metrics = tmp_path / "killed" / "out" / METRICS
         deadline = time.monotonic() + 60
-        while not (metrics.exists() and metrics.read_text().count("\n") > 12):
+        while not (metrics.exists() and metrics.read_text().count("\n") > 10):
             assert killed.poll() is None and time.monotonic() < deadline
             time.sleep(0.01)
         os.kill(killed.pid, signal.SIGKILL)
     assert not (tmp_path / "killed" / "out" / REPORT).exists()
     for name in ("whole", "killed"):
-        finetune(job(tmp_path / name, base, folder), tokenizer)
+        finetune(job(tmp_path / name, base, folder, recipe=SHORT), tokenizer)
     for name in (METRICS, "decoder.pt", "model_merged.pt"):
         written = [(tmp_path / run / "out" / name).read_bytes() for run in ("whole", "killed")]
         assert written[0] == written[1], name
@@ -174,6 +176,17 @@ def test_a_corpus_without_validation_is_refused(
     (folder / "splits" / "dev.txt").unlink()
     with pytest.raises(CorpusError, match="0 to validate on"):
         finetune(job(tmp_path, base, folder), tokenizer)
+
+
+def test_too_little_memory_says_what_to_change(
+    tmp_path: Path, base: CsmFiles, tokenizer: TextTokenizer
+) -> None:
+    def advance(note: str) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    folder = write_folder(tmp_path / "expresso", sentences(4, 0.2))
+    with pytest.raises(ModelFailed, match="lower --at-once"):
+        finetune(job(tmp_path, base, folder), tokenizer, Telling(advance=advance))
 
 
 @pytest.mark.models

@@ -28,11 +28,20 @@ def data(n: int, seed: int) -> Dataset:
     return Dataset(torch.from_numpy(codes.astype(np.int16)), torch.from_numpy(hidden).to(torch.bfloat16))
 
 
-def trainer(folder: Path, recipe: Recipe = RECIPE, identity: str = "x") -> Trainer:
+def trainer(folder: Path, recipe: Recipe = RECIPE, identity: str = "x", device: str = "cpu") -> Trainer:
     folder.mkdir(exist_ok=True)
-    frozen = Frozen.of(CSM_TINY, SOURCE["audio_embeddings.weight"], SOURCE["codebook0_head.weight"])
-    parameters = {name: SOURCE[name] for name in trained_names(CSM_TINY)}
-    return Trainer(frozen, parameters, recipe, folder, identity={"data": identity}, at_once=10)
+    embeddings, head = (
+        SOURCE[name].to(device) for name in ("audio_embeddings.weight", "codebook0_head.weight")
+    )
+    return Trainer(
+        Frozen.of(CSM_TINY, embeddings, head),
+        {name: SOURCE[name] for name in trained_names(CSM_TINY)},
+        recipe,
+        folder,
+        identity={"data": identity},
+        device=device,
+        at_once=10,
+    )
 
 
 class Killed(Exception):
@@ -126,3 +135,17 @@ def test_samples_are_asked_for_at_their_steps(tmp_path: Path) -> None:
     watch = Watch(sample=lambda step, _: asked.append(step), sample_every=5)
     trainer(tmp_path).run(data(100, 1), data(20, 2), watch)
     assert asked == [5, 10]
+
+
+@pytest.mark.gpu
+def test_a_gpu_trains_in_bfloat16_and_goes_on_alike(tmp_path: Path, whole: tuple[Path, Trainer]) -> None:
+    unharmed = trainer(tmp_path / "whole", device="cuda")
+    unharmed.run(data(100, 1), data(20, 2))
+    with pytest.raises(Killed):
+        trainer(tmp_path / "killed", device="cuda").run(data(100, 1), data(20, 2), killed_after(6))
+    resumed = trainer(tmp_path / "killed", device="cuda")
+    resumed.run(data(100, 1), data(20, 2))
+    assert all(tensor.dtype == torch.float32 for tensor in resumed.parameters.values())
+    files = [tmp_path / name / METRICS for name in ("whole", "killed")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert resumed.best.loss == pytest.approx(whole[1].best.loss, rel=0.02)

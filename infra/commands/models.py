@@ -124,8 +124,10 @@ def inspect(
 
     Example: [bold]maya models inspect model_merged.pt[/bold]
     """
-    from models.csm.inspection import inspect as inspect_place
-
+    try:
+        from models.csm.inspection import inspect as inspect_place
+    except ModuleNotFoundError as error:
+        raise CommandError("reading weights needs torch: pip install 'maya-voice[csm]'") from error
     found = inspect_place(place, hashed=hashed)
     if as_json:
         typer.echo(json.dumps([{**asdict(one), "path": str(one.path)} for one in found], indent=1))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 
 import pytest
 import torch
@@ -83,3 +84,12 @@ def test_the_command_tells_and_fails_when_something_is_wrong(tmp_path, tiny):
     run = CliRunner().invoke(app, ["models", "inspect", "--no-sha256", str(tmp_path / "model_merged.pt")])
     assert isinstance(run.exception, CommandError)
     assert "1 missing (decoder.norm.scale)" in run.output
+
+
+def test_the_command_says_what_it_needs(tmp_path, monkeypatch):
+    for module in ("models.csm.inspection", "models.csm.tensor_files"):
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    run = CliRunner().invoke(app, ["models", "inspect", str(tmp_path)])
+    assert isinstance(run.exception, CommandError)
+    assert "maya-voice[csm]" in str(run.exception)

@@ -3,9 +3,10 @@
 Every tensor is matched by name and shape before any is read; what does not fit is listed.
 """
 
+import json
 import logging
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,7 +20,7 @@ from models.mimi.own import OwnMimi
 _log = logging.getLogger(__name__)
 
 MIMI_FILE = "tokenizer-e351c8d8-checkpoint125.safetensors"
-_FLOATS = {"F64", "F32", "F16", "BF16"}
+_FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _LISTED = 8
 
 
@@ -28,37 +29,72 @@ class MimiError(ModelError):
 
 
 class CheckpointSource:
-    """A `Source` over a safetensors file, each tensor read when it is asked for. Raises `MimiError`."""
+    """A `Source` over a safetensors file, each tensor read when it is asked for. Raises `MimiError`.
+
+    Tensors are read, not mapped: of a mapped file all that was ever read counts as memory of the process for
+    as long as one tensor lives.
+    """
 
     def __init__(self, path: Path, device: str | torch.device = "cpu") -> None:
         self.path = path
         self._device = device
-        try:
-            file: Any = safe_open(path, framework="pt", device="cpu")
-            headers = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-        except FileNotFoundError:
-            raise MimiError(
-                f"{path}: no such file; expected Mimi's weights ({MIMI_FILE}; see `maya models list`)"
-            ) from None
-        except (SafetensorError, OSError) as error:
-            raise MimiError(
-                f"{path}: not a whole safetensors file ({error}); expected {MIMI_FILE}: fetch it again"
-            ) from error
-        self._file = file
-        needed = [name for name in headers if not ignorable(name)]
-        self._names = {canonical(name): name for name in needed}
-        if twice := [name for name in needed if self._names[canonical(name)] != name]:
+        header = _header(path)
+        needed = [name for name in header if not ignorable(name)]
+        names = {canonical(name): name for name in needed}
+        if twice := [name for name in needed if names[canonical(name)] != name]:
             raise MimiError(f"{path}: {_listed('there twice under two names', twice)}")
-        shapes = {name: tuple(headers[raw].get_shape()) for name, raw in self._names.items()}
-        types = {name: str(headers[raw].get_dtype()) for name, raw in self._names.items()}
-        self.config = _check(path, shapes, types)
+        self._places = {name: header[raw] for name, raw in names.items()}
+        shapes = {name: place.shape for name, place in self._places.items()}
+        self.config = _check(path, shapes, {name: place.dtype for name, place in self._places.items()})
 
     def __getitem__(self, name: str) -> Tensor:
+        place = self._places[name]
+        content = bytearray(place.end - place.begin)
         try:
-            tensor = self._file.get_tensor(self._names[name])
-        except (SafetensorError, OSError) as error:
+            with self.path.open("rb") as file:
+                file.seek(place.begin)
+                whole = file.readinto(content) == len(content)
+        except OSError as error:
             raise MimiError(f"{self.path}: cannot read {name}: {error}") from error
-        return tensor.to(self._device, torch.float32)  # type: ignore[no-any-return]
+        if not whole:
+            raise MimiError(f"{self.path}: ends within {name}; it has changed since it was opened")
+        tensor = torch.frombuffer(content, dtype=_FLOATS[place.dtype]).view(place.shape)
+        return tensor.to(self._device, torch.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Of one tensor in a file: bytes from `begin` to `end`."""
+
+    dtype: str
+    shape: Shape
+    begin: int
+    end: int
+
+
+def _header(path: Path) -> dict[str, _Place]:
+    """Where each tensor lies: https://github.com/huggingface/safetensors, "Format"."""
+    try:
+        with safe_open(path, framework="pt"):
+            pass  # judges the header and the length
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+    except FileNotFoundError:
+        raise MimiError(
+            f"{path}: no such file; expected Mimi's weights ({MIMI_FILE}; see `maya models list`)"
+        ) from None
+    except (SafetensorError, OSError) as error:
+        raise MimiError(
+            f"{path}: not a whole safetensors file ({error}); expected {MIMI_FILE}: fetch it again"
+        ) from error
+    header.pop("__metadata__", None)
+    return {
+        name: _Place(
+            entry["dtype"], tuple(entry["shape"]), *(8 + length + offset for offset in entry["data_offsets"])
+        )
+        for name, entry in header.items()
+    }
 
 
 def open_mimi(path: Path, device: str | torch.device = "cpu") -> OwnMimi:

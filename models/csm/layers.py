@@ -19,8 +19,8 @@ def rotate(x: Tensor, turns: Tensor) -> Tensor:
 
 def swiglu(gate_up: Tensor) -> Tensor:
     """(..., 2 * ffn), the gate's half first -> (..., ffn)."""
-    gate, up = gate_up.chunk(2, dim=-1)
-    return F.silu(gate) * up
+    ffn = gate_up.shape[-1] // 2
+    return F.silu(gate_up[..., :ffn]) * gate_up[..., ffn:]
 
 
 def attend_last(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None = None) -> Tensor:

@@ -40,8 +40,9 @@ class W8A8:
         self._levels = 63 if _saturates() else 127
 
     def __call__(self, x: Tensor) -> Tensor:
-        # A row that is not finite has a peak that is not, and stays not finite through the last product.
-        peaks = x.abs().amax(-1, keepdim=True).clamp(min=1e-12)
+        # The kernel's results are finite whatever it is given: a row of zeros becomes zeros, and one that is
+        # not finite becomes so again, by the last product.
+        peaks = x.abs().amax(-1, keepdim=True)
         return _product(x / peaks, self._levels, self._packed).mul_(peaks)
 
 
@@ -90,9 +91,8 @@ def _pack(weight: Tensor) -> object:
 
 def _product(x: Tensor, levels: int, packed: object) -> Tensor:
     """x (n, in) float32 in [-1, 1]."""
-    product: Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
-        x, 1 / levels, 128, packed
-    )
+    op = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
+    product: Tensor = op(x, 1 / levels, 128, packed)
     return product
 
 

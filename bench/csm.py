@@ -13,17 +13,16 @@ from pathlib import Path
 from bench.csm_own import tick_own_ms
 from bench.interleaved import Series, Worker, interleave, start
 from bench.report import Report
+from models.base import ModelError
 
 PEERS_PYTHON = Path(__file__).parents[1] / ".venv-peers" / "bin" / "python"
-STUBS = Path(__file__).parents[1] / "tests" / "peers" / "stubs"
-"""moshi imports a sound card's library that nothing here uses."""
 SLOTS = 8
 PREFILL_ROWS = 200
 TURN_TEXT_ROWS, TURN_CODEC_FRAMES = 14, 38
 """A caller's turn of three seconds, as context: a row for each token, and for each 80 ms of sound."""
 
 
-class PeersMissing(Exception):
+class PeersMissing(ModelError):
     """The peers' environment has not been built."""
 
 
@@ -40,7 +39,9 @@ def run(
 
         return run_on(device, progress=progress)
     if not PEERS_PYTHON.is_file():
-        raise PeersMissing("the peers are not installed: run infra/setup/peers.sh first")
+        raise PeersMissing(
+            "the peers are not installed: run infra/setup/peers.sh first (2 GB, a few minutes)"
+        )
     with ExitStack() as stack:
         progress("loading ours, transformers and moshi")
         ours = Worker("ours", [sys.executable, "-m", "bench.csm_ours", str(threads), str(SLOTS)])
@@ -78,8 +79,8 @@ def run(
 
 def _peer(name: str, threads: int) -> Worker:
     worker = Path(__file__).with_name("csm_peers.py")
-    environment = {"NO_TORCH_COMPILE": "1", "PYTHONPATH": str(STUBS)}
-    return Worker(name, [str(PEERS_PYTHON), str(worker), name, str(threads)], environment=environment)
+    command = [str(PEERS_PYTHON), str(worker), name, str(threads)]
+    return Worker(name, command, environment={"NO_TORCH_COMPILE": "1"})
 
 
 def _report(series: Mapping[str, Series], memory: Mapping[str, float], threads: int, rounds: int) -> Report:

@@ -4,10 +4,12 @@ import sys
 from contextlib import ExitStack
 
 import pytest
+import torch
 
 from bench.csm_load import read_bytes, run_on
 from bench.csm_own import tick_own_ms
 from bench.interleaved import Series, Worker, WorkerFailed, interleave, start
+from models.base import ModelError
 from models.csm.shapes import CSM_1B, CSM_TINY
 
 WORKER = """
@@ -62,6 +64,12 @@ def test_the_floor_counts_the_published_bytes():
 
 def test_the_engines_own_cost_is_measured_over_real_joins_and_leaves():
     assert tick_own_ms(ticks=50) > 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_the_load_bench_says_what_can_be_measured():
+    with pytest.raises(ModelError, match="--device cpu"):
+        run_on("cuda")
 
 
 def test_a_device_under_load_gives_every_figure():

@@ -79,11 +79,10 @@ def run_on(
     codec_frames: int = 60,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Report:
-    """Blocks for a few minutes. `device` as torch names it (`ModelError` when it is absent); each slot speaks `utterances` at each load."""
+    """Blocks for a few minutes. `device` as torch names it; each slot speaks `utterances` at each load. Raises
+    `ModelError` when the device is absent."""
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ModelError(
-            "torch finds no CUDA device: `--device cpu` compares the voice with its peers instead"
-        )
+        raise ModelError("torch finds no CUDA device: --device cpu compares the voice with its peers instead")
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     host = ThreadHost(lambda: _engine(device, dtype, shape, max(loads), tiny_mimi))
     host.wait_loaded()

@@ -76,6 +76,7 @@ def check_models(
         *_packages(speech=profile != STAND_INS, csm=csm is not None, codec=choice.codec),
         *_models((*names, *voice_names), store, full=full),
         *(Check("voice", "failed", text) for text in problems if "maya models pull" not in text),
+        *(_voice(csm) if csm is not None and not problems else ()),
     ]
     checks += _licences((*names, *voice_names), store)
     try:
@@ -122,6 +123,16 @@ def _models(names: tuple[str, ...], store: Store, *, full: bool) -> Iterator[Che
         enough = free > missing_bytes * 1.2
         mend = "" if enough else "make room, or set MAYA_MODELS to a folder on a larger disk"
         yield Check("disk for models", "ok" if enough else "failed", message, mend)
+
+
+def _voice(csm: CsmVoicePlan) -> Iterator[Check]:
+    files = csm.files
+    yield Check("voice", "ok", f"{files.base}, codec {files.mimi}, tokenizer {files.tokenizer}")
+    if files.prompt is not None:
+        yield Check("voice prompt", "ok", str(files.prompt))
+    else:
+        message = "none: CSM invents a voice for the first greeting and goes on with it"
+        yield Check("voice prompt", "warning", message, "maya voice prompt FILE --text '...', --voice-prompt")
 
 
 def _loads(

@@ -72,3 +72,18 @@ def test_a_voice_that_nobody_knows(settings: Settings) -> None:
     finding = found(settings.model_copy(update={"tts": "csm-7b"}))["voice"]
     assert finding.verdict == "missing"
     assert "csm-7b" in finding.detail
+
+
+def test_a_folder_of_ones_own_is_shown_and_a_missing_prompt_pointed_out(
+    settings: Settings, tmp_path: Path
+) -> None:
+    for name in ("model_merged.pt", "mimi.safetensors", "tokenizer.model"):
+        (tmp_path / name).write_bytes(b"")
+    voice = {"profile": "scripted", "tts": str(tmp_path), "devices": "tts=cpu"}
+    findings = found(settings.model_copy(update=voice))
+    assert str(tmp_path / "model_merged.pt") in findings["voice"].detail
+    assert findings["voice prompt"].verdict == "note"
+    assert "maya voice prompt" in findings["voice prompt"].mend
+    assert findings["devices"].detail == "stt=cpu,llm=cpu,tts=cpu"
+    (tmp_path / "prompt.safetensors").write_bytes(b"")
+    assert found(settings.model_copy(update=voice))["voice prompt"].verdict == "ok"

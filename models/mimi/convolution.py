@@ -69,7 +69,9 @@ class Convolution:
 def _gains_by_image(weight: Tensor, stride: int) -> bool:
     """oneDNN's convolution of a channels-last image one row high needs no copy of the windows, but packs the
     weights at every call. Not on CUDA, where cuDNN would round to TF32."""
-    return weight.device.type == "cpu" and stride == 1 and weight.shape[2] > 1 and weight.numel() <= _SMALL
+    outputs, _, kernel = weight.shape
+    on_cpu = weight.device.type == "cpu"
+    return on_cpu and stride == 1 and kernel > 1 and outputs > 1 and weight.numel() <= _SMALL
 
 
 class Transposed:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from models.base import ModelError
+from models.fetching import sha256_of
 from models.mimi.config import KNOWN_CONFIGS, MIMI, MimiConfig
 from models.mimi.names import Shape, canonical, ignorable, mimi_names
 from models.mimi.own import OwnMimi
@@ -98,10 +99,10 @@ def _header(path: Path) -> dict[str, _Place]:
 
 
 def open_mimi(path: Path, device: str | torch.device = "cpu") -> OwnMimi:
-    """Blocks for about a second. `path`: the file, or a folder that holds it. Raises `MimiError`."""
+    """Blocks for a second or two. `path`: the file, or a folder that holds it. Raises `MimiError`."""
     file = mimi_file(path)
     source = CheckpointSource(file, device)
-    _log.info("Mimi: %s (%s) on %s", file, source.config.name, device)
+    _log.info("%s (%s, on %s) sha256 %s", file, source.config.name, device, sha256_of(file))
     return OwnMimi(source, source.config, device)
 
 

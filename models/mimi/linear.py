@@ -1,6 +1,7 @@
 """Matrix products with fixed weights. On a CPU oneDNN's, whose weights are packed once: two rows times Mimi's
 matrices take half to two thirds of the time that BLAS takes, sixteen rows half."""
 
+import platform
 from typing import Any
 
 import torch
@@ -28,9 +29,11 @@ class Dense:
 
 
 def _packs(weight: Tensor) -> bool:
-    # torch's compiler emits the same two operators, but no public function does.
+    # torch's compiler emits the same two operators, but no public function does. Elsewhere than on x86 they
+    # may be there and want other shapes.
     return (
         weight.device.type == "cpu"
+        and platform.machine().lower() in ("x86_64", "amd64")
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")

@@ -1,5 +1,7 @@
 """Mimi's file: what it may look like, and what is refused."""
 
+import hashlib
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -39,6 +41,22 @@ def test_what_was_saved_is_what_was_drawn(file):
     assert torch.equal(opened.decode(CODES), drawn.decode(CODES))
     audio = drawn.decode(CODES)
     assert torch.equal(opened.encode(audio), drawn.encode(audio))
+
+
+def test_the_hash_is_in_the_log(file, caplog):
+    with caplog.at_level("INFO"):
+        open_mimi(file)
+    assert hashlib.sha256(file.read_bytes()).hexdigest() in caplog.text
+
+
+def test_a_file_that_shrank_since_it_was_opened(file, tmp_path):
+    """The encoder is read when it is first needed."""
+    copy = tmp_path / "mimi.safetensors"
+    copy.write_bytes(file.read_bytes())
+    codec = open_mimi(copy)
+    copy.write_bytes(file.read_bytes()[:100_000])
+    with pytest.raises(MimiError, match="changed since it was opened"):
+        codec.encoder(1)
 
 
 def test_a_folder_is_searched(file, tmp_path):

@@ -14,6 +14,7 @@ from torch.nn import functional
 from models.mimi.linear import Dense
 
 _SMALL = 100_000
+"""Weights that are packed in less time than their windows are copied."""
 
 
 class Layer(Protocol):

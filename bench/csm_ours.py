@@ -21,6 +21,8 @@ from models.mimi.codec import StreamingDecoder
 from models.mimi.random_mimi import random_mimi
 
 CONTEXT_ROWS = 200
+MIMI_PAST = 126
+"""CodecFrames after which Mimi's attention sees its whole window of 10 s."""
 
 
 class Ours:
@@ -56,8 +58,12 @@ class Ours:
         """One CodecFrame of sound for each of the first `slots`."""
         if self._alone is None:
             self._alone = self._codec.decoder(len(self._position))
-        codes = torch.randint(0, MIMI_BINS, (slots, CODEBOOKS))
-        self._alone.step(codes, torch.arange(slots))
+            for _ in range(MIMI_PAST):
+                self._sound(self._alone, len(self._position))
+        self._sound(self._alone, slots)
+
+    def _sound(self, decoder: StreamingDecoder, slots: int) -> None:
+        decoder.step(torch.randint(0, MIMI_BINS, (slots, CODEBOOKS)), torch.arange(slots))
 
     def memory(self) -> dict[str, float]:
         return {"rss_gb": _rss_bytes() / 1e9, "peak_gb": _peak_bytes() / 1e9}

@@ -87,3 +87,12 @@ def test_nothing_is_warned_of():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         W8A8(normal(16, 64))(normal(1, 64))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("out", "width"), [(2051, 1024), (3072, 2048), (1024, 8192)])
+def test_weights_alone_in_eight_bits_on_a_gpu(out, width):
+    weight, x = normal(out, width), normal(4, width, seed=1)
+    product = Int8(weight.cuda(), torch.bfloat16)
+    assert off_by(product(x.cuda().bfloat16()).float().cpu(), x @ weight.T) < 0.02

@@ -261,3 +261,19 @@ def test_w8a8_is_for_the_cpu():
     for wrong in ({"device": "meta"}, {"dtype": torch.bfloat16}):
         with pytest.raises(ValueError, match="w8a8"):
             CsmModel(SHAPE, RandomTensors(SHAPE), weights="w8a8", **wrong)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_says_what_the_cpu_says():
+    model = CsmModel(SHAPE, RandomTensors(SHAPE, 3), device="cuda")
+    codes, hidden = speak(tiny(), [1, 2, 3, 4], temperature=0.0)
+    cache = model.cache(4, 64)
+    found, positions = begin(model, cache, [1, 2, 3, 4])
+    asked = draw([1, 2, 3, 4], temperature=0.0)
+    on_gpu = Draw(asked.seeds.cuda(), asked.index.cuda(), asked.temperature.cuda(), asked.may_end.cuda())
+    first, finite = model.codec_frame(found, on_gpu)
+    assert finite.all() and torch.equal(first.cpu(), codes[0])
+    slots, active = torch.arange(4).cuda(), torch.ones(4).bool().cuda()
+    stepped = model.step(cache, first, positions.cuda(), slots, active, span=32)
+    torch.testing.assert_close(stepped.cpu(), hidden[0], rtol=1e-3, atol=1e-3)

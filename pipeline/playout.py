@@ -177,6 +177,12 @@ class Playout:
         return self._appended > 0
 
     @property
+    def dry_since(self) -> float | None:
+        """When an unfinished passage had, or will have, sounded as far as it was appended: the caller hears
+        silence from then on. None: not begun, complete, or with audio that was not sent yet."""
+        return None if self._finished or self._queue else self._edge_end_s
+
+    @property
     def drained(self) -> bool:
         """Everything of a finished passage was heard."""
         return self._finished and not self._queue and self._acknowledged_samples() >= self._sent

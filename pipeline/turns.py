@@ -61,6 +61,9 @@ STALL_PATIENCE_S = 2.0
 """A turn is over at last when the line brings nothing, not even silence."""
 THINKING_PATIENCE_S = 20.0
 """A model that has said nothing by then will not: apologise."""
+STALLED_PATIENCE_S = 10.0
+"""A reply that breaks off for so long goes on no more: apologise. Shorter than before its first word: the
+caller hears half a sentence, then nothing."""
 CLOSING_PATIENCE_S = 20.0
 """A last sentence that is not played out by then is given up."""
 
@@ -159,10 +162,13 @@ class TurnTaking:
         return handler(event, now) if handler else []
 
     def next_deadline(self) -> float | None:
-        deadlines = [
-            d for d in (self._commit_at, self._answer_by, self._limit_at, self._close_at) if d is not None
-        ]
-        return min(deadlines, default=None)
+        known = (self._commit_at, self._answer_by, self._continue_by(), self._limit_at, self._close_at)
+        return min((d for d in known if d is not None), default=None)
+
+    def _continue_by(self) -> float | None:
+        """When a reply that has begun to sound is given up, unless more of it comes."""
+        dry_since = self._playout.dry_since if self.state is State.SPEAKING else None
+        return None if dry_since is None else dry_since + STALLED_PATIENCE_S
 
     def handle_timer(self, now: float) -> list[TurnAction]:
         actions: list[TurnAction] = []
@@ -172,6 +178,9 @@ class TurnTaking:
             self._answer_by = None
             if self.state is State.THINKING:
                 actions += self.close("apology", "goodbye", now)
+        continue_by = self._continue_by()
+        if continue_by is not None and now >= continue_by:
+            actions += self.close("apology", "goodbye", now)
         if self._limit_at is not None and now >= self._limit_at:
             actions += self.close("goodbye", "limit", now)
         if self._close_at is not None and now >= self._close_at:

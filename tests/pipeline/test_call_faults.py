@@ -15,7 +15,7 @@ from models.scripted import (
 )
 from pipeline.line import LineClosed, Pcm
 from pipeline.service import CallOutcome, CallService
-from pipeline.turns import THINKING_PATIENCE_S
+from pipeline.turns import STALLED_PATIENCE_S, THINKING_PATIENCE_S
 from tests.pipeline.hand_line import HandLine
 from tests.pipeline.virtual_calls import LONG, PERSONA, House, hears, tone, with_limits
 
@@ -90,6 +90,38 @@ def test_a_model_that_never_answers_ends_its_call_with_an_apology(mute: dict[str
     assert [fault.where for fault in house.observed.faults] == ["reply"]
     assert [(end.reason, end.outcome) for end in house.observed.ended] == [("apologised", "failed")]
     assert house.chat.sessions == 0
+
+
+def test_a_voice_that_hangs_in_mid_reply_ends_its_call_with_an_apology() -> None:
+    house = House(transcriber=hears("hello"), chat=ScriptedChat([LONG]))
+
+    async def hangs(line: HandLine, service: CallService) -> None:
+        # After its first chunk, the next is 1000 s away.
+        house.synthesizer.realtime_factor = 10_000
+        await line.silent(4)
+        await line.say(tone("hello", 1.0))
+        await line.silent(STALLED_PATIENCE_S + 10)
+
+    line = house.by_hand(hangs)
+    broken_off, apology = house.observed.agent[-2:]
+    assert broken_off.interrupted and LONG.startswith(broken_off.heard) and broken_off.heard != LONG
+    assert (apology.text, apology.heard) == (PERSONA.apology, PERSONA.apology)
+    assert line.hung_up == "goodbye"
+    assert [fault.where for fault in house.observed.faults] == ["reply"]
+
+
+def test_a_reply_that_pauses_between_its_clauses_is_waited_for() -> None:
+    house = House(transcriber=hears("hello"), chat=ScriptedChat([LONG]))
+
+    async def hesitates(line: HandLine, service: CallService) -> None:
+        house.synthesizer.latency_s = STALLED_PATIENCE_S - 1
+        await line.silent(4)
+        await line.say(tone("hello", 1.0))
+        await line.silent(150)
+
+    house.by_hand(hesitates)
+    assert house.observed.faults == []
+    assert house.observed.agent[-1].heard == LONG
 
 
 def test_a_piece_of_a_long_turn_that_fails_ends_its_call_with_an_apology() -> None:

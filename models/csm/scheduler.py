@@ -130,12 +130,8 @@ class Scheduler:
         return self._in_background()
 
     def began(self, step: Step) -> None:
-        """Turns pass: to the next encoding job, and between ticks and the rest."""
+        """Turns pass between ticks and the rest."""
         self._ticks_in_a_row = self._ticks_in_a_row + 1 if isinstance(step, Tick) else 0
-        if isinstance(step, Encode) and step.job in self._jobs:
-            self._jobs[step.job] = self._jobs.pop(
-                step.job
-            )  # Long audio of one call must not hold up another's.
 
     def _due(self, now: float) -> tuple[int, ...]:
         """Due slots and those that join them, earliest deadline first; none where no slot is due."""

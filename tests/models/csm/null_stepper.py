@@ -23,6 +23,7 @@ class NullStepper:
         self.forgotten: list[tuple[int, int]] = []
         self.not_finite: set[int] = set()
         self.raises: Exception | None = None
+        self._encoder: _LoudnessEncoder | None = None
         self.ends_at: int | None = None
         """CodecFrame at which every utterance is all zeros."""
 
@@ -84,11 +85,17 @@ class NullStepper:
 
     def open_encoder(self) -> Encoder:
         self._fail()
-        return _LoudnessEncoder()
+        if self._encoder is not None:
+            self._encoder.over = True
+        self._encoder = _LoudnessEncoder()
+        return self._encoder
 
 
 class _LoudnessEncoder:
+    over = False
+
     def push(self, audio: Samples) -> Codes:
+        assert not self.over, "another stream was opened since"
         assert len(audio) % CODEC_FRAME_SAMPLES == 0
         peaks = np.abs(audio.reshape(-1, CODEC_FRAME_SAMPLES)).max(axis=1)
         return np.repeat((peaks * 1000).astype(np.int32)[:, None], CODEBOOKS, axis=1)

@@ -147,3 +147,15 @@ def test_audio_of_the_caller_becomes_codes_while_another_call_speaks():
     whole = tiny_codec().encode(torch.from_numpy(audio)[None])[0].numpy()
     assert got[0] is not None
     np.testing.assert_array_equal(got[0], whole)
+
+
+def test_two_callers_are_encoded_one_after_the_other():
+    bench = Bench(tiny_stepper(), chunk_codec_frames=2)
+    audio = np.random.default_rng(0).normal(0, 0.1, (2, 1920 * 5)).astype(np.float32)
+    got: list[np.ndarray | None] = []
+    for one in audio:
+        bench.engine.encode(bench.engine.open(), one, got.append)
+    bench.run()
+    whole = tiny_codec().encode(torch.from_numpy(audio)).numpy()
+    assert got[0] is not None and got[1] is not None
+    np.testing.assert_array_equal(np.stack([got[0], got[1]]), whole)

@@ -99,10 +99,11 @@ class CsmVoice:
     async def _say(
         self, said: Said, context: Sequence[Speech], before: Sequence[Said]
     ) -> AsyncGenerator[Samples, None]:
-        if self._closed:
-            raise ModelFailed("this call's voice is closed")
+        self._check_open()
         self._wanted = None
         await self._caller_codes(context)
+        # Closed meanwhile, its slot may be another call's.
+        self._check_open()
         listener, utterance = self._request(said, context, before)
         held = self._prebuffer.codec_frames(self._host.stats.rtf, _EXPECTED_PER_CHARACTER * len(said.text))
         self._speaking = listener
@@ -115,6 +116,10 @@ class CsmVoice:
             self._hush(listener)
         if listener.ended in ("failed", "closed", "cancelled"):
             raise ModelFailed(f"the voice stopped in {said.text[:60]!r}: {listener.ended}")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ModelFailed("this call's voice is closed")
 
     def _hush(self, listener: Listener) -> None:
         """The utterance is over, or nobody wants the rest of it."""

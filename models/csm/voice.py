@@ -1,10 +1,12 @@
 """The CSM voice for all calls of a process, on one engine or several."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
-from models.base import ModelBusy, ModelError
+from models.base import ModelBusy, ModelError, ModelFailed
 from models.csm.engine import Engine
 from models.csm.host import EngineHost
 from models.csm.measures import EngineStats
@@ -17,6 +19,12 @@ from models.csm.text import TextTokenizer
 __all__ = ["CsmSynthesizer", "CsmVoice", "CsmVoiceOptions"]
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+ANSWER_S = 10.0
+"""An engine that does not answer within this hangs: its longest step, a chunk of a prefill by the full model
+on a slow CPU, takes a few seconds."""
 
 
 class CsmSynthesizer:
@@ -32,6 +40,7 @@ class CsmSynthesizer:
             raise ValueError("a voice needs at least one engine")
         self._shared = SharedVoice(tokenizer, options or CsmVoiceOptions())
         self._calls: dict[EngineHost, int] = dict.fromkeys(hosts, 0)
+        self._failing: set[EngineHost] = set()
         self._opened = 0
 
     @property
@@ -41,7 +50,7 @@ class CsmSynthesizer:
 
     async def open(self, voice: str = "", *, speed: float = 1.0) -> CsmVoice:
         """A slot. `voice` is a speaker's number; "" is the configured one. Raises `ModelBusy` when no engine
-        has a slot, `ModelError` for other names and for a speed."""
+        has a slot, `ModelFailed` when none works, `ModelError` for other names and for a speed."""
         configured = self._shared.options.speaker
         if voice and not voice.isdecimal():
             raise ModelError(f"No voice {voice!r}. CSM's are speaker numbers; the default is {configured}.")
@@ -62,25 +71,45 @@ class CsmSynthesizer:
         )
 
     async def _reserve(self) -> tuple[EngineHost, int]:
-        busy = ModelBusy("the voice has no engine")
-        for host in sorted(self._calls, key=self._calls.__getitem__):
+        """Engines that failed to answer last time come last: a broken one has the fewest calls, and must not
+        draw every one."""
+        refusal: ModelError = ModelFailed("the voice has no engine")
+        for host in sorted(self._calls, key=lambda host: (host in self._failing, self._calls[host])):
             self._calls[host] += 1
             try:
-                return host, await ask(host, Engine.open, undo=Engine.close)
-            except ModelBusy as error:
+                slot = await self._open_slot(host)
+            except ModelError as error:
                 self._leave(host)
-                busy = error
+                if isinstance(error, ModelBusy):
+                    self._failing.discard(host)
+                else:
+                    log.error("an engine of the voice takes no call: %s", error)
+                    self._failing.add(host)
+                if not isinstance(refusal, ModelBusy):
+                    refusal = error
             except BaseException:
                 self._leave(host)
                 raise
-        raise busy
+            else:
+                return host, slot
+        raise refusal
+
+    async def _open_slot(self, host: EngineHost) -> int:
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                slot = await ask(host, Engine.open, undo=Engine.close)
+        except TimeoutError as error:
+            raise ModelFailed(f"the voice did not answer within {ANSWER_S:.0f} s") from error
+        self._failing.discard(host)
+        return slot
 
     def _leave(self, host: EngineHost) -> None:
         self._calls[host] -= 1
 
     def _set_prompt(self, rows: Rows) -> None:
         for host in self._calls:
-            host.post(lambda engine: engine.set_prompt(rows))
+            with suppress(ModelFailed):  # Its calls hear of it.
+                host.post(lambda engine: engine.set_prompt(rows))
 
     async def aclose(self) -> None:
         await asyncio.gather(*(host.aclose() for host in self._calls))
@@ -94,10 +123,15 @@ async def ask(
     answer: asyncio.Future[T] = loop.create_future()
 
     def deliver(result: T) -> None:
-        if not answer.cancelled():
+        if answer.cancelled():
+            take_back(result)
+        else:
             answer.set_result(result)
-        elif undo is not None:
-            host.post(lambda engine: undo(engine, result))
+
+    def take_back(result: T) -> None:
+        if undo is not None:
+            with suppress(ModelError):
+                host.post(lambda engine: undo(engine, result))
 
     def refuse(error: Exception) -> None:
         if not answer.cancelled():
@@ -112,4 +146,10 @@ async def ask(
             loop.call_soon_threadsafe(deliver, result)
 
     host.post(run)
-    return await answer
+    try:
+        return await answer
+    except asyncio.CancelledError:
+        # The answer may be there and its reader cancelled before it woke.
+        if answer.done() and not answer.cancelled() and answer.exception() is None:
+            take_back(answer.result())
+        raise

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from models.base import SHARED, AgentSpeech, CallerSpeech, ModelBusy, ModelError, ModelFailed, Speech
+from models.csm.host import LoopHost
 from models.csm.prompt import VoicePrompt
 from models.csm.rows import END_ROW, segment_rows, text_rows
 from models.csm.slot_voice import seed_of
 from models.csm.stepping import Rows
-from models.csm.voice import CsmSynthesizer
+from models.csm.voice import CsmSynthesizer, CsmVoiceOptions
 from telephony.simulator.virtual_loop import run_virtual
 from tests.models.csm.voice_kit import TICK_S, House, byte_tokenizer, n_codec_frames, say
 
@@ -432,14 +433,55 @@ async def test_calls_go_to_the_engine_with_the_fewest() -> None:
 @virtual
 async def test_an_abandoned_opening_leaves_no_slot() -> None:
     house = House(slots=1)
-    opening = asyncio.create_task(house.synthesizer.open())
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    opening.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await opening
-    await asyncio.sleep(0.1)
+    for moment in range(8):
+        opening = asyncio.create_task(house.synthesizer.open())
+        for _ in range(moment):
+            await asyncio.sleep(0)
+        opening.cancel()
+        await asyncio.wait([opening])
+        if not opening.cancelled():
+            await opening.result().aclose()
+        await asyncio.sleep(0.1)
+        assert house.engines[0].stats.open_slots == 0, moment
     assert (await house.synthesizer.open()).takes_context == "audio"
+
+
+@virtual
+async def test_an_engine_that_hangs_or_has_ended_draws_no_calls() -> None:
+    house = House(engines=3, slots=2)
+    hanging = LoopHost(house.engines[0], tick_s=1e6)
+    hosts = [hanging, house.hosts[1], house.hosts[2]]
+    synthesizer = CsmSynthesizer(hosts, byte_tokenizer(), CsmVoiceOptions())
+    hanging.post(lambda engine: engine.encode(engine.open(), np.ones(50_000, np.float32), lambda codes: None))
+    await house.hosts[1].aclose()
+    await asyncio.sleep(0.1)
+    loop = asyncio.get_running_loop()
+    voices = []
+    for waited_s in (10.0, 0.0):
+        began = loop.time()
+        voices.append(await synthesizer.open())
+        assert loop.time() - began == pytest.approx(waited_s, abs=0.1)
+    assert house.engines[2].stats.open_slots == 2
+    assert n_codec_frames(await say(voices[0], "Hello.")) == 10
+    with pytest.raises(ModelBusy, match="2 slots"):
+        await synthesizer.open()
+    await voices[0].aclose()
+    await synthesizer.open()
+
+
+@virtual
+async def test_a_call_that_ends_while_it_waits_for_codes_disturbs_no_other() -> None:
+    house = House(slots=1)
+    voice = await house.synthesizer.open()
+    caller = CallerSpeech("c", "A very long story.", np.full(80_000, 0.5, np.float32))
+    waiting = asyncio.create_task(say(voice, "I see.", context=(caller,)))
+    await asyncio.sleep(0.05)
+    await voice.aclose()
+    other = await house.synthesizer.open()
+    speaking = asyncio.create_task(say(other, "Hello."))
+    with pytest.raises(ModelFailed, match="closed"):
+        await waiting
+    assert n_codec_frames(await speaking) == 10
 
 
 @virtual

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from models.base import ModelError
+from models.csm.scheduler import bucket
 from models.csm.shapes import AUDIO_VOCABULARY, CODEBOOKS, CONTEXT_ROWS, CSM_1B, CsmShape, TransformerShape
 
 WeightsKind = Literal["full", "w8a8", "int8"]
@@ -48,12 +49,16 @@ def voice_memory(
 ) -> tuple[MemoryPart, ...]:
     """The parts of one replica of the voice, once it is loaded."""
     width = _FP32 if device == "cpu" else _BF16
+    on_cuda = device == "cuda"
+    if on_cuda:
+        slots = bucket(slots)  # A captured batch has a place for each of its slots.
+    streams = 2 * slots if on_cuda else slots
     return (
         MemoryPart("weights", weight_bytes(shape, weights, width)),
         MemoryPart("embeddings", embedding_bytes(shape, weights, width)),
         MemoryPart(f"KV cache of {slots} slots", slots * slot_bytes(shape, weights, width, rows)),
-        MemoryPart("Mimi", MIMI_BYTES[codec] + slots * MIMI_SLOT_BYTES),
-        MemoryPart("CUDA and its graphs" if device == "cuda" else "libraries", _library_bytes(device)),
+        MemoryPart("Mimi", MIMI_BYTES[codec] + streams * MIMI_SLOT_BYTES),
+        MemoryPart("CUDA and its graphs" if on_cuda else "libraries", _library_bytes(device)),
     )
 
 

@@ -76,7 +76,7 @@ def test_what_does_not_fit_says_how_much_it_needs_and_what_to_change(device: str
     needed = (total_bytes(parts) + (600 << 20)) / 1e9
     assert f"needs {needed:.1f} GB on {device}" in message
     assert "2.0 GB are free" in message
-    assert "KV cache of 12 slots" in message
+    assert f"KV cache of {16 if kind == 'cuda' else 12} slots" in message  # a graph has places for 16
     assert f"--voice-weights {smaller}" in message
     assert "--tts-slots" in message
     check_room(parts, 10**11, device)

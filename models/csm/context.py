@@ -34,7 +34,7 @@ class Said:
     def __init__(self, text: str) -> None:
         self.text = text
         self.n_codec_frames = 0
-        self._codes = np.zeros((64, CODEBOOKS), np.int16)
+        self._codes = np.zeros((64, CODEBOOKS), np.int32)
 
     def add(self, codes: Codes) -> None:
         """(32,) codes of one CodecFrame that was given out."""
@@ -47,9 +47,9 @@ class Said:
         self.n_codec_frames = max(0, self.n_codec_frames - n_last)
 
     def codes(self, n: int | None = None) -> Codes:
-        """(n, 32) int32: the first n, or all."""
+        """(n, 32) int32: the first n, or all. A view."""
         chosen = self.n_codec_frames if n is None else min(n, self.n_codec_frames)
-        return self._codes[:chosen].astype(np.int32)
+        return self._codes[:chosen]
 
 
 def heard_segments(

@@ -15,7 +15,7 @@ from models.base import ModelBusy, ModelFailed
 from models.csm.encoding import EncodeJob, OnCodes
 from models.csm.measures import EngineStats, Recent, TickTimes
 from models.csm.scheduler import Prefill, Scheduler, Step, Tick
-from models.csm.shapes import ROW_COLUMNS
+from models.csm.shapes import RATE_HZ, ROW_COLUMNS
 from models.csm.slot import Slot, tell_end
 from models.csm.stepping import Rows, Samples, Stepper
 from models.csm.utterance import Utterance
@@ -135,12 +135,12 @@ class Engine:
             if wish is not None:
                 self._work.aim(s, wish)
 
-    def encode(self, slot: int, audio: Samples, on_codes: OnCodes) -> EncodeJob:
-        """Turn (n,) float32 at 24 kHz into codes between ticks. `on_codes` is called once: with (k, 32), or
-        with None when it failed or was cancelled, as `close` does."""
+    def encode(self, slot: int, audio: Samples, on_codes: OnCodes, *, rate_hz: int = RATE_HZ) -> EncodeJob:
+        """Turn (n,) float32 at `rate_hz` into codes between ticks. `on_codes` is called once: with (k, 32),
+        or with None when it failed or was cancelled, as `close` does."""
         self._opened(slot)
         self._jobs_named += 1
-        job = EncodeJob(self._jobs_named, slot, audio, on_codes, self._chunk_codec_frames)
+        job = EncodeJob(self._jobs_named, slot, audio, rate_hz, on_codes, self._chunk_codec_frames)
         self._work.jobs[job.number] = job
         self._scheduler.encode(job.number)
         return job

@@ -13,29 +13,47 @@ _KAISER_BETA = 6.0
 _MOST_RATE_HZ = 384_000
 
 
-def to_codec_rate(audio: Samples, rate_hz: int) -> Samples:
-    """(n,) float32 at `rate_hz` -> (round(n * 24000 / rate_hz),) float32. Blocks for about 1 ms per second of
-    8 kHz audio. Raises `ValueError` for a rate outside 1..384,000 Hz."""
+def codec_samples(n: int, rate_hz: int) -> int:
+    """How many samples at 24 kHz `n` at `rate_hz` are. Raises `ValueError` outside 1..384,000 Hz."""
     if not 0 < rate_hz <= _MOST_RATE_HZ:
         raise ValueError(f"sample rate {rate_hz} Hz is outside 1..{_MOST_RATE_HZ}")
+    return round(n * RATE_HZ / rate_hz)
+
+
+def to_codec_rate(audio: Samples, rate_hz: int, start: int = 0, stop: int | None = None) -> Samples:
+    """(n,) float32 at `rate_hz` -> samples `start` to `stop` (None: all) of the `codec_samples(n, rate_hz)`
+    that they are at 24 kHz. Blocks for about 1 ms per second of 8 kHz audio. Raises `ValueError`."""
+    n = codec_samples(len(audio), rate_hz)
+    stop = n if stop is None else min(stop, n)
     if rate_hz == RATE_HZ:
-        return np.array(audio, np.float32)
+        return np.array(audio[start:stop], np.float32)
     common = math.gcd(rate_hz, RATE_HZ)
     up, down = RATE_HZ // common, rate_hz // common
-    n = round(len(audio) * up / down)
     half = math.ceil(_HALF_PERIODS * max(1.0, down / up))
-    padded = np.pad(np.asarray(audio, np.float32), (half, half + down))
-    output = np.zeros(n, np.float32)
+    first = start * down // up - half + 1
+    padded = _padded(audio, first, stop * down // up + half + 1)
+    output = np.zeros(max(0, stop - start), np.float32)
     for phase in range(min(up, n)):
         # Outputs phase, phase + up, ... lie equally far behind an input sample, `down` samples apart.
         whole, part = divmod(phase * down, up)
-        places = whole + down * np.arange(-(-(n - phase) // up))
+        steps = np.arange(-((phase - start) // up), -((phase - stop) // up))
+        if not len(steps):
+            continue
+        places = whole + down * steps - half + 1 - first
         taps = _taps(part / up, half, down / up)
         if down == 1:
-            output[phase::up] = np.convolve(padded[1:], taps[::-1], "valid")[places]
+            near = padded[places[0] : places[-1] + 2 * half]
+            output[phase + up * steps - start] = np.convolve(near, taps[::-1], "valid")
         else:
-            output[phase::up] = padded[places[:, None] + 1 + np.arange(2 * half)] @ taps
+            output[phase + up * steps - start] = padded[places[:, None] + np.arange(2 * half)] @ taps
     return output
+
+
+def _padded(audio: Samples, first: int, end: int) -> Samples:
+    """Samples `first` to `end`, zeros where there are none."""
+    there = np.asarray(audio[max(0, first) : max(0, end)], np.float32)
+    before = max(0, -first)
+    return np.pad(there, (before, max(0, end - first - before - len(there))))
 
 
 def _taps(part: float, half: int, slower: float) -> Samples:

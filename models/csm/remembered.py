@@ -12,7 +12,7 @@ ContextKind = Literal["audio", "text", "nothing"]
 LONGEST_TURN_S = 30.0
 """The caller's speech is shown with its sound up to this length: beyond, it would push out the rest."""
 MOST_CODEC_FRAMES = 4 * 2048
-"""Four windows of codes, 0.5 MB: what lies further back is outside every context."""
+"""Four windows of codes, 1 MB: what lies further back is outside every context."""
 
 
 class Remembered:

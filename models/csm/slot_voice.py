@@ -16,7 +16,6 @@ from models.csm.host import EngineHost
 from models.csm.listening import Listener
 from models.csm.pieces import utterances
 from models.csm.prebuffer import Prebuffer
-from models.csm.rates import to_codec_rate
 from models.csm.remembered import Remembered
 from models.csm.rows import text_rows
 from models.csm.shapes import RATE_HZ
@@ -199,7 +198,7 @@ class CsmVoice:
         if speech.audio is None:
             return
         loop, key = asyncio.get_running_loop(), speech.key
-        audio = to_codec_rate(speech.audio, speech.sample_rate_hz)
+        audio, rate_hz = speech.audio, speech.sample_rate_hz
 
         def on_codes(codes: Codes | None) -> None:
             self._jobs.pop(key, None)
@@ -207,7 +206,7 @@ class CsmVoice:
                 loop.call_soon_threadsafe(self._encoded, key, codes)
 
         def begin(engine: Engine) -> None:
-            self._jobs[key] = engine.encode(self._slot, audio, on_codes)
+            self._jobs[key] = engine.encode(self._slot, audio, on_codes, rate_hz=rate_hz)
 
         self._post(begin)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from models.csm.rates import to_codec_rate
+from models.csm.rates import codec_samples, to_codec_rate
 
 
 def tone(rate_hz: int, hz: float, seconds: float = 1.0) -> np.ndarray:
@@ -19,6 +19,16 @@ def test_24_khz_is_copied() -> None:
     audio = tone(24_000, 500)
     made = to_codec_rate(audio, 24_000)
     assert np.array_equal(made, audio) and made is not audio
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 8_001, 11_025, 16_000, 24_000, 44_100, 48_000])
+def test_in_pieces_it_is_what_it_is_whole(rate_hz: int) -> None:
+    audio = np.random.default_rng(0).standard_normal(round(rate_hz * 0.3) + 7).astype(np.float32)
+    whole = to_codec_rate(audio, rate_hz)
+    assert len(whole) == codec_samples(len(audio), rate_hz)
+    pieces = [to_codec_rate(audio, rate_hz, at, at + 1_001) for at in range(0, len(whole), 1_001)]
+    np.testing.assert_allclose(np.concatenate(pieces), whole, atol=1e-6)
+    assert to_codec_rate(audio, rate_hz, len(whole)).shape == (0,)
 
 
 def test_what_24_khz_cannot_hold_is_taken_out() -> None:

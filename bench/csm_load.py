@@ -79,8 +79,8 @@ def run_on(
     codec_frames: int = 60,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Report:
-    """Blocks for a few minutes. `device` as torch names it; each slot speaks `utterances` at each load. Raises
-    `ModelError` when the device is absent."""
+    """Blocks for a few minutes. `device` as torch names it; each slot speaks `utterances` at each load.
+    Raises `ModelError` when the device is absent."""
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ModelError("torch finds no CUDA device: --device cpu compares the voice with its peers instead")
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
@@ -107,9 +107,15 @@ def run_on(
 
 
 def _engine(device: str, dtype: torch.dtype, shape: CsmShape, slots: int, tiny_mimi: bool) -> Engine:
+    on_cuda = torch.device(device).type == "cuda"
+    if on_cuda:
+        torch.cuda.set_device(torch.device(device).index or 0)
     model = CsmModel(shape, RandomTensors(shape, seed=1), device=device, dtype=dtype)
     codec = random_mimi(seed=1, tiny=tiny_mimi, device=device)
-    return Engine(TorchStepper(model, codec, slots))
+    stepper = TorchStepper(model, codec, slots)
+    if on_cuda:
+        stepper.warm_up()
+    return Engine(stepper)
 
 
 def _hold(host: ThreadHost, slots: int, utterances: int, codec_frames: int) -> list[float]:

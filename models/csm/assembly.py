@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,9 @@ def load_csm(
         parts = {device: _memory(checkpoint, device, choice, slots) for device in devices}
         for device in devices:
             check_room(parts[device], free_bytes(device), str(device))
+        if choice.codec == "moshi" and len(devices) > 1:
+            # moshi captures on the device that was first, and its guard against captures is the process's.
+            os.environ["NO_CUDA_GRAPH"] = "1"
         hosts = [
             ThreadHost(
                 partial(make_engine, checkpoint, plan, choice, device, slots=slots, threads=threads),
@@ -95,7 +99,9 @@ def make_engine(
     if plan.files.mimi is None:
         raise ModelMissing(f"The voice {plan.name} has no Mimi; see `maya doctor`.")
     on_cuda = device.kind == "cuda"
-    if not on_cuda:
+    if on_cuda:
+        torch.cuda.set_device(device.index)  # Else this thread takes memory of cuda:0 as well.
+    else:
         torch.set_num_threads(threads)
     model = CsmModel(
         checkpoint.shape,

@@ -51,6 +51,8 @@ class CsmModel:
             # sglang-omni's CSM met crashes in cuDNN's attention on Hopper (its PR 800).
             torch.backends.cuda.enable_cudnn_sdp(False)
         self.cache_attention: Literal["rows", "batch"] = "rows" if self.device.type == "cpu" else "batch"
+        self.parts = 0
+        """Changes when parts are replaced: the memory of those before may be another tensor's."""
         build = self._build = Builder(weights, dtype, self.device)
         with torch.no_grad():
             self._text_embeddings = build.table(tensors["text_embeddings.weight"])
@@ -75,6 +77,7 @@ class CsmModel:
         """Put other parts in: `decoder` with names "decoder...", `audio_head` (31, dim, 2051), `projection`
         (decoder dim, backbone dim)."""
         build = self._build
+        self.parts += 1
         if decoder is not None:
             self._decoder = build.transformer(self.shape.decoder, decoder, "decoder")
         if audio_head is not None:

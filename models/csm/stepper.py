@@ -6,13 +6,16 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from models.csm.graphs import GraphedTicks, span
+from models.csm.graphs import CudaCapturer, GraphedTicks, span
 from models.csm.model import CsmModel
 from models.csm.program import Layout, Program, unpack
 from models.csm.shapes import AUDIO_VOCABULARY, CODEBOOKS, CODEC_FRAME_SAMPLES, CONTEXT_ROWS
 from models.csm.stepping import Codes, Encoder, Rows, Samples, TickResult, TickRow
 from models.mimi.codec import Codec, StreamingEncoder
 from models.mimi.own import OwnMimi
+
+_ENCODER_WARM_UPS = 3
+"""moshi computes, captures, and plays what it captured."""
 
 
 class TorchStepper:
@@ -41,15 +44,18 @@ class TorchStepper:
         self._stream: _EncoderStream | None = None
         on_cuda = self._device.type == "cuda"
         layout = Layout.of(slots, direct=on_cuda if direct is None else direct)
-        if on_cuda:
-            torch.cuda.set_device(self._device)
         self._program = Program(model, codec, rows, layout, captures_codec=isinstance(codec, OwnMimi))
-        self._graphs = GraphedTicks(self._program) if on_cuda else None
+        if on_cuda:
+            self._device = self._program.hidden.device  # "cuda" has become "cuda:0".
+            torch.cuda.set_device(self._device)
+        self._graphs = GraphedTicks(self._program, CudaCapturer) if on_cuda else None
 
     def warm_up(self, *, encoder: bool = False) -> None:
         """Do what the first ticks would have to wait for: capture graphs, load the codec's `encoder`."""
         if encoder:
-            self.open_encoder().push(torch.zeros(CODEC_FRAME_SAMPLES).numpy())
+            stream = self.open_encoder()
+            for _ in range(_ENCODER_WARM_UPS):
+                stream.push(torch.zeros(CODEC_FRAME_SAMPLES).numpy())
         if self._graphs is not None:
             self._graphs.capture_all()
         else:
@@ -70,7 +76,7 @@ class TorchStepper:
             self._program.hidden[slot] = hidden
             if self._graphs is not None:
                 # The engine measures how long this takes, and a tick must not wait behind many of them.
-                torch.cuda.current_stream().synchronize()
+                self._graphs.wait()
 
     def tick(self, batch: Sequence[TickRow]) -> TickResult:
         packed, places = self._program.layout.inputs(batch)

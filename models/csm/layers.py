@@ -36,7 +36,18 @@ def attend_causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     head_dim), m >= n. Returns (b, n, heads * head_dim)."""
     n, m = q.shape[1], k.shape[2]
     mask = None if n == m else torch.ones(n, m, dtype=torch.bool, device=q.device).tril(m - n)
+    if mask is not None and q.is_cuda:
+        return attend_masked(q, k, v, mask)
     mixed = F.scaled_dot_product_attention(
         q.transpose(1, 2), k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=True
     )
     return mixed.transpose(1, 2).flatten(2)
+
+
+def attend_masked(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
+    """As `attend_causal`, over the keys where `seen` (n, m) is true. On CUDA the one fused kernel that takes
+    a mask wants as many key heads as query heads: a group's heads become more queries of its key head."""
+    n, groups = q.shape[1], q.shape[2] // k.shape[1]
+    grouped = torch.unflatten(q, 2, (-1, groups)).permute(0, 2, 3, 1, 4).flatten(2, 3)
+    mixed = F.scaled_dot_product_attention(grouped, k, v, attn_mask=seen.repeat(groups, 1))
+    return torch.unflatten(mixed, 2, (groups, n)).permute(0, 3, 1, 2, 4).flatten(2)

@@ -51,19 +51,23 @@ class Int8:
 
     def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
         """`weight` (out, in) of any float dtype."""
-        quantised, scales = quantise(weight.float())
-        self._weight, self._scales = quantised, scales.to(dtype)
-        # Which devices, dtypes and sizes the kernel takes differs between versions of PyTorch: it is asked.
-        self._has_kernel = True
-        try:
-            self(torch.ones(1, weight.shape[1], dtype=dtype, device=weight.device))
-        except (RuntimeError, NotImplementedError):
-            self._has_kernel = False
+        on_cpu = weight.device.type == "cpu"
+        self._weight, scales = quantise(weight.float().contiguous())
+        self._scales = scales.to(dtype) if on_cpu else scales
+        # CUDA's kernel (torch 2.9 to 2.13) has one thread add up a whole row of the weights, byte by byte:
+        # widening them for cuBLAS is several times faster (pytorch#190529). Which dtypes and sizes the CPU's
+        # takes differs between versions: it is asked.
+        self._has_kernel = on_cpu
+        if on_cpu:
+            try:
+                self(torch.ones(1, weight.shape[1], dtype=dtype))
+            except (RuntimeError, NotImplementedError):
+                self._has_kernel = False
 
     def __call__(self, x: Tensor) -> Tensor:
         if self._has_kernel:
             return torch._weight_int8pack_mm(x, self._weight, self._scales)
-        return F.linear(x, self._weight.to(x.dtype)) * self._scales
+        return (F.linear(x, self._weight.to(x.dtype)) * self._scales).to(x.dtype)
 
 
 def linear(weight: Tensor, kind: Weights, dtype: torch.dtype, device: torch.device) -> Linear:

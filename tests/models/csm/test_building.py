@@ -32,6 +32,16 @@ def test_every_tensor_is_read_once(weights):
     assert source.reads == Counter(dict.fromkeys(tensor_shapes(CSM_TINY), 1))
 
 
+def test_heads_in_eight_bits_lie_as_the_product_wants_them():
+    """A checkpoint has them inputs first; turned round, they must not be copied at each call."""
+    builder = Builder("int8", torch.bfloat16, CPU)
+    heads = builder.audio_heads(RandomTensors(CSM_TINY)["audio_head"].bfloat16())
+    assert len(heads) == CODEBOOKS - 1
+    for head in heads:
+        assert head._weight.is_contiguous() and head._has_kernel
+        assert head._weight.shape == (AUDIO_VOCABULARY, CSM_TINY.decoder.dim)
+
+
 def test_the_input_table_is_the_projected_embeddings():
     source = RandomTensors(CSM_TINY)
     embeddings, projection = source["audio_embeddings.weight"], source["projection.weight"]

@@ -1,6 +1,7 @@
-"""What is captured of a tick, and in which order it is played; on a GPU `test_stepper` plays real graphs."""
+"""What is captured of a tick, and in which order it is played; on a GPU, real graphs too."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -183,3 +184,61 @@ def test_a_tick_touches_nothing_of_the_host(weights: Weights, dtype: torch.dtype
 
 def test_a_stepper_without_graphs_needs_no_gpu():
     assert tiny_stepper(direct=True)._graphs is None
+
+
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def on_gpu(device: str, dtype: torch.dtype, weights: Weights = "full", slots: int = 3) -> TorchStepper:
+    model = CsmModel(CSM_TINY, RandomTensors(CSM_TINY, 3), device=device, dtype=dtype, weights=weights)
+    return TorchStepper(model, random_mimi(3, tiny=True, device=device), slots, 512)
+
+
+@pytest.mark.gpu
+@gpu
+@pytest.mark.parametrize("warmed", [False, True])
+@pytest.mark.parametrize(
+    ("weights", "dtype"), [("full", torch.float32), ("full", torch.bfloat16), ("int8", torch.bfloat16)]
+)
+def test_real_graphs_say_what_computing_says(weights: Weights, dtype: torch.dtype, warmed: bool):
+    plain, played = on_gpu("cuda", dtype, weights), on_gpu("cuda", dtype, weights)
+    program = plain._program
+    plain._graphs = lambda packed, n_rows: program(torch.from_numpy(packed).cuda(), n_rows).cpu().numpy()
+    plain._graphs.wait = torch.cuda.synchronize
+    if warmed:
+        played.warm_up(encoder=True)
+    for mine, theirs in zip(talk(plain), talk(played), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
+@pytest.mark.gpu
+@gpu
+def test_replicas_capture_at_once_each_on_its_device():
+    expected = talk(on_gpu("cuda:0", torch.bfloat16))
+    n_devices = min(2, torch.cuda.device_count())
+
+    def replica(index: int) -> list[np.ndarray]:
+        stepper = on_gpu(f"cuda:{index}", torch.bfloat16)
+        stepper.warm_up()
+        return talk(stepper)
+
+    with ThreadPoolExecutor(n_devices) as threads:
+        for found in threads.map(replica, range(n_devices)):
+            for mine, theirs in zip(found, expected, strict=True):
+                np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
+@pytest.mark.gpu
+@gpu
+def test_the_span_of_a_neighbour_changes_no_code():
+    """Which rows of the cache a batch reads depends on its longest context."""
+    found = []
+    for company in (8, 300):
+        stepper = on_gpu("cuda", torch.bfloat16, slots=2)
+        for slot, n_rows in ((0, 8), (1, company)):
+            stepper.prefill(slot, np.resize(some_rows(slot), (n_rows, ROW_COLUMNS)), 0)
+            stepper.restart_voice(slot)
+        for index in range(4):
+            rows = [TickRow(0, 8 + index, index, 1), TickRow(1, company + index, index, 2)]
+            found.append(stepper.tick(rows).codes[0])
+    np.testing.assert_array_equal(found[:4], found[4:])

@@ -1,6 +1,6 @@
 import torch
 
-from models.csm.layers import attend_causal, attend_last, rms_norm, rotate, swiglu
+from models.csm.layers import attend_causal, attend_last, attend_masked, rms_norm, rotate, swiglu
 from models.csm.rope import rope_table
 from models.csm.shapes import RopeScaling
 from models.csm.transformer import complex_turns
@@ -75,6 +75,12 @@ def test_causal_attention_sees_the_past_and_itself():
                 end = keys.shape[2] - 4 + i
                 expected = by_hand(q[row, i], keys[row, :, :end], values[row, :, :end])
                 torch.testing.assert_close(found[row, i].double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_heads_of_a_group_as_more_queries_see_the_same():
+    q, k, v = normal(2, 5, 6, 16), normal(2, 3, 9, 16, seed=1), normal(2, 3, 9, 16, seed=2)
+    seen = torch.ones(5, 9, dtype=torch.bool).tril(4)
+    torch.testing.assert_close(attend_masked(q, k, v, seen), attend_causal(q, k, v), rtol=1e-5, atol=1e-5)
 
 
 def test_everything_can_be_differentiated():

@@ -64,7 +64,7 @@ def load_models(
     `profile`: `embedded`, `tiny`, `maya`, or `scripted` (stand-ins with declared latencies). `llm`
     replaces its language model by another of the catalogue or by the path of a GGUF file, `stt` its
     transcriber, `voice` its voice. `devices` as in `models.placement`. `threads` per model; None: all cores
-    that this process may use, at most 8.
+    that this process may use, at most 8, and fewer for the CSM voice (`models.csm.assembly`).
 
     Raises `ModelMissing` naming every model to pull, `PackageMissing`, `PlacementError`, or `ModelError`.
     """
@@ -77,7 +77,7 @@ def load_models(
         raise ModelMissing(" ".join(problems))
     n_threads = threads or min(usable_cores(), _MOST_THREADS)
     # The voice first: it is what may not fit.
-    synthesizer = _load_voice(profile, choice, csm, placement, n_threads)
+    synthesizer = _load_voice(profile, choice, csm, placement, threads)
     return _stand_ins(synthesizer) if plan is None else _load(plan, placement, n_threads, synthesizer)
 
 
@@ -96,7 +96,7 @@ def load_synthesizer(
     placement = plan_placement(profile, choice, devices)
     if problems:
         raise ModelMissing(" ".join(problems))
-    return _load_voice(profile, choice, csm, placement, threads or min(usable_cores(), _MOST_THREADS))
+    return _load_voice(profile, choice, csm, placement, threads)
 
 
 def plan_placement(profile: str, choice: VoiceChoice, devices: str) -> Placement:
@@ -161,7 +161,7 @@ def _load(plan: _Plan, placement: Placement, threads: int, synthesizer: Synthesi
 
 
 def _load_voice(
-    profile: str, choice: VoiceChoice, csm: CsmVoicePlan | None, placement: Placement, threads: int
+    profile: str, choice: VoiceChoice, csm: CsmVoicePlan | None, placement: Placement, threads: int | None
 ) -> Synthesizer:
     if csm is not None:
         if csm.notice:

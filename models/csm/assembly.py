@@ -19,22 +19,27 @@ from models.csm.measures import ADMISSION_S
 from models.csm.memory import MemoryPart, OutOfMemory, check_room, describe, out_of_memory, voice_memory
 from models.csm.model import CsmModel
 from models.csm.prompt import VoicePrompt, load_prompt, sha256_of
-from models.csm.shapes import CONTEXT_ROWS
+from models.csm.shapes import CONTEXT_ROWS, CsmShape
 from models.csm.stepper import TorchStepper
 from models.csm.text import TextTokenizer
 from models.csm.voice import CsmSynthesizer, CsmVoiceOptions
-from models.machine import free_bytes
+from models.machine import free_bytes, usable_cores
 from models.mimi.opening import open_codec
 from models.placement import Device
 from models.voices import CsmVoicePlan, VoiceChoice
 
 logger = logging.getLogger(__name__)
 
+MOST_THREADS = 8
+SHARED_OUT_DIM = 512
+"""Below this width, a product takes less time than handing it to other threads."""
+
 
 def load_csm(
-    plan: CsmVoicePlan, choice: VoiceChoice, devices: Sequence[Device], *, slots: int, threads: int
+    plan: CsmVoicePlan, choice: VoiceChoice, devices: Sequence[Device], *, slots: int, threads: int | None
 ) -> CsmSynthesizer:
     """Load one replica of the voice on each of `devices`, with `slots` slots each. Blocks, up to a minute.
+    `threads` on a CPU; None: as many as `default_threads` says.
 
     Raises `CheckpointError`, `OutOfMemory` (before anything is loaded where that can be known),
     `ModelMissing`, `ModelError`.
@@ -90,7 +95,7 @@ def make_engine(
     device: Device,
     *,
     slots: int,
-    threads: int,
+    threads: int | None,
     rows: int = CONTEXT_ROWS,
     clock: Callable[[], float] | None = None,
 ) -> Engine:
@@ -102,7 +107,7 @@ def make_engine(
     if on_cuda:
         torch.cuda.set_device(device.index)  # Else this thread takes memory of cuda:0 as well.
     else:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(threads or default_threads(checkpoint.shape, usable_cores()))
     model = CsmModel(
         checkpoint.shape,
         checkpoint,
@@ -118,6 +123,14 @@ def make_engine(
     if not choice.paced:
         engine = partial(engine, lead_s=math.inf)
     return engine() if clock is None else engine(clock=clock)
+
+
+def default_threads(shape: CsmShape, cores: int) -> int:
+    """For torch on a CPU. Its threads wait for each other by spinning, and the transcriber and the language
+    model have threads too: with more of them than free cores each wait lasts until the scheduler comes round.
+    On two busy cores a tick of the tiny model took 30 ms with one thread and 680 ms with two. So half of the
+    cores, and one where a product is too small to be shared out."""
+    return max(1, min(cores // 2, MOST_THREADS)) if shape.backbone.dim >= SHARED_OUT_DIM else 1
 
 
 def _memory(

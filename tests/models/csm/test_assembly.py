@@ -11,13 +11,14 @@ import torch
 
 from models.base import ModelBusy, ModelError
 from models.csm import assembly
-from models.csm.assembly import load_csm, read_words
+from models.csm.assembly import default_threads, load_csm, read_words
 from models.csm.checkpoint import CheckpointError
 from models.csm.files import find_csm_files
 from models.csm.memory import OutOfMemory
 from models.csm.prompt import VoicePrompt, save_prompt, sha256_of
 from models.csm.random_weights import save_random
-from models.csm.shapes import CODEC_FRAME_SAMPLES, CSM_TINY
+from models.csm.shapes import CODEC_FRAME_SAMPLES, CSM_1B, CSM_TINY
+from models.csm.voice import ask
 from models.placement import CPU, Device
 from models.store import Store
 from models.voices import CsmVoicePlan, VoiceChoice
@@ -174,3 +175,23 @@ async def test_a_voice_speaks_on_a_gpu(folder: Path) -> None:
         assert np.isfinite(chunk).all()
     await voice.aclose()
     await synthesizer.aclose()
+
+
+def test_the_voice_leaves_cores_to_the_others() -> None:
+    assert [default_threads(CSM_1B, cores) for cores in (1, 2, 8, 64)] == [1, 1, 4, 8]
+    assert default_threads(CSM_TINY, 64) == 1
+
+
+async def test_without_a_number_of_threads_it_chooses(folder: Path) -> None:
+    async def threads_of(threads: int | None) -> int:
+        synthesizer = await asyncio.to_thread(
+            load_csm, plan(folder), VoiceChoice(), [CPU], slots=1, threads=threads
+        )
+        try:
+            (host,) = synthesizer._calls
+            return await ask(host, lambda engine: torch.get_num_threads())
+        finally:
+            await synthesizer.aclose()
+
+    assert await threads_of(2) == 2
+    assert await threads_of(None) == 1

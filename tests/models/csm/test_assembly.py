@@ -1,4 +1,5 @@
 import asyncio
+import os
 import threading
 from dataclasses import replace
 from functools import cache
@@ -155,6 +156,21 @@ async def test_calls_are_spread_over_replicas(folder: Path) -> None:
             await voice.aclose()
     finally:
         await synthesizer.aclose()
+
+
+def test_replicas_of_moshi_capture_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """moshi's graphs know one device and one thread."""
+
+    def fail(*args: Any, **kinds: Any) -> Any:
+        raise ModelError(os.environ["NO_CUDA_GRAPH"])
+
+    monkeypatch.setattr(assembly, "make_engine", fail)
+    monkeypatch.setenv("NO_CUDA_GRAPH", "as it was")
+    choice = VoiceChoice(codec="moshi")
+    with pytest.raises(ModelError, match="as it was"):
+        load_csm(plan(folder), choice, [CPU], slots=1, threads=1)
+    with pytest.raises(ModelError, match="1"):
+        load_csm(plan(folder), choice, [CPU, Device("cpu", 1)], slots=1, threads=1)
 
 
 def test_a_damaged_checkpoint_is_refused(folder: Path, tmp_path: Path) -> None:

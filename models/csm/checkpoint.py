@@ -156,7 +156,10 @@ def nearest_shape(file: TensorFile) -> CsmShape:
 
 def _check(file: TensorFile, fit: Match, what: str) -> None:
     path = file.files[0]
-    unexpected = (*fit.unexpected, *(f"{name} (a {kind}, no tensor)" for name, kind in file.others.items()))
+    unexpected = (
+        *fit.unexpected,
+        *(f"{name} ({kind}, no plain tensor)" for name, kind in file.others.items()),
+    )
     if problems := Match({}, fit.layout, fit.missing, unexpected, fit.misshapen, fit.mixed).problems:
         raise CheckpointError(
             f"{path} is not {what}: {problems}. Nothing was loaded. "
@@ -167,8 +170,9 @@ def _check(file: TensorFile, fit: Match, what: str) -> None:
         )
     if wrong := [name for name, stored in fit.entries.items() if file.dtypes[stored] not in FLOATS]:
         dtype = str(file.dtypes[fit.entries[wrong[0]]]).removeprefix("torch.")
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         raise CheckpointError(
-            f"{path} stores {wrong[0]} and {len(wrong) - 1} more as {dtype}: quantised or converted weights "
+            f"{path} stores {wrong[0]}{more} as {dtype}: quantised or converted weights "
             "cannot be read. Take the file in bfloat16, float16 or float32",
             misshapen=wrong,
         )

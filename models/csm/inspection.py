@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.csm.files import find_csm_files
@@ -10,6 +10,9 @@ from models.csm.names import PARTS, Layout, Match, canonical, match, part_name, 
 from models.csm.shapes import KNOWN_SHAPES
 from models.csm.tensor_files import FLOATS, TensorFile, open_tensor_file
 from models.fetching import sha256_of
+from models.mimi.checkpoint import CheckpointSource, MimiError
+
+_WHOLE, _MIMI, _PROMPT = ", whole", "Mimi, the audio codec", "a voice prompt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,17 @@ def inspect(place: Path, *, hashed: bool = True) -> list[Inspection]:
     if not place.is_dir():
         return [inspect_file(place, hashed=hashed)]
     files = find_csm_files(place)
-    found = (files.base, files.decoder, files.audio_head, files.projection, files.mimi, files.prompt)
-    return [inspect_file(path, hashed=hashed) for path in found if path is not None]
+    parts = ((getattr(files, part), f"the {part} of") for part in PARTS)
+    roles = ((files.base, _WHOLE), *parts, (files.mimi, _MIMI), (files.prompt, _PROMPT))
+    return [_in_place(inspect_file(path, hashed=hashed), role) for path, role in roles if path is not None]
+
+
+def _in_place(found: Inspection, role: str) -> Inspection:
+    """A file that is sound, but not what its name says, cannot be used."""
+    if role in found.what or found.problems:
+        return found
+    promised = {_WHOLE: "a whole model"}.get(role, role.removesuffix(" of"))
+    return replace(found, problems=f"it has the name of {promised} and is something else")
 
 
 def inspect_file(path: Path, *, hashed: bool = True) -> Inspection:
@@ -60,7 +72,7 @@ def inspect_file(path: Path, *, hashed: bool = True) -> Inspection:
         dtypes=_counted(file),
         groups=_groups(file),
         metadata=file.metadata,
-        problems=_problems(file, fit),
+        problems=_mimi_problems(path) if what == _MIMI else _problems(file, fit),
         ignored=fit.ignored if fit else (),
         sha256={str(place): sha256_of(place) for place in file.files} if hashed else {},
     )
@@ -69,11 +81,11 @@ def inspect_file(path: Path, *, hashed: bool = True) -> Inspection:
 def _recognise(file: TensorFile) -> tuple[str, Match | None]:
     """What it most looks like, and how it fits that."""
     if any(name.removeprefix("mimi.").startswith("quantizer.") for name in file.shapes):
-        return "Mimi, the audio codec", None
+        return _MIMI, None
     if "codes" in file.shapes and file.dtypes["codes"] not in FLOATS:
-        return "a voice prompt", None
+        return _PROMPT, None
     fits = [
-        (f"{shape.name}, whole" if part is None else f"the {part} of {shape.name}", fit)
+        (f"{shape.name}{_WHOLE}" if part is None else f"the {part} of {shape.name}", fit)
         for shape in KNOWN_SHAPES
         for part in (None, *PARTS)
         if (fit := _fit(file, tensor_shapes(shape) if part is None else part_shapes(shape, part), part))
@@ -92,8 +104,16 @@ def _fit(file: TensorFile, wanted: Mapping[str, tuple[int, ...]], part: str | No
     return fit if fit.entries else None
 
 
+def _mimi_problems(path: Path) -> str:
+    try:
+        CheckpointSource(path)
+    except MimiError as error:
+        return str(error).removeprefix(f"{path}: ")
+    return ""
+
+
 def _problems(file: TensorFile, fit: Match | None) -> str:
-    others = [f"{name} is a {kind}, no tensor" for name, kind in list(file.others.items())[:6]]
+    others = [f"{name} is {kind}, no plain tensor" for name, kind in list(file.others.items())[:6]]
     if fit is None:
         return ", ".join(others)
     wrong = [name for name, stored in fit.entries.items() if file.dtypes[stored] not in FLOATS]

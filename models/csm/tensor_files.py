@@ -25,7 +25,7 @@ class TensorFile(ABC):
     shapes: dict[str, tuple[int, ...]]
     dtypes: dict[str, torch.dtype]
     others: dict[str, str]
-    """Entries that are no tensors, name -> Python type."""
+    """Entries that are no plain tensors, name -> Python type, or how the tensor is laid out."""
     metadata: dict[str, str]
 
     @abstractmethod
@@ -65,8 +65,8 @@ class _Torch(TensorFile):
         content = _unwrapped(_load(path))
         self.metadata = {}
         self.files = (path,)
-        self._tensors = {str(k): v.detach() for k, v in content.items() if isinstance(v, Tensor)}
-        self.others = {str(k): type(v).__name__ for k, v in content.items() if not isinstance(v, Tensor)}
+        self._tensors = {str(k): v.detach() for k, v in content.items() if _is_plain(v)}
+        self.others = {str(k): _kind(v) for k, v in content.items() if not _is_plain(v)}
         self.shapes = {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
         self.dtypes = {name: tensor.dtype for name, tensor in self._tensors.items()}
 
@@ -94,11 +94,21 @@ def _load(path: Path) -> Any:
         raise CheckpointError(f"{path} is damaged or cut short. {_AGAIN}") from error
 
 
+def _is_plain(entry: Any) -> bool:
+    return isinstance(entry, Tensor) and entry.layout == torch.strided and not entry.is_quantized
+
+
+def _kind(entry: Any) -> str:
+    if not isinstance(entry, Tensor):
+        return type(entry).__name__
+    return str(entry.dtype if entry.is_quantized else entry.layout).removeprefix("torch.") + " tensor"
+
+
 def _unwrapped(content: Any) -> dict[Any, Any]:
     if isinstance(content, Tensor):
         return {"": content}
     if not isinstance(content, Mapping):
-        return {"": content}
+        return {"its whole content": content}
     for key in (*WRAPPERS, "decoder"):
         if isinstance(content.get(key), Mapping):
             return dict(content[key])

@@ -180,6 +180,16 @@ def test_parts_replace_exactly_their_own_tensors(tmp_path, form, layout):
     assert len(checkpoint.sha256) == 4
 
 
+def test_what_no_part_replaces_must_be_in_the_base(tmp_path):
+    parts = save_parts(tmp_path, fine_tuned())
+    torch.save({n: t for n, t in state().items() if n.split(".")[0] != "decoder"}, tmp_path / "ckpt.pt")
+    error = refused(tmp_path / "ckpt.pt", Parts(projection=parts.projection))
+    assert error.missing == tuple(part_shapes(MICRO, "decoder"))
+    complete = open_checkpoint(tmp_path / "ckpt.pt", parts=Parts(decoder=parts.decoder), shape=MICRO)
+    changed = {n: t for n, t in fine_tuned().items() if n.startswith("decoder.")}
+    assert_holds(complete, {**state(), **changed})
+
+
 def test_half_a_part_is_refused(tmp_path, merged):
     parts = save_parts(tmp_path, fine_tuned())
     half = dict(list(torch.load(parts.decoder).items())[:5])
@@ -228,7 +238,7 @@ def test_half_a_model_is_refused(tmp_path):
 
 def test_entries_that_are_no_tensors_are_refused(tmp_path):
     torch.save({**state(), "step": 5000}, tmp_path / "ckpt.pt")
-    assert refused(tmp_path / "ckpt.pt").unexpected == ("step (a int, no tensor)",)
+    assert refused(tmp_path / "ckpt.pt").unexpected == ("step (int, no plain tensor)",)
 
 
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
@@ -271,6 +281,15 @@ def test_dtypes_that_are_not_weights_are_refused(tmp_path, dtype, suffix):
     error = refused(path)
     assert error.misshapen == (name,)
     assert str(dtype).removeprefix("torch.") in str(error)
+
+
+def test_sparse_tensors_are_refused(tmp_path):
+    tensors = state()
+    tensors["projection.weight"] = tensors["projection.weight"].to_sparse()
+    torch.save(tensors, tmp_path / "ckpt.pt")
+    error = refused(tmp_path / "ckpt.pt")
+    assert error.missing == ("projection.weight",)
+    assert error.unexpected == ("projection.weight (sparse_coo tensor, no plain tensor)",)
 
 
 @pytest.mark.parametrize(

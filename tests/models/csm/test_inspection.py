@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from infra.cli import app
@@ -54,7 +54,7 @@ def test_a_damaged_model_is_described_and_its_problems_named(tmp_path, tiny):
     torch.save({"model": {**half, "step": 3}}, tmp_path / "ckpt.pt")
     found = only(tmp_path / "ckpt.pt")
     assert found.what == "csm-tiny, whole"
-    for word in ("18 missing", "dtype that is not used", "step is a int"):
+    for word in ("18 missing", "dtype that is not used", "step is int, no plain tensor"):
         assert word in found.problems
 
 
@@ -67,6 +67,25 @@ def test_mimi_prompts_and_strangers_are_told_apart(tmp_path):
     assert only(prompt).metadata["text"] == "Hello."
     torch.save({"conv1.weight": torch.ones(3, 3)}, tmp_path / "other.pt")
     assert "nothing that CSM consists of" in only(tmp_path / "other.pt").what
+
+
+def test_half_of_mimi_is_not_sound(tmp_path):
+    save_random_mimi(tmp_path / "mimi.safetensors", tiny=True)
+    assert only(tmp_path / "mimi.safetensors").problems == ""
+    tensors = load_file(tmp_path / "mimi.safetensors")
+    half = {name: tensor for name, tensor in tensors.items() if not name.startswith("encoder")}
+    save_file(half, tmp_path / "mimi.safetensors")
+    found = only(tmp_path / "mimi.safetensors")
+    assert found.what.startswith("Mimi") and "missing" in found.problems
+
+
+def test_a_file_under_anothers_name_is_a_problem_of_its_folder(tmp_path, tiny):
+    save_random_mimi(tmp_path / "model_merged.pt", tiny=True)
+    torch.save(tiny, tmp_path / "mimi.safetensors")
+    base, mimi = inspect(tmp_path, hashed=False)
+    assert base.what.startswith("Mimi") and "something else" in base.problems
+    assert mimi.what == "csm-tiny, whole" and "something else" in mimi.problems
+    assert only(tmp_path / "mimi.safetensors").problems == "", "a file alone is what it is"
 
 
 def test_the_command_tells_and_fails_when_something_is_wrong(tmp_path, tiny):

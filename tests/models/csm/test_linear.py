@@ -59,8 +59,22 @@ def test_each_output_has_its_own_scale():
     weight = normal(64, 128) * torch.logspace(-4, 4, 64).unsqueeze(1)
     weight[5] = 0
     whole, scales = quantise(weight)
-    assert whole.dtype == torch.int8 and whole.abs().max() == 127
+    assert whole.dtype == torch.int8 and whole.abs().amax(1).tolist() == [127] * 5 + [0] + [127] * 58
     assert ((whole * scales.unsqueeze(1) - weight).abs() <= scales.unsqueeze(1) * 0.5001).all()
+
+
+@pytest.mark.parametrize("product", [W8A8, lambda weight: Int8(weight, torch.float32)])
+def test_a_small_output_beside_large_ones_is_as_exact(product):
+    weight, x = normal(64, 128) * torch.logspace(-4, 4, 64).unsqueeze(1), normal(9, 128, seed=1)
+    found, expected = product(weight)(x), x @ weight.T
+    assert ((found - expected).norm(dim=0) / expected.norm(dim=0)).max() < 0.05
+
+
+def test_where_sums_saturate_activations_have_seven_bits(monkeypatch):
+    monkeypatch.setattr(kinds, "_saturates", lambda: True)
+    x = torch.cat([torch.ones(4, 1), normal(4, 63).clamp(-1, 1)], 1)
+    found = W8A8(torch.eye(64))(x) * 63
+    torch.testing.assert_close(found, found.round(), rtol=0, atol=1e-3)
 
 
 def test_weights_alone_in_eight_bits():

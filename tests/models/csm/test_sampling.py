@@ -20,6 +20,23 @@ def test_temperature_0_takes_the_most_probable_code():
     assert torch.equal(best, logits[:, :MIMI_BINS].amax(1))
 
 
+def test_the_last_of_mimis_codes_can_be_chosen_and_the_best_logit_is_told_without_noise():
+    logits = normal(3, AUDIO_VOCABULARY)
+    logits[:, MIMI_BINS - 1] = 99.0
+    for temperature in (0.0, 0.9):
+        asked = draw(3, temperature)
+        codes, best = choose(logits, 7, Noise(asked, ahead=False), asked.temperature)
+        assert codes.tolist() == [2047] * 3 and best.tolist() == [99.0] * 3
+
+
+def test_50_codes_can_be_drawn_and_no_more():
+    """Sesame's `generator.py`; at so high a temperature all of them are as likely."""
+    logits = torch.linspace(0, 1, AUDIO_VOCABULARY).expand(2_000, -1)
+    asked = draw(2_000, 1e4)
+    codes, _ = choose(logits, 0, Noise(asked, ahead=False), asked.temperature)
+    assert codes.unique().tolist() == list(range(MIMI_BINS - 50, MIMI_BINS))
+
+
 def test_draws_follow_the_softmax_of_the_best_50():
     logits = normal(AUDIO_VOCABULARY) * 2
     rows, temperature = 40_000, 0.8
@@ -56,10 +73,20 @@ def test_noise_is_a_function_of_seed_codec_frame_codebook_and_code():
             assert torch.equal(Noise(alone, ahead=False).of(codebook, codes[row : row + 1])[0], found[row])
 
 
+def test_each_codebook_draws_with_noise_of_its_own():
+    logits, asked = normal(64, AUDIO_VOCABULARY), draw(64, 5.0)
+    noise = Noise(asked, ahead=False)
+    drawn = [choose(logits, book, noise, asked.temperature)[0] for book in (0, 1, 31)]
+    for one, other in ((0, 1), (1, 2), (0, 2)):
+        assert (drawn[one] == drawn[other]).sum() < 20
+
+
 def test_no_two_draws_share_their_noise():
     seeds = torch.arange(200).repeat_interleave(50)
     keys = noise_keys(seeds, torch.arange(50).repeat(200))
     assert keys.shape == (10_000, CODEBOOKS) and keys.unique().numel() == keys.numel()
+    high = noise_keys(1 << torch.arange(63), torch.zeros(63).long())
+    assert high.unique().numel() == high.numel(), "every bit of a seed counts"
     together = torch.stack([gumbel(keys[:, book, None], torch.zeros(1).long())[:, 0] for book in (0, 1)])
     assert torch.corrcoef(together)[0, 1].abs() < 0.04
 

@@ -173,7 +173,24 @@ def test_forgetting_leaves_nothing_behind():
     assert not cache.k[:, 1].any() and not cache.v[:, 1].any()
 
 
-def test_temperature_and_the_ban_on_ending_are_of_each_row():
+@pytest.mark.parametrize("direct", [False, True])
+def test_the_ban_on_ending_is_of_each_row_and_of_codebook_0(monkeypatch: pytest.MonkeyPatch, direct: bool):
+    """A model that wants to say 0 in every codebook."""
+    stepper = tiny_stepper(direct=direct)
+    model = stepper._program.model
+    zero = torch.zeros(2051).index_fill(0, torch.tensor([0]), 1e4)
+    heads = [model._first_head, *model._heads]
+    wanting = [lambda x, head=head: head(x) + zero for head in heads]
+    monkeypatch.setattr(model, "_first_head", wanting[0])
+    monkeypatch.setattr(model, "_heads", wanting[1:])
+    n = [begin(stepper, slot, slot) for slot in range(3)]
+    banned = (True, False, True)
+    result = stepper.tick([TickRow(i, n[i], 0, i, 0.9, may_end=not banned[i]) for i in range(3)])
+    assert (result.codes[:, 0] != 0).tolist() == list(banned)
+    assert not result.codes[:, 1:].any() and result.finite.all()
+
+
+def test_temperature_is_of_each_row():
     stepper = tiny_stepper()
     n = [begin(stepper, slot, 4) for slot in range(3)]
     rows = [TickRow(0, n[0], 0, 1, 0.0), TickRow(1, n[1], 0, 2, 0.0), TickRow(2, n[2], 0, 2, 1.5)]

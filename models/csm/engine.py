@@ -56,16 +56,26 @@ class Engine:
 
     def open(self) -> int:
         """Reserve a slot; it begins with the shared prompt when there is one. The lowest free one, so that
-        batches stay small. Raises `ModelBusy`, and `ModelFailed` after `close_all`."""
+        batches stay small. Raises `ModelBusy`, and `ModelFailed` after `close_all` or when the device fails
+        at everything: its calls would only hear an apology."""
         if self._closed:
             raise ModelFailed("the voice has been shut down")
         if not self._free:
             raise ModelBusy(f"all {self.n_slots} slots of the voice are in use")
         self._admit()
-        s = self._work.slots[heapq.heappop(self._free)]
+        s = self._work.slots[self._free[0]]
+        self._check_device(s)
+        heapq.heappop(self._free)
         s.open = True
         self._work.restore_prompt(s)
         return s.number
+
+    def _check_device(self, free: Slot) -> None:
+        if self._work.failing:
+            try:
+                self._work.probe(free)
+            except Exception as error:
+                raise ModelFailed(f"the voice's device fails at everything: {error}") from error
 
     def _admit(self) -> None:
         if self._admission_s is None:

@@ -15,6 +15,8 @@ from models.csm.measures import EngineStats
 from models.csm.scheduler import Tick
 
 _log = logging.getLogger(__name__)
+END_S = 60.0
+"""A thread that has not ended by then hangs in its device; loading takes up to a minute."""
 Request = Callable[[Engine], object]
 
 
@@ -95,7 +97,9 @@ class ThreadHost:
         with self._wake:
             self._stopping = True
             self._wake.notify()
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._thread.join, END_S)
+        if self._thread.is_alive():
+            _log.error("the voice still works after %.0f s and is left to itself", END_S)
 
     def _run(self) -> None:
         try:

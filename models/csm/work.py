@@ -36,6 +36,8 @@ class Work:
         self.counts = Counts()
         self.stepper_s = 0.0
         """Spent inside the stepper, ever."""
+        self.failing = False
+        """The stepper raised when it was asked last."""
         self._stepper = stepper
         self._scheduler = scheduler
         self._chunk_rows = chunk_rows
@@ -208,6 +210,12 @@ class Work:
             s.book.cut(0)
             _log.warning("slot %d could not be wiped: %s", s.number, error)
 
+    def probe(self, s: Slot) -> None:
+        """Wipe a free slot. Raises what the device raises: after some errors CUDA refuses everything."""
+        self.stop(s, "closed")
+        s.book.cut(0)
+        self._ask(lambda: self._stepper.forget(s.number, 0))
+
     # -- The shared beginning --------------------------------------------------------------------------------
 
     def set_prompt(self, rows: Rows, free: Slot | None) -> None:
@@ -242,7 +250,10 @@ class Work:
 
     def _ask(self, ask: Callable[[], _T]) -> _T:
         began = time.perf_counter()
+        self.failing = True
         try:
-            return ask()
+            answer = ask()
+            self.failing = False
+            return answer
         finally:
             self.stepper_s += time.perf_counter() - began

@@ -269,6 +269,36 @@ def test_an_error_of_the_stepper_ends_what_it_concerns(error: Exception):
     assert good.ends == ["cap"]
 
 
+def test_a_device_that_refuses_everything_gets_no_calls_until_it_obeys():
+    class Refusing(NullStepper):
+        refuses = False
+
+        def _fail(self) -> None:
+            if self.refuses:
+                raise RuntimeError("CUDA error: device-side assert triggered")
+
+        def forget(self, slot: int, kept: int = 0) -> None:
+            self._fail()
+            super().forget(slot, kept)
+
+    stepper = Refusing(slots=2)
+    bench = Bench(stepper)
+    slot = bench.engine.open()
+    stepper.refuses = True
+    heard = bench.say(slot, text_rows(1, 2))
+    bench.run()
+    bench.engine.close(slot)
+    assert heard.ends == ["failed"]
+    for _ in range(3):
+        with pytest.raises(ModelFailed, match="device-side assert"):
+            bench.engine.open()
+    assert bench.engine.stats.open_slots == 0
+    stepper.refuses = False
+    again = bench.say(bench.engine.open(), text_rows(1, 2), most=4)
+    bench.run()
+    assert again.ends == ["cap"]
+
+
 def test_a_listener_that_raises_loses_its_utterance():
     bench = Bench(NullStepper())
     slot, other = bench.engine.open(), bench.engine.open()

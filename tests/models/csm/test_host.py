@@ -104,11 +104,14 @@ async def test_an_error_inside_the_engine_ends_its_utterances_only(monkeypatch: 
 
         monkeypatch.setattr(engine, "work", once)
 
+    posted = threading.Event()
+    host.post(lambda engine: posted.wait())
     call.speak(slot, most=10**6)
     encoded: asyncio.Future[object] = asyncio.get_running_loop().create_future()
     audio = np.ones(10**7, np.float32)
     host.post(lambda engine: engine.encode(slot, audio, lambda codes: call.tell(encoded, codes)))
     host.post(breaks)
+    posted.set()
     assert await call.ended == "failed" and await encoded is None
     again = Call(host)
     again.speak(slot)
@@ -205,3 +208,17 @@ def test_a_loop_that_ends_closes_what_is_open() -> None:
         assert await call.ended == "closed" and got == [None]
 
     run_virtual(play())
+
+
+async def test_a_thread_that_hangs_in_its_device_does_not_hold_up_the_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("models.csm.host.END_S", 0.05)
+    released = threading.Event()
+    hanging = ThreadHost(lambda: Engine(NullStepper()))
+    hanging.wait_loaded()
+    hanging.post(lambda engine: released.wait())
+    await hanging.aclose()
+    assert "left to itself" in caplog.text
+    released.set()
+    await hanging.aclose()

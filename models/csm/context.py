@@ -15,8 +15,9 @@ from models.csm.rows import NO_ROWS, segment_rows
 from models.csm.shapes import CODEBOOKS, CODEC_FRAME_S
 from models.csm.stepping import Codes, Rows
 
-SPARE_ROWS = 512
-"""What `prepare` leaves free: an utterance of 250 characters takes about 450 at most."""
+SPARE_ROWS = 640
+"""What `prepare` leaves free: a whole reply of 120 tokens, in clauses, and the cap of the last of them. With
+512, one rebuild in 25 came in the middle of a long reply."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

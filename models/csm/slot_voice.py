@@ -126,7 +126,7 @@ class CsmVoice:
         self._remembered.prune()
         if self._speaking is listener:
             self._speaking = None
-            if listener.ended is None:
+            if listener.ended is None and not self._closed:
                 self._post(lambda engine: engine.cancel(self._slot))
             self._refresh()
 

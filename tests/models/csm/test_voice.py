@@ -246,6 +246,22 @@ async def test_after_closing_there_is_no_speech() -> None:
     voice.prepare(())
 
 
+def test_a_generator_let_go_after_closing_asks_nothing_of_a_slot_that_is_not_its_own(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scene() -> None:
+        house = House(slots=1)
+        voice = await house.synthesizer.open()
+        speaking = voice.speak("Hello there.")
+        await anext(speaking)
+        await voice.aclose()
+        await speaking.aclose()
+        await asyncio.sleep(1.0)
+
+    run_virtual(scene())
+    assert "failed" not in caplog.text
+
+
 @virtual
 async def test_late_codes_of_the_caller_do_not_hold_the_answer_up() -> None:
     house = House(tick_s=0.1, codes_wait_s=0.15)

@@ -5,7 +5,7 @@ import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -94,14 +94,14 @@ def _load(path: Path) -> Any:
         raise CheckpointError(f"{path} is damaged or cut short. {_AGAIN}") from error
 
 
-def _is_plain(entry: Any) -> bool:
-    return isinstance(entry, Tensor) and entry.layout == torch.strided and not entry.is_quantized
+def _is_plain(entry: Any) -> TypeGuard[Tensor]:
+    return isinstance(entry, Tensor) and entry.layout == torch.strided
 
 
 def _kind(entry: Any) -> str:
     if not isinstance(entry, Tensor):
         return type(entry).__name__
-    return str(entry.dtype if entry.is_quantized else entry.layout).removeprefix("torch.") + " tensor"
+    return str(entry.layout).removeprefix("torch.") + " tensor"
 
 
 def _unwrapped(content: Any) -> dict[Any, Any]:

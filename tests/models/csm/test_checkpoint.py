@@ -153,6 +153,11 @@ PART_FORMS = {
         torch.nn.Parameter(t["audio_head"]),
         torch.nn.Parameter(t["projection.weight"]),
     ),
+    "in a decoder's wrapper": lambda t: (
+        {"decoder": {n.removeprefix("decoder."): v for n, v in t.items() if n.startswith("decoder.")}},
+        {"state_dict": {"audio_head": t["audio_head"]}},
+        {"projection": t["projection.weight"]},
+    ),
     "in the layout of transformers": lambda t: (
         {n: v for n, v in as_transformers(t).items() if ".layers." in n or ".norm." in n},
         {"depth_decoder.codebooks_head.weight": t["audio_head"]},

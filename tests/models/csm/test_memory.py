@@ -49,6 +49,11 @@ def test_the_reckoning_is_what_a_model_really_holds(weights: WeightsKind, dtype:
     assert held_bytes(cache, set()) == 3 * slot_bytes(CSM_TINY, weights, width, 100)
 
 
+def test_keys_beside_8_bit_weights_are_as_large_as_reckoned() -> None:
+    cache = CsmModel(CSM_TINY, RandomTensors(CSM_TINY), weights="w8a8").cache(slots=3, rows=100)
+    assert held_bytes(cache, set()) == 3 * slot_bytes(CSM_TINY, "w8a8", 4, 100)
+
+
 def test_csm_1b_in_bfloat16_is_as_large_as_published() -> None:
     published = 3_105_583_104
     tables = 63_581 * 1024 * 2  # the decoder's projected inputs are made at load
@@ -79,5 +84,12 @@ def test_what_does_not_fit_says_how_much_it_needs_and_what_to_change(device: str
     assert f"KV cache of {16 if kind == 'cuda' else 12} slots" in message  # a graph has places for 16
     assert f"--voice-weights {smaller}" in message
     assert "--tts-slots" in message
-    check_room(parts, 10**11, device)
     check_room(parts, None, device)
+
+
+def test_what_loading_takes_for_a_while_must_fit_too() -> None:
+    parts = voice_memory(device="cpu", weights="w8a8", slots=8)
+    needed = total_bytes(parts) + (600 << 20)
+    check_room(parts, needed, "cpu")
+    with pytest.raises(OutOfMemory):
+        check_room(parts, needed - 1, "cpu")

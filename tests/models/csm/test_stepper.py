@@ -171,6 +171,9 @@ def test_forgetting_leaves_nothing_behind():
     stepper.restore(saved, 1)
     stepper.forget(1)
     assert not cache.k[:, 1].any() and not cache.v[:, 1].any()
+    stepper.prefill(1, some_rows(1), 0)
+    stepper.forget(1)
+    assert not cache.k[:, 1].any() and not cache.v[:, 1].any() and not stepper._program.hidden[1].any()
 
 
 @pytest.mark.parametrize("direct", [False, True])

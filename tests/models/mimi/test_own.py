@@ -93,8 +93,11 @@ def test_a_slot_that_failed_is_well_after_a_reset(mimi, codes, whole):
 
 
 def test_codes_that_are_none_do_not_take_the_device_down(mimi):
-    pcm = mimi.decoder(1).step(torch.tensor([[2050, -1] * 16]), slots_of(0))
+    """Before the first codebook's entries, and behind the last one's, there is nothing to read."""
+    codes = torch.tensor([[-1, *[2050] * 31], [-(2**60), *[2**60] * 31]])
+    pcm = mimi.decoder(2).step(codes, slots_of(0, 1))
     assert pcm.isfinite().all()
+    assert torch.equal(pcm[0], mimi.decoder(2).step(codes.clamp(0, 2047), slots_of(0, 1))[0])
 
 
 def test_encoding_in_a_stream_in_slots_and_in_pieces(mimi, audio):

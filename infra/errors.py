@@ -13,6 +13,23 @@ EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 
 
+_EXTRAS = {
+    "torch": "csm",
+    "safetensors": "csm",
+    "tokenizers": "csm",
+    "pyarrow": "finetune",
+    "matplotlib": "plots",
+    "faster_whisper": "speech",
+    "ctranslate2": "speech",
+    "hibari": "speech",
+    "huggingface_hub": "speech",
+    "llama_cpp": "speech",
+    "honcho": "procfile",
+    "pytest": "dev",
+}
+"""The extra of pyproject.toml that brings a package; the others come with maya-voice itself."""
+
+
 class CommandError(Exception):
     """A command cannot go on; the message says why and what to do."""
 
@@ -30,11 +47,7 @@ def report(error: BaseException) -> int:
         print(f"maya: {where}{error.strerror}", file=sys.stderr)
         return EXIT_USER
     if isinstance(error, ModuleNotFoundError) and error.name and not _is_ours(error.name):
-        print(
-            f"maya: the package {error.name} is not installed. Mend it with: make setup, "
-            "or pip install 'maya-voice[speech,plots]'",
-            file=sys.stderr,
-        )
+        print(f"maya: the package {error.name} is not installed. {_mend(error.name)}", file=sys.stderr)
         return EXIT_USER
     path = _keep(error)
     summary = f"{type(error).__name__}: {error}".splitlines()[0][:200]
@@ -61,6 +74,15 @@ def is_expected(error: BaseException) -> bool:
         if base is not None and isinstance(error, base):
             return True
     return False
+
+
+def _mend(module: str) -> str:
+    package = module.partition(".")[0]
+    if package == "moshi":
+        return "It wants an environment of its own (README, The voice); codec = own does without it"
+    if extra := _EXTRAS.get(package):
+        return f"Mend it with: pip install 'maya-voice[{extra}]'"
+    return "Mend it with: pip install maya-voice, or make setup in its sources"
 
 
 def _is_ours(module: str) -> bool:

@@ -93,7 +93,8 @@ async def say_with(settings: Settings, text: str) -> tuple[Said, float]:
 
 def write_wav(path: Path, audio: Samples, sample_rate_hz: int) -> None:
     """One channel of 16 bit. Raises `OSError`."""
-    with wave.open(str(path), "wb") as file:
+    # Opened here: a `wave.Wave_write` that cannot open its file complains once more when it is collected.
+    with path.open("wb") as raw, wave.open(raw, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(sample_rate_hz)

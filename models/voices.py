@@ -74,10 +74,12 @@ def find_voice(profile: str, choice: VoiceChoice, store: Store, problems: list[s
         found = _files_of(name, store)
     files = replace(
         found,
-        mimi=_given(choice.mimi, "Mimi", problems) or found.mimi or _installed(store, CODEC, problems),
+        mimi=_given(choice.mimi, "Mimi", problems)
+        or found.mimi
+        or _installed(store, CODEC, problems, "put its file beside the model, or name it with --mimi"),
         tokenizer=_given(choice.tokenizer, "tokenizer", problems)
         or found.tokenizer
-        or _installed(store, TOKENIZER, problems),
+        or _installed(store, TOKENIZER, problems, "name yours with --tokenizer"),
         prompt=_given(choice.prompt, "voice prompt", problems) or found.prompt,
     )
     return CsmVoicePlan(name, files, notice)
@@ -94,11 +96,11 @@ def _files_of(path: str, store: Store) -> CsmFiles:
     return find_csm_files(Path(path))
 
 
-def _installed(store: Store, name: str, problems: list[str]) -> Path | None:
+def _installed(store: Store, name: str, problems: list[str], otherwise: str = "") -> Path | None:
     try:
         return store.path(name)
     except ModelMissing as error:
-        problems.append(str(error))
+        problems.append(f"{error} Or {otherwise}." if otherwise else str(error))
         return None
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from infra.commands.options import Json
+from infra.errors import CommandError
 
 if TYPE_CHECKING:
     from bench.report import Report
@@ -111,14 +112,18 @@ def csm(
             help="cpu: against transformers and moshi (needs infra/setup/peers.sh). cuda: under load."
         ),
     ] = None,
-    rounds: Annotated[int | None, typer.Option(help="How often everything is measured in turns.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of every rival.")] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="How often everything is measured in turns.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of every rival.")] = None,
     as_json: Json = False,
 ) -> None:
     """The CSM voice at full size with random weights; about 8 minutes and 12 GB of memory on the CPU.
 
     Example: [bold]maya bench csm --json[/bold]
     """
+    if device and device.partition(":")[0] not in ("cpu", "cuda"):
+        raise CommandError(f"--device {device}: it is cpu or cuda.")
     _bench("csm", as_json, {"device": device, "rounds": rounds, "threads": threads, "progress": _say})
 
 

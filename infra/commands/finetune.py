@@ -1,6 +1,7 @@
 """`maya finetune`, and the gate of quantised weights."""
 
 import json
+import shlex
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -71,7 +72,8 @@ def finetune(
     config: ConfigFile = None,
     log_level: LogLevel = None,
 ) -> None:
-    """Train decoder, heads and projection of CSM-1B; the backbone stays as it is.
+    """Train decoder, heads and projection of CSM-1B; the backbone stays as it is. The same command goes on
+    where a run was stopped.
 
     Example: [bold]maya finetune --corpus expresso.tar --base csm-1b --out voices/ex04[/bold]
     """
@@ -79,6 +81,8 @@ def finetune(
         return
     if corpus is None or out is None:
         raise CommandError("say where the corpus is and where the files go: --corpus PATH --out FOLDER")
+    if not corpus.exists():
+        raise CommandError(f"{corpus} does not exist: give Expresso's tar, its folder, or parquet files.")
     settings = settings_for(config, mimi=mimi, tokenizer=tokenizer, log_level=log_level or "warning")
     device = chosen_device(device)
     from models.csm.finetune.corpus import Wanted
@@ -114,7 +118,7 @@ def finetune(
     if as_json:
         typer.echo((out / "report.json").read_text("utf-8"), nl=False)
     else:
-        _show(outcome, out)
+        _show(outcome, _say_it(out, base, mimi, tokenizer, device))
 
 
 @app.command()
@@ -139,6 +143,8 @@ def gate(
     """
     if corpus is None:
         raise CommandError("say where the corpus is: --corpus PATH")
+    if not corpus.exists():
+        raise CommandError(f"{corpus} does not exist: give Expresso's tar, its folder, or parquet files.")
     settings = settings_for(config, mimi=mimi, tokenizer=tokenizer, log_level=log_level or "warning")
     device = chosen_device(device or ("cpu" if weights is Quantised.W8A8 else ""))
     from models.csm.finetune.corpus import Wanted, open_corpus
@@ -186,13 +192,28 @@ def _compared(
         return compare(load, weights, coded, lambda: told.advance(""))
 
 
-def _show(outcome: "Outcome", out: Path) -> None:
+def _say_it(out: Path, base: str, mimi: Path | None, tokenizer: Path | None, device: str) -> str:
+    """The command that speaks with what came out. Mimi and the tokenizer stay where the base had them."""
+    from models.csm.files import find_csm_files
+
+    words = ["maya", "say", "Hello there.", "--tts", str(out)]
+    beside = find_csm_files(Path(base)) if Path(base).expanduser().exists() else None
+    for option, given, found in (
+        ("--mimi", mimi, beside and beside.mimi),
+        ("--tokenizer", tokenizer, beside and beside.tokenizer),
+    ):
+        if place := given or found:
+            words += [option, str(place)]
+    return shlex.join([*words, *(["--devices", "tts=cpu"] if device == "cpu" else [])])
+
+
+def _show(outcome: "Outcome", say_it: str) -> None:
     from models.csm.finetune.run import NOTICE
 
     clips, hours = outcome.clips, outcome.hours
     typer.echo(
-        f"trained on {clips['train']} clips ({hours['train']:.2f} h), validated on {clips['dev']}"
-        f" ({hours['dev']:.2f} h)"
+        f"trained on {clips['train']} clips ({60 * hours['train']:.1f} min), validated on {clips['dev']}"
+        f" ({60 * hours['dev']:.1f} min)"
         + "".join(f"; {n} {reason}" for reason, n in sorted(outcome.skipped.items()))
     )
     typer.echo(
@@ -201,7 +222,7 @@ def _show(outcome: "Outcome", out: Path) -> None:
     )
     for file in outcome.files:
         typer.echo(f"{file.path}  {file.tensor_bytes:,} bytes of tensors, {file.file_bytes:,} in all")
-    typer.echo(f'speak with it: maya say "Hello there." --tts {out}')
+    typer.echo(f"speak with it: {say_it}")
     typer.echo(NOTICE)
 
 

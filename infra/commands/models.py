@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from models.fetching import ProgressCallback
     from models.store import State, Store
 
-app = typer.Typer(help="The models: list, pull, verify.", no_args_is_help=True, rich_markup_mode="rich")
+app = typer.Typer(
+    help="The models: list, pull, verify, inspect.", no_args_is_help=True, rich_markup_mode="rich"
+)
 
 Names = Annotated[list[str] | None, typer.Argument(help="Names, as in: maya models list", show_default=False)]
 Profiles = Annotated[
@@ -48,22 +50,11 @@ def list_(as_json: Json = False, config: ConfigFile = None) -> None:
         ]
         typer.echo(json.dumps(rows, indent=1))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    for heading in ("model", "what", "size", "licence", "from", "state"):
-        table.add_column(heading, no_wrap=heading in ("model", "size", "state"))
     for state in states:
-        table.add_row(
-            state.entry.name,
-            state.entry.title,
-            _size(state.entry.size_bytes),
-            state.entry.licence.name,
-            "wheels" if state.entry.bundled else "hub",
-            state.state,
-        )
-    Console().print(table)
+        entry = state.entry
+        size = _size(entry.size_bytes) if entry.size_bytes else ""
+        typer.echo(f"{entry.name:<24} {size:>7}  {entry.origin:<9}  {state.state}")
+        typer.echo(f"    {entry.title}; {entry.licence.name}")
 
 
 @app.command()
@@ -182,6 +173,8 @@ def _ask(licence: "Licence") -> bool:
 
 
 def _size(n_bytes: int) -> str:
+    if n_bytes < 1_000_000:
+        return f"{n_bytes / 1e3:.0f} kB"
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
 
 

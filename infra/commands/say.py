@@ -58,6 +58,8 @@ def say(
 
     if not clauses_of(text):
         raise CommandError(f"there is nothing to say in {text[:60]!r}.")
+    if out.is_dir():
+        raise CommandError(f"{out} is a folder: say --out with a file in it, as {out / 'say.wav'}.")
     if not out.parent.is_dir():
         raise CommandError(f"{out.parent} is no folder: say --out with another place.")
     said, load_s = asyncio.run(say_with(settings, text))

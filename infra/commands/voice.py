@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from infra.commands import options
-from infra.commands.options import ConfigFile, Json, settings_for
+from infra.commands.options import ConfigFile, Json, LogLevel, settings_for
 from infra.errors import CommandError
 
 if TYPE_CHECKING:
     from infra.settings import Settings
 
-app = typer.Typer(help="The CSM voice: prompt.", no_args_is_help=True, rich_markup_mode="rich")
+app = typer.Typer(
+    help="The voice that CSM speaks with: prompt.", no_args_is_help=True, rich_markup_mode="rich"
+)
 
 
 @app.callback()
@@ -34,16 +36,22 @@ def prompt(
     codec: options.Codec = None,
     as_json: Json = False,
     config: ConfigFile = None,
+    log_level: LogLevel = None,
 ) -> None:
     """Encode a recording as the voice that every call begins with. Put it to use with --voice-prompt.
 
     Example: [bold]maya voice prompt reading.wav --text "The words of it." --out prompt.safetensors[/bold]
     """
-    settings = settings_for(config, tts=tts, mimi=mimi, codec=codec, speaker=speaker)
-    from models.csm.prompt import make_prompt, read_speech, save_prompt, sha256_of
+    settings = settings_for(
+        config, tts=tts, mimi=mimi, codec=codec, speaker=speaker, log_level=log_level or "warning"
+    )
+    from models.csm.prompt import checked_words, make_prompt, read_speech, save_prompt, sha256_of
     from models.mimi.opening import open_codec
 
+    text = checked_words(text)
     speech = read_speech(recording)
+    if not out.parent.is_dir():
+        raise CommandError(f"{out.parent} is no folder: say --out with another place.")
     path = _mimi(settings)
     opened = open_codec(settings.codec, path)
     made = make_prompt(speech, text, opened, speaker=settings.speaker, mimi_sha256=sha256_of(path))
@@ -62,6 +70,7 @@ def prompt(
 def _mimi(settings: "Settings") -> Path:
     """The codec's weights: as named, else beside the voice's files, else the catalogue's. Raises
     `ModelError`."""
+    from models.base import ModelMissing
     from models.profiles import CODEC
     from models.store import Store
     from models.voices import VoiceChoice, find_voice
@@ -72,4 +81,7 @@ def _mimi(settings: "Settings") -> Path:
     plan = find_voice(settings.profile, VoiceChoice(tts=settings.tts), store, [])
     if plan is not None and plan.files.mimi is not None:
         return plan.files.mimi
-    return store.path(CODEC)
+    try:
+        return store.path(CODEC)
+    except ModelMissing as error:
+        raise CommandError(f"{error} Or name its file with --mimi.") from error

@@ -45,6 +45,8 @@ def read_speech(path: Path) -> Samples:
     """A sound file as (n,) float32 at 24 kHz, its channels averaged. Raises `ModelError`."""
     import soundfile
 
+    if not path.is_file():
+        raise ModelMissing(f"{path} does not exist, or is no file: name a recording (wav, flac, ogg, mp3).")
     try:
         audio, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
         speech = to_codec_rate(audio.mean(axis=1), rate_hz)
@@ -68,12 +70,18 @@ def make_prompt(
     long as the speech lasts on one CPU core. Raises `ModelError` for a text without words."""
     import torch
 
-    text = " ".join(text.split())
-    if not any(character.isalnum() for character in text):
-        raise ModelError("The voice prompt's text is empty: give the words that the recording says.")
+    text = checked_words(text)
     with torch.inference_mode():
         codes = codec.encode(torch.from_numpy(np.ascontiguousarray(speech))[None])[0]
     return VoicePrompt(text, codes.cpu().numpy().astype(np.int32), speaker, mimi_sha256)
+
+
+def checked_words(text: str) -> str:
+    """The text on one line. Raises `ModelError` when it holds no words."""
+    text = " ".join(text.split())
+    if not any(character.isalnum() for character in text):
+        raise ModelError("The voice prompt's text is empty: give the words that the recording says.")
+    return text
 
 
 def save_prompt(prompt: VoicePrompt, path: Path) -> None:
@@ -107,7 +115,10 @@ def load_prompt(path: Path, *, mimi_sha256: str = "") -> VoicePrompt:
                 raise ModelError(f"{path} is no voice prompt; make one with: maya voice prompt")
             codes = file.get_tensor("codes")
     except SafetensorError as error:
-        raise ModelError(f"{path} is damaged ({error}); make it again: maya voice prompt") from error
+        raise ModelError(
+            f"{path} is no voice prompt, or it is damaged ({error}); of a recording, one is made with:"
+            " maya voice prompt RECORDING --text '...'"
+        ) from error
     return _checked(codes, metadata, path, mimi_sha256)
 
 

@@ -59,8 +59,9 @@ class MoshiCodec:
         except (ImportError, OSError) as error:
             # OSError: moshi imports sounddevice, which looks for PortAudio.
             raise MimiError(
-                f"the moshi package cannot be imported ({error}): `pip install 'maya-voice[moshi]'` in an "
-                "environment of its own (it needs torch < 2.10), or use `codec = own`"
+                f"the moshi package cannot be imported ({error}): `pip install --no-deps moshi==0.2.13 "
+                "einops sentencepiece sphn`, or `pip install 'maya-voice[moshi]'` in an environment of its "
+                "own (it wants torch < 2.10), or use `codec = own`"
             ) from error
         return loaders.get_mimi(self._file, device=self._device, num_codebooks=CODEBOOKS)
 

@@ -167,7 +167,16 @@ def test_an_absent_package_is_named_with_the_command_that_installs_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert errors.report(ModuleNotFoundError("no", name="matplotlib")) == EXIT_USER
-    assert "pip install" in capsys.readouterr().err
+    assert "pip install 'maya-voice[plots]'" in capsys.readouterr().err
+    for package, mend in (
+        ("torch.cuda", "'maya-voice[csm]'"),
+        ("pyarrow", "'maya-voice[finetune]'"),
+        ("llama_cpp", "'maya-voice[speech]'"),
+        ("numpy", "pip install maya-voice,"),
+        ("moshi", "environment of its own"),
+    ):
+        assert errors.report(ModuleNotFoundError("no", name=package)) == EXIT_USER
+        assert mend in capsys.readouterr().err
     assert errors.report(ModuleNotFoundError("no", name="infra.gone")) == EXIT_BUG
 
 
@@ -187,6 +196,27 @@ def test_models_list_is_json_on_stdout(
     rows = json.loads(capsys.readouterr().out)
     assert {row["name"] for row in rows} >= {"whisper-base", "silero-vad"}
     assert all(row["state"] == "missing" for row in rows)
+
+
+def test_models_list_fits_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MAYA_MODELS", str(tmp_path))
+    assert maya(monkeypatch, "models", "list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.split() == ["csm-1b", "6.2", "GB", "hub", "missing"] for line in lines)
+    assert any(line.startswith("qwen2.5-coder-1.5b-q4_0") and "made here" in line for line in lines)
+
+
+def test_what_cannot_be_spoken_into_or_measured_on_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert maya(monkeypatch, "say", "Hello.", "--out", str(tmp_path)) == EXIT_USER
+    assert "is a folder" in capsys.readouterr().err
+    assert maya(monkeypatch, "bench", "csm", "--device", "gpu") == EXIT_USER
+    assert "it is cpu or cuda" in capsys.readouterr().err
+    assert maya(monkeypatch, "finetune", "gate", "--corpus", str(tmp_path / "no")) == EXIT_USER
+    assert "does not exist" in capsys.readouterr().err
 
 
 def test_doctor_names_what_is_missing_and_how_to_mend_it(

@@ -57,6 +57,7 @@ def test_a_corpus_becomes_a_voice(
     ]
     assert maya(monkeypatch, "finetune", *common, *recipe, "--out", "voice") == 0
     shown = capsys.readouterr()
+    assert f"speak with it: maya say 'Hello there.' --tts voice --mimi {base}" in shown.out
     assert "trained on 4 clips" in shown.out and "codebook 0" in shown.out and "non-commercial" in shown.out
     assert "step 3: training" in shown.err and "step 6: training" in shown.err
 
@@ -95,9 +96,10 @@ def test_the_gate_says_by_how_much_each_codebook_is_worse(
     ("arguments", "said"),
     [
         ([], "--corpus PATH --out FOLDER"),
-        (["--corpus", "x", "--out", "y", "--device", "tpu"], "cpu, cuda, or cuda:1"),
-        (["--corpus", "x", "--out", "y", "--device", "cuda:99"], "CUDA devices"),
-        (["--corpus", "x", "--out", "y", "--device", "cpu", "--base", "nowhere"], "nowhere"),
+        (["--corpus", "x", "--out", "y"], "x does not exist: give Expresso's tar"),
+        (["--corpus", ".", "--out", "y", "--device", "tpu"], "cpu, cuda, or cuda:1"),
+        (["--corpus", ".", "--out", "y", "--device", "cuda:99"], "CUDA devices"),
+        (["--corpus", ".", "--out", "y", "--device", "cpu", "--base", "nowhere"], "nowhere"),
         (["gate"], "--corpus PATH"),
     ],
 )

@@ -70,12 +70,15 @@ def test_json_and_a_named_mimi(folder: Path, tmp_path: Path) -> None:
 
 def test_what_is_wrong_is_said(folder: Path, tmp_path: Path) -> None:
     wav = str(recording(tmp_path / "reading.wav"))
+    (tmp_path / "words.wav").write_text("words")
     with pytest.raises(ModelError, match="cannot be read as sound"):
+        maya_voice_prompt(str(tmp_path / "words.wav"), "--text", TEXT, "--tts", str(folder))
+    with pytest.raises(ModelError, match="does not exist"):
         maya_voice_prompt(str(tmp_path / "none.wav"), "--text", TEXT, "--tts", str(folder))
     with pytest.raises(ModelError, match="text is empty"):
         maya_voice_prompt(wav, "--text", "...", "--tts", str(folder))
-    with pytest.raises(ModelError, match="mimi"):
+    with pytest.raises(CommandError, match=r"maya models pull mimi`\. Or name its file with --mimi"):
         maya_voice_prompt(wav, "--text", TEXT)
     out = str(tmp_path / "no" / "p.safetensors")
-    with pytest.raises(CommandError, match="cannot be written"):
+    with pytest.raises(CommandError, match="is no folder"):
         maya_voice_prompt(wav, "--text", TEXT, "--tts", str(folder), "--out", out)

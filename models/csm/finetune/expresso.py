@@ -61,7 +61,10 @@ class TarTree:
             self._tar = tarfile.open(path)  # noqa: SIM115
             members = [member for member in self._tar if member.isfile()]
         except (tarfile.TarError, EOFError, OSError) as error:
-            raise CorpusError(f"{path} is neither a tar nor parquet, or it is cut off: {error}") from error
+            reason = str(error).splitlines()[0].rstrip(":")
+            raise CorpusError(
+                f"{path} is neither a tar nor parquet, or it is cut off ({reason}): fetch it again."
+            ) from error
         self._members = {member.name: member for member in members}
 
     def names(self) -> list[str]:
@@ -112,7 +115,10 @@ class TreeCorpus:
     def _transcriptions(self, names: list[str]) -> dict[str, str]:
         found = next((name for name in names if PurePosixPath(name).name == _TRANSCRIPTIONS), None)
         if found is None:
-            raise CorpusError(f"{self._tree.name} holds no {_TRANSCRIPTIONS}: it is not Expresso's layout.")
+            raise CorpusError(
+                f"{self._tree.name} holds neither {_TRANSCRIPTIONS} nor *.parquet: give Expresso's tar, its"
+                " unpacked folder, or parquet files."
+            )
         lines = self._tree.read(found).decode("utf-8").splitlines()
         return {key.strip(): text for key, tab, text in (line.partition("\t") for line in lines) if tab}
 

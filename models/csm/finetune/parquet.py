@@ -8,6 +8,8 @@ from typing import Any
 from models.csm.finetune.corpus import Clip, CorpusError, Split, Wanted, clean_text, split_all
 
 _COLUMNS = ("audio", "text", "speaker_id", "style", "id")
+_MAGIC = b"PAR1"
+"""Every parquet file begins with it, whatever its name."""
 _ROWS_AT_ONCE = 16
 """A row is a few megabytes of audio."""
 _PART_OF_FILE: Mapping[str, Split] = {"train": "train", "dev": "dev", "validation": "dev", "test": "test"}
@@ -17,7 +19,8 @@ def parquet_files(path: Path) -> list[Path]:
     """`path` itself or the parquet files below it, in order; empty when it is another kind of corpus."""
     if path.is_dir():
         return sorted(path.rglob("*.parquet"))
-    return [path] if path.suffix == ".parquet" else []
+    with path.open("rb") as file:
+        return [path] if path.suffix == ".parquet" or file.read(4) == _MAGIC else []
 
 
 class ParquetCorpus:

@@ -61,7 +61,7 @@ def load_state(folder: Path, identity: Mapping[str, str]) -> State | None:
     except (RuntimeError, OSError, EOFError, UnpicklingError) as error:
         raise ResumeError(f"{path} is damaged ({error}): delete it to begin anew.") from error
     other = [
-        f"{name} was {saved['identity'].get(name, 'absent')}, is {value}"
+        _difference(name, saved["identity"].get(name, "absent"), value)
         for name, value in identity.items()
         if saved["identity"].get(name) != value
     ]
@@ -71,6 +71,15 @@ def load_state(folder: Path, identity: Mapping[str, str]) -> State | None:
             "Repeat its options to go on with it, or give another --out."
         )
     return State(saved["step"], Best(**saved["best"]), saved["parameters"], saved["optimizer"])
+
+
+def _difference(name: str, was: str, is_: str) -> str:
+    """What stands differently in two forms of one setting; in those of a recipe, only the fields that do."""
+    pairs = [text[text.find("(") + 1 :].rstrip(")").split(", ") for text in (was, is_)]
+    if name == "recipe" and len(pairs[0]) == len(pairs[1]):
+        differing = [pair for pair in zip(*pairs, strict=True) if pair[0] != pair[1]]
+        was, is_ = (", ".join(part) for part in zip(*differing, strict=True))
+    return f"{name} was {was}, is {is_}"
 
 
 def write_whole(path: Path, content: Any) -> None:

@@ -83,7 +83,7 @@ def test_any_rate_and_any_channels_become_24_khz(tmp_path: Path, rate_hz: int, c
 
 def test_what_is_no_speech_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "voice.wav"
-    with pytest.raises(ModelError, match="cannot be read as sound"):
+    with pytest.raises(ModelError, match="does not exist"):
         read_speech(path)
     path.write_text("not a sound")
     with pytest.raises(ModelError, match="cannot be read as sound"):
@@ -106,3 +106,9 @@ def test_speech_is_encoded_by_the_codec() -> None:
     assert (prompt.text, prompt.speaker, prompt.mimi_sha256) == ("Hello there.", 2, "ff")
     with pytest.raises(ModelError, match="text is empty"):
         make_prompt(tone(1.0, 24_000), " ... ", tiny_codec())
+
+
+def test_another_file_is_told_from_a_prompt(tmp_path: Path) -> None:
+    (tmp_path / "reading.wav").write_bytes(b"RIFF and so on, much longer than a header of safetensors")
+    with pytest.raises(ModelError, match=r"is no voice prompt.*maya voice prompt RECORDING"):
+        load_prompt(tmp_path / "reading.wav")

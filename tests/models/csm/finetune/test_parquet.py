@@ -18,6 +18,10 @@ def test_splits_are_made_when_there_are_none(tmp_path: Path) -> None:
     assert list(splits.values()).count("train") == 6
 
 
+def test_a_file_of_any_name_is_known_by_its_beginning(tmp_path: Path) -> None:
+    assert open_corpus(write_parquet(tmp_path / "expresso", sentences(6)), Wanted()).n_clips == 6
+
+
 def test_splits_may_be_in_the_names_of_the_files(tmp_path: Path) -> None:
     made = sentences(6)
     write_parquet(tmp_path / "read" / "train-00000-of-00001.parquet", made[:4], number_speakers=True)

@@ -23,6 +23,12 @@ def test_another_run_is_not_continued(tmp_path: Path) -> None:
         load_state(tmp_path, {"data": "x", "recipe": "fast"})
 
 
+def test_of_a_recipe_only_what_differs_is_named(tmp_path: Path) -> None:
+    save_state(tmp_path, HELD, {"recipe": "Recipe(steps=300, rate=0.1, seed=0)"})
+    with pytest.raises(ResumeError, match=r"otherwise: recipe was steps=300, seed=0, is steps=400, seed=1\."):
+        load_state(tmp_path, {"recipe": "Recipe(steps=400, rate=0.1, seed=1)"})
+
+
 def test_a_write_that_breaks_off_leaves_the_old_file(tmp_path: Path) -> None:
     save_state(tmp_path, HELD, {})
     with pytest.raises(TypeError, match="pickle"):

@@ -15,9 +15,12 @@ from models.csm.rows import NO_ROWS, segment_rows
 from models.csm.shapes import CODEBOOKS, CODEC_FRAME_S
 from models.csm.stepping import Codes, Rows
 
-SPARE_ROWS = 640
-"""What `prepare` leaves free: a whole reply of 120 tokens, in clauses, and the cap of the last of them. With
-512, one rebuild in 25 came in the middle of a long reply."""
+SPARE_ROWS = 400
+"""What `prepare` leaves free before an answer: one of 360 letters takes about as much."""
+ROOMY_ROWS = 700
+"""What it leaves while the caller has the floor: room for their turn too. With equal numbers, one rebuild in
+four came between the caller's last word and the answer; with these, one in a thousand, and one in 150 within
+an answer (reckoned for turns of 4 s, answers of 160 letters)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,13 +98,17 @@ class Window:
         self.start = 0
         self.rebuilds = 0
 
-    def fit(self, lengths: Sequence[int], *, fixed: int, needed: int | None = None) -> int:
+    def fit(
+        self, lengths: Sequence[int], *, fixed: int, needed: int | None = None, roomy: bool = False
+    ) -> int:
         """Rows left free once segments of these `lengths` follow `fixed` rows of prompt; the oldest are let
-        go when fewer than `needed` are left (None: `SPARE_ROWS`), and then so many that half is free."""
+        go when fewer than `needed` are left (None: `SPARE_ROWS`, or `ROOMY_ROWS` where `roomy`), and then so
+        many that half is free."""
         free = self._capacity - fixed
         self.start = min(self.start, len(lengths))
         left = free - sum(lengths[self.start :])
-        wanted = min(SPARE_ROWS, free // 3) if needed is None else needed
+        spare = min(ROOMY_ROWS, free * 2 // 5) if roomy else min(SPARE_ROWS, free // 5)
+        wanted = spare if needed is None else needed
         if left >= wanted:
             return left
         self.rebuilds += 1
@@ -128,12 +135,13 @@ def build_context(
     encode: Callable[[int, str], Sequence[int]],
     *,
     needed: int | None = None,
+    roomy: bool = False,
 ) -> Context:
     """Prompt, then as many of the last `segments` as the window leaves; moves the window when it must.
     `encode(speaker, text)` gives the tokens of a text."""
     skipped = min(window.start, len(segments))
     built = [segment_rows(encode(s.speaker, s.text), s.codes) for s in segments[skipped:]]
     lengths = [0] * skipped + [len(rows) for rows in built]
-    room = window.fit(lengths, fixed=len(prompt), needed=needed)
+    room = window.fit(lengths, fixed=len(prompt), needed=needed, roomy=roomy)
     kept = built[window.start - skipped :]
     return Context(np.concatenate([NO_ROWS, prompt, *kept]), room)

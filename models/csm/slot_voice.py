@@ -7,7 +7,7 @@ from contextlib import aclosing, suppress
 
 import numpy as np
 
-from models.base import SHARED, CallerSpeech, ModelFailed, Samples, Speech
+from models.base import SHARED, AgentSpeech, CallerSpeech, ModelFailed, Samples, Speech
 from models.csm.context import Context, Said, Window, build_context
 from models.csm.encoding import EncodeJob
 from models.csm.ending import EndRules
@@ -170,18 +170,25 @@ class CsmVoice:
 
     def _refresh(self) -> None:
         if self._wanted is not None and self._speaking is None and not self._closed:
-            rows = self._context(self._wanted).rows
+            # After the agent's words comes the caller: the time to rebuild.
+            roomy = bool(self._wanted) and isinstance(self._wanted[-1], AgentSpeech)
+            rows = self._context(self._wanted, roomy=roomy).rows
             self._post(lambda engine: engine.prepare(self._slot, rows))
 
     def _context(
-        self, context: Sequence[Speech], before: Sequence[Said] = (), *, needed: int | None = None
+        self,
+        context: Sequence[Speech],
+        before: Sequence[Said] = (),
+        *,
+        needed: int | None = None,
+        roomy: bool = False,
     ) -> Context:
         rebuilds = self._window.rebuilds
         while True:
             segments = self._remembered.segments(context, prompt_key=self._shared.prompt_key)
             segments += self._remembered.just_said(before)
             known = build_context(
-                self._shared.prompt, segments, self._window, self._shared.tokens, needed=needed
+                self._shared.prompt, segments, self._window, self._shared.tokens, needed=needed, roomy=roomy
             )
             # Built anew anyway: codes that came too late for their moment now have their place.
             if self._window.rebuilds == rebuilds or not self._remembered.unsettle():

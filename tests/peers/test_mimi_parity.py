@@ -101,7 +101,7 @@ def test_a_whole_that_ends_within_a_codec_frame(codec, both, whole):
 
 
 def test_codes_that_are_none(codec):
-    assert codec.decoder(1).step(torch.tensor([[2050, -1] * 16]), slots_of(0)).isfinite().all()
+    assert codec.decoder(1).step(torch.tensor([[-1, *[2050] * 31]]), slots_of(0)).isfinite().all()
 
 
 def test_an_utterance_streamed_through_the_engine(codec, both):

@@ -228,6 +228,22 @@ def test_what_is_prepared_while_speaking_waits_for_the_end():
     bench.run()
     assert amid.ends == ["cancelled"]
     np.testing.assert_array_equal(held(stepper, slot), text_rows(5))
+    after = bench.say(slot, text_rows(6), most=2)
+    bench.run()
+    assert after.ends == ["cap"] and len(held(stepper, slot)) == 1 + 2 + 1, "an old wish is forgotten"
+
+
+def test_a_closed_slot_keeps_of_its_cache_what_all_calls_share_and_no_more():
+    stepper = NullStepper()
+    bench = Bench(stepper)
+    bench.engine.set_prompt(text_rows(1, 2, 3, 4))
+    bench.run()
+    slot = bench.engine.open()
+    bench.engine.prepare(slot, text_rows(1, 2, 7, 8, 9))
+    bench.run()
+    bench.engine.close(slot)
+    assert stepper.forgotten[-1] == (slot, 2)
+    np.testing.assert_array_equal(held(stepper, slot), text_rows(1, 2))
 
 
 def test_not_a_number_ends_one_slot_and_no_other():

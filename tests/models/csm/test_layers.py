@@ -2,8 +2,8 @@ import torch
 
 from models.csm.layers import attend_causal, attend_last, attend_masked, rms_norm, rotate, swiglu
 from models.csm.rope import rope_table
-from models.csm.shapes import RopeScaling
-from models.csm.transformer import complex_turns
+from models.csm.shapes import RopeScaling, TransformerShape
+from models.csm.transformer import Transformer, complex_turns
 
 
 def normal(*size, seed=0):
@@ -26,6 +26,17 @@ def test_rms_norm():
     expected = wide / (wide.square().mean(-1, keepdim=True) + 1e-5).sqrt() * scale
     torch.testing.assert_close(rms_norm(x, scale, 1e-5).double(), expected, rtol=1e-5, atol=1e-6)
     assert rms_norm(x.bfloat16(), scale, 1e-5).dtype == torch.bfloat16
+
+
+def test_the_final_norm_has_the_shapes_epsilon():
+    """Of no layers; on numbers so small that it is the epsilon that counts."""
+    x, scale, shape = (
+        normal(3, 64) * 1e-3,
+        normal(64, seed=1),
+        TransformerShape(0, 64, 0, 4, 4, norm_eps=1e-4),
+    )
+    found = Transformer(shape, [], scale)(x, torch.empty(0), lambda *_: x)
+    torch.testing.assert_close(found, rms_norm(x, scale, 1e-4), rtol=0, atol=0)
 
 
 def test_rotation_turns_neighbouring_pairs():

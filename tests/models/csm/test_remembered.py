@@ -132,6 +132,7 @@ def test_a_long_call_takes_bounded_memory() -> None:
         memory.prune()
     most = MOST_CODEC_FRAMES // 200
     assert len(memory.parts("a/59")) == 1 and memory.parts(f"a/{59 - most}") == ()
+    assert len(memory.parts(f"a/{60 - most}")) == 1, "and no more is let go than must be"
     late, early = CallerSpeech("c/59", "x", SOUND), CallerSpeech("c/0", "x", SOUND)
     assert shown(memory.segments((early, late))) == [(1, "x", 0), (1, "x", 200)]
     assert memory.to_encode((early, late)) == [], "what was let go is not encoded again"

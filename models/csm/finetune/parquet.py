@@ -42,7 +42,9 @@ class ParquetCorpus:
                 if part := _part(file):
                     named[row["id"]] = part
         if not keys:
-            raise CorpusError(f"{self._files[0].parent}: no clip of speaker {wanted.speaker}.")
+            place = files[0] if len(files) == 1 else files[0].parent
+            styles = f" in the styles {', '.join(wanted.styles)}" if wanted.styles else ""
+            raise CorpusError(f"{place}: no clip of speaker {wanted.speaker}{styles}.")
         self.n_clips = len(keys)
         from_names = named if len(set(named.values())) > 1 else {}
         self._splits = split_all(keys, given or from_names)

@@ -11,6 +11,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -32,7 +35,8 @@ from models.csm.shapes import (
 )
 from models.csm.stepper import TorchStepper
 from models.csm.utterance import SpokenFrame, Utterance
-from models.mimi.random_mimi import random_mimi
+from models.mimi.opening import CodecKind, open_codec
+from models.mimi.random_mimi import save_random_mimi
 
 LOADS = (1, 4, 8, 16, 32, 64)
 PROMPT_ROWS = 200
@@ -84,35 +88,46 @@ def run_on(
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ModelError("torch finds no CUDA device: --device cpu compares the voice with its peers instead")
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
-    host = ThreadHost(lambda: _engine(device, dtype, shape, max(loads), tiny_mimi))
-    host.wait_loaded()
-    figures: dict[str, object] = {}
     floor_ms = read_bytes(shape, dtype.itemsize) / _bandwidth(device) * 1e3
-    host.post(lambda engine: engine.set_prompt(text_rows(PROMPT_ROWS)))
-    for slots in loads:
-        progress(f"{slots} slots")
-        _hold(host, slots, 1, codec_frames)  # graphs are captured and caches are warm before the clock counts
-        before = _stats(host)
-        firsts_s = _hold(host, slots, utterances, codec_frames)
-        figures |= _figures(slots, before, _stats(host), firsts_s, floor_ms)
-    asyncio.run(host.aclose())
-    return Report(
-        figures={"floor_ms": round(floor_ms, 2), **figures},
-        notes=(
-            f"{shape.name}, random weights, {dtype} on {_name(device)}",
-            f"{utterances} utterances of {codec_frames} CodecFrames a slot, prompt of "
-            f"{PROMPT_ROWS} rows shared; floor: weights read once a tick at the bandwidth of a device copy",
-        ),
-    )
+
+    def measure(kind: CodecKind) -> dict[str, object]:
+        host = ThreadHost(lambda: _engine(device, dtype, shape, max(loads), kind, tiny_mimi))
+        host.wait_loaded()
+        host.post(lambda engine: engine.set_prompt(text_rows(PROMPT_ROWS)))
+        figures: dict[str, object] = {}
+        for slots in loads:
+            progress(f"{slots} slots, codec {kind}")
+            _hold(host, slots, 1, codec_frames)  # caches are warm before the clock counts
+            before = _stats(host)
+            firsts_s = _hold(host, slots, utterances, codec_frames)
+            figures |= _figures(slots, before, _stats(host), firsts_s, floor_ms)
+        asyncio.run(host.aclose())
+        return figures
+
+    figures = measure("own")
+    notes = [
+        f"{shape.name}, random weights, {dtype} on {_name(device)}",
+        f"{utterances} utterances of {codec_frames} CodecFrames a slot, prompt of {PROMPT_ROWS} rows shared; "
+        "floor: weights read once a tick at the bandwidth of a device copy",
+    ]
+    if tiny_mimi or find_spec("moshi") is None:
+        notes.append("the moshi package was not measured: it is not installed, or Mimi is tiny")
+    else:
+        figures |= {f"moshi_{name}": value for name, value in measure("moshi").items()}
+    return Report(figures={"floor_ms": round(floor_ms, 2), **figures}, notes=notes)
 
 
-def _engine(device: str, dtype: torch.dtype, shape: CsmShape, slots: int, tiny_mimi: bool) -> Engine:
+def _engine(
+    device: str, dtype: torch.dtype, shape: CsmShape, slots: int, kind: CodecKind, tiny_mimi: bool
+) -> Engine:
     on_cuda = torch.device(device).type == "cuda"
     if on_cuda:
         torch.cuda.set_device(torch.device(device).index or 0)
     model = CsmModel(shape, RandomTensors(shape, seed=1), device=device, dtype=dtype)
-    codec = random_mimi(seed=1, tiny=tiny_mimi, device=device)
-    stepper = TorchStepper(model, codec, slots)
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "mimi.safetensors"
+        save_random_mimi(file, seed=1, tiny=tiny_mimi)
+        stepper = TorchStepper(model, open_codec(kind, file, device), slots)
     if on_cuda:
         stepper.warm_up()
     return Engine(stepper)

@@ -187,6 +187,25 @@ def test_not_a_number_in_one_row_is_told_and_stays_there(weights):
     assert torch.equal(codes[kept], clean[kept]) and codes.min() >= 0 and codes.max() < MIMI_BINS
 
 
+@pytest.mark.parametrize("codebook", [0, 1, 17, 31])
+def test_not_a_number_among_one_codebooks_logits_is_told(codebook):
+    model = CsmModel(SHAPE, RandomTensors(SHAPE, 3))
+    hidden, _ = begin(model, model.cache(3, 64), [1, 2, 3])
+    right = model._first_head if codebook == 0 else model._heads[codebook - 1]
+
+    def spoilt(x):
+        logits = right(x).clone()
+        logits[1, 1234] = float("nan")
+        return logits
+
+    if codebook == 0:
+        model._first_head = spoilt
+    else:
+        model._heads[codebook - 1] = spoilt
+    codes, finite = model.codec_frame(hidden, draw([1, 2, 3]))
+    assert finite.tolist() == [True, False, True] and codes.max() < MIMI_BINS
+
+
 def test_the_last_row_of_the_context():
     model = tiny()
     cache, generator = model.cache(1), torch.Generator().manual_seed(0)

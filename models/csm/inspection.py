@@ -13,6 +13,7 @@ from models.fetching import sha256_of
 from models.mimi.checkpoint import CheckpointSource, MimiError
 
 _WHOLE, _MIMI, _PROMPT = ", whole", "Mimi, the audio codec", "a voice prompt"
+_STRANGE = "tensors, but nothing that CSM consists of"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def inspect_file(path: Path, *, hashed: bool = True) -> Inspection:
         dtypes=_counted(file),
         groups=_groups(file),
         metadata=file.metadata,
-        problems=_mimi_problems(path) if what == _MIMI else _problems(file, fit),
+        problems=_problems(what, file, fit),
         ignored=fit.ignored if fit else (),
         sha256={str(place): sha256_of(place) for place in file.files} if hashed else {},
     )
@@ -91,7 +92,7 @@ def _recognise(file: TensorFile) -> tuple[str, Match | None]:
         if (fit := _fit(file, tensor_shapes(shape) if part is None else part_shapes(shape, part), part))
     ]
     if not fits:
-        return "tensors, but nothing that CSM consists of", None
+        return _STRANGE, None
     return min(fits, key=lambda one: len(one[1].missing) + len(one[1].unexpected) + len(one[1].misshapen))
 
 
@@ -112,7 +113,11 @@ def _mimi_problems(path: Path) -> str:
     return ""
 
 
-def _problems(file: TensorFile, fit: Match | None) -> str:
+def _problems(what: str, file: TensorFile, fit: Match | None) -> str:
+    if what == _MIMI:
+        return _mimi_problems(file.files[0])
+    if what == _STRANGE:
+        return "no tensor has a name that CSM, its parts, Mimi or a voice prompt would have"
     others = [f"{name} is {kind}, no plain tensor" for name, kind in list(file.others.items())[:6]]
     if fit is None:
         return ", ".join(others)

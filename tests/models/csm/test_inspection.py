@@ -66,7 +66,9 @@ def test_mimi_prompts_and_strangers_are_told_apart(tmp_path):
     assert only(prompt).what == "a voice prompt"
     assert only(prompt).metadata["text"] == "Hello."
     torch.save({"conv1.weight": torch.ones(3, 3)}, tmp_path / "other.pt")
-    assert "nothing that CSM consists of" in only(tmp_path / "other.pt").what
+    found = only(tmp_path / "other.pt")
+    assert "nothing that CSM consists of" in found.what
+    assert "no tensor has a name" in found.problems
 
 
 def test_half_of_mimi_is_not_sound(tmp_path):

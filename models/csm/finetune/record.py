@@ -107,7 +107,7 @@ def draw_curves(folder: Path) -> Path | None:
         label = "0, which is not trained" if number == 0 else str(number)
         _points(codebooks, metrics, measured, CODEBOOK_COLUMNS[number], colour, label)
     codebooks.set(title="Validation by codebook", xlabel="step", ylabel="cross-entropy, nats")
-    codebooks.legend()
+    codebooks.legend(loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=5, frameon=False)
     part = folder / f".{CURVES}"
     figure.savefig(part, dpi=110, format="png")
     pyplot.close(figure)

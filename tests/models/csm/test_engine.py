@@ -374,6 +374,20 @@ def test_the_shared_prompt_is_evaluated_once():
     assert bench.engine.open() == 1
 
 
+def test_a_restored_prompt_has_no_hidden_state_to_speak_from():
+    stepper = NullStepper(slots=2)
+    bench = Bench(stepper)
+    prompt = text_rows(1, 2, 3)
+    bench.engine.set_prompt(prompt)
+    bench.run()
+    slots = [bench.engine.open() for _ in range(2)]
+    before = len(stepper.prefills)
+    heard = bench.say(slots[1], prompt, most=2)
+    bench.run()
+    assert heard.ends == ["cap"]
+    assert stepper.prefills[before] == (slots[1], 2, 1)
+
+
 def test_a_prompt_that_a_call_spoke_is_taken_from_its_slot():
     stepper = NullStepper(slots=2)
     bench = Bench(stepper)

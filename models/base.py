@@ -5,7 +5,7 @@ iterator here may be cancelled or closed at any await, and then stops working wi
 model. None of them runs inference on the event loop.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -47,12 +47,31 @@ class Transcript:
     no_speech_probability: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """A first guess at a voice that has only begun. The three shares are probabilities; they sum to 1."""
+
+    backchannel: float
+    """It is one of the sounds that keep a speaker going: "mm-hmm", "yeah", "okay", "right"."""
+    noise: float
+    """Nobody speaks: a cough, a click, a rustle."""
+    speech: float
+    """Anything else: somebody wants to say something."""
+    text: str = ""
+    """The likeliest words so far; may be wrong or empty."""
+
+
 class Transcriber(Protocol):
     """Speech to text. One object serves every call; requests wait their turn."""
 
     async def transcribe(self, audio: Samples, *, language: str = "en", hot_words: str = "") -> Transcript:
         """Transcribe (n,) float32 at 16 kHz, at most 30 s. Hallucinations on noise and silence come
         back as empty text. Raises `ModelFailed`. Cancelling drops the request if it still waits."""
+        ...
+
+    async def glimpse(self, audio: Samples, *, language: str = "en") -> Glimpse:
+        """What the first 0.1-1 s of a voice, (n,) float32 at 16 kHz, will turn out to be. Goes before every
+        waiting `transcribe`; much cheaper than one. Raises `ModelFailed`."""
         ...
 
     async def aclose(self) -> None: ...
@@ -79,9 +98,19 @@ class ChatSession(Protocol):
         evaluated without its end-of-message tokens."""
         ...
 
-    def reply(self, messages: Sequence[Message], *, max_tokens: int = 120) -> AsyncGenerator[str, None]:
+    def reply(
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int = 120,
+        on_turn_end: Callable[[float], None] | None = None,
+    ) -> AsyncGenerator[str, None]:
         """Yield the assistant's next message in pieces of text as they are decoded. Closing the
-        iterator cancels within one step (<= 32 prompt tokens or 1 decoded token). Raises `ModelFailed`."""
+        iterator cancels within one step (<= 32 prompt tokens or 1 decoded token). Raises `ModelFailed`.
+
+        `on_turn_end` is told, on the event loop and before the first piece, the probability that the model
+        gives to the last user message ending where it ends: near 0 for "my number is". It costs no
+        evaluation beyond the reply's own."""
         ...
 
     async def aclose(self) -> None:
@@ -143,6 +172,12 @@ class Voice(Protocol):
         speakable clause or sentence. `utterance` names it for later contexts; a key that begins with
         `SHARED` is remembered for all calls of the synthesizer (a greeting that is voiced once). Closing the
         iterator stops the work within one step. Raises `ModelFailed`."""
+        ...
+
+    def word_ends(self, utterance: str) -> Sequence[float]:
+        """Where each word (split at white space) of the text spoken as `utterance` ends, in seconds of its
+        audio, in order. Known from the first chunk on, for the last few utterances. Empty where the voice
+        cannot tell."""
         ...
 
     def prepare(self, context: Sequence[Speech]) -> None:

@@ -5,6 +5,7 @@ out the same on every run. Their audio is real enough for codecs, resamplers and
 """
 
 import asyncio
+import re
 import zlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import numpy as np
 from models.base import (
     STT_RATE_HZ,
     VAD_WINDOW_SAMPLES,
+    Glimpse,
     Message,
     ModelBusy,
     ModelError,
@@ -41,7 +43,8 @@ class ScriptedTranscriber:
     `script` is a sequence of texts or exceptions, used up in order, or a callable from the audio,
     (n,) float32 at 16 kHz, to either. An exception is raised when the latency has passed. A used-up
     sequence raises `ModelFailed`. With `once_per_turn`, audio that begins like the previous request's
-    (the same turn, transcribed again after it grew) hears the same text again.
+    (the same turn, transcribed again after it grew) hears the same text again. `glimpses` tells what a
+    glimpse sees after `glimpse_s`; by default somebody who wants to speak.
     """
 
     def __init__(
@@ -53,8 +56,12 @@ class ScriptedTranscriber:
         latency_s: float = 0.0,
         latency_per_audio_s: float = 0.0,
         once_per_turn: bool = False,
+        glimpses: Callable[[Samples], Glimpse | Exception] = lambda audio: Glimpse(0.0, 0.0, 1.0),
+        glimpse_s: float = 0.0,
     ) -> None:
         self._script = script
+        self._glimpses = glimpses
+        self._glimpse_s = glimpse_s
         self._latency_s = latency_s
         self._latency_per_audio_s = latency_per_audio_s
         self._once_per_turn = once_per_turn
@@ -62,6 +69,8 @@ class ScriptedTranscriber:
         self._last: tuple[Samples, Heard] | None = None
         self.durations_s: list[float] = []
         """Length of every clip that was asked about."""
+        self.glimpsed_s: list[float] = []
+        """Length of every clip that was glimpsed at."""
         self.hot_words: list[str] = []
         self.cancelled = 0
 
@@ -78,6 +87,14 @@ class ScriptedTranscriber:
         if isinstance(heard, Exception):
             raise heard
         return Transcript(heard, duration_s)
+
+    async def glimpse(self, audio: Samples, *, language: str = "en") -> Glimpse:
+        self.glimpsed_s.append(len(audio) / STT_RATE_HZ)
+        seen = self._glimpses(audio)
+        await asyncio.sleep(self._glimpse_s)
+        if isinstance(seen, Exception):
+            raise seen
+        return seen
 
     async def aclose(self) -> None:
         return None
@@ -125,7 +142,7 @@ class ScriptedChat:
     `script` is a sequence of replies used up in order over all sessions, or a callable from the messages
     after the prefix. An exception is raised instead of the first word. `requests` keeps the messages of
     every reply and `prefills` those of every prefill, so a test can see which history was heard.
-    `keep_to_limit=False` plays a model that ignores `max_tokens`.
+    `keep_to_limit=False` plays a model that ignores `max_tokens`. `turn_end` is what `on_turn_end` is told.
     """
 
     def __init__(
@@ -137,8 +154,10 @@ class ScriptedChat:
         tokens_per_s: float = float("inf"),
         sequences: int | None = None,
         keep_to_limit: bool = True,
+        turn_end: Callable[[Sequence[Message]], float] = lambda messages: 1.0,
     ) -> None:
         self._script = script
+        self._turn_end = turn_end
         self._sequences = sequences
         self._position = 0
         self.prefill_s = prefill_s
@@ -189,12 +208,20 @@ class ScriptedChatSession:
         finally:
             self._running -= 1
 
-    async def reply(self, messages: Sequence[Message], *, max_tokens: int = 120) -> AsyncGenerator[str, None]:
+    async def reply(
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int = 120,
+        on_turn_end: Callable[[float], None] | None = None,
+    ) -> AsyncGenerator[str, None]:
         reply = self._chat._next(tuple(messages))
         self._begin()
         finished = False
         try:
             await asyncio.sleep(self._chat.first_token_s)
+            if on_turn_end is not None:
+                on_turn_end(self._chat._turn_end(tuple(messages)))
             if isinstance(reply, Exception):
                 raise reply
             text = reply if isinstance(reply, str) else reply.text
@@ -292,7 +319,11 @@ class ScriptedVoice:
         self._model = model
         self._speed = speed
         self._speaking = False
+        self._word_ends: dict[str, tuple[float, ...]] = {}
         self.takes_context: Literal["nothing", "text", "audio"] = model.takes_context
+
+    def word_ends(self, utterance: str) -> Sequence[float]:
+        return self._word_ends.get(utterance, ())
 
     async def speak(
         self, text: str, *, utterance: str = "", context: Sequence[Speech] = ()
@@ -302,8 +333,10 @@ class ScriptedVoice:
         model.spoken.append(ScriptedSpeech(text, utterance, tuple(context)))
         model.overlaps += self._speaking
         self._speaking = True
+        character_s = model.character_s / self._speed
+        self._word_ends[utterance] = tuple(word.end() * character_s for word in re.finditer(r"\S+", text.strip()))
         error = model.fail(text)
-        audio = voiced_signal(text, len(text.strip()) * model.character_s / self._speed)
+        audio = voiced_signal(text, len(text.strip()) * character_s)
         if error is not None:
             audio = audio[: len(audio) // 2]
         step = max(1, round(model.chunk_s * VOICE_RATE_HZ))

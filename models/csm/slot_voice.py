@@ -157,6 +157,10 @@ class CsmVoice:
 
     # Context
 
+    def word_ends(self, utterance: str) -> Sequence[float]:
+        """Unknown: nothing in CSM tells which CodecFrame belongs to which word."""
+        return ()
+
     def prepare(self, context: Sequence[Speech]) -> None:
         """Have the context evaluated in the background, and the caller's speech in it encoded. During an
         utterance: after it."""

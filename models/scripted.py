@@ -334,7 +334,8 @@ class ScriptedVoice:
         model.overlaps += self._speaking
         self._speaking = True
         character_s = model.character_s / self._speed
-        self._word_ends[utterance] = tuple(word.end() * character_s for word in re.finditer(r"\S+", text.strip()))
+        words = re.finditer(r"\S+", text.strip())
+        self._word_ends[utterance] = tuple(word.end() * character_s for word in words)
         error = model.fail(text)
         audio = voiced_signal(text, len(text.strip()) * character_s)
         if error is not None:

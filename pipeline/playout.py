@@ -5,6 +5,11 @@ late and what was heard unknown; sending exactly on time starves when the proces
 named mark follows every `MARK_EVERY_SAMPLES`; when it comes back, everything before it was played
 (Twilio, Media Streams: mark messages). Marks that our own `clear` sends back prove nothing.
 
+What was sent lies in the line's buffer at the level it was sent with. To turn the voice down (`duck`) or up
+again (`restore`) the line is cleared, and what was not played yet is sent anew at the other level, from the
+very sample at which the clear takes effect: `clear` and audio take the same way, so by our clock of sending
+that sample is the one which is due now.
+
 One `Playout` serves one call. Between two replies it starts a new passage: positions count samples
 from the passage's first one.
 """
@@ -18,6 +23,10 @@ from pipeline.line import AUDIO_FRAME_SAMPLES, LINE_RATE_HZ, Pcm
 
 LEAD_S = 0.200
 """Survives a collection pause or a busy core; short enough that little is taken back on `clear`."""
+DUCK_DB = -15.0
+"""Quieter while it is decided whether the caller wants the floor: plainly yielding, and still understood."""
+RAMP_SAMPLES = LINE_RATE_HZ * 5 // 1000
+"""A change of level glides over so many samples, without a click."""
 MARK_EVERY_SAMPLES = LINE_RATE_HZ * 160 // 1000
 TIMER_SLACK_S = 0.0005
 """A timer that fires at `next_deadline()` must find something due, whatever the clock's rounding."""
@@ -72,9 +81,10 @@ class Playout:
 
     def _start_passage(self) -> None:
         self._passage += 1
-        self._queue: deque[Pcm] = deque()
-        self._appended = 0
+        self._audio = bytearray()
+        """The whole passage, int16: what the line has not played must be at hand to be sent anew."""
         self._sent = 0
+        self._gain = self._sent_gain = 1.0
         self._clauses: list[_Clause] = []
         self._finished = False
         self._marks: dict[str, int] = {}
@@ -94,10 +104,7 @@ class Playout:
 
     def append(self, pcm: Pcm) -> None:
         """Queue (n,) int16 at 8 kHz."""
-        if pcm.size == 0:
-            return
-        self._queue.append(pcm)
-        self._appended += pcm.size
+        self._audio += pcm.astype(np.int16, copy=False).tobytes()
         if self._clauses:
             self._clauses[-1].samples += pcm.size
 
@@ -107,11 +114,20 @@ class Playout:
         if self._clauses:
             self._clauses[-1].complete = True
 
+    @property
+    def _appended(self) -> int:
+        return len(self._audio) // 2
+
+    @property
+    def _waiting(self) -> bool:
+        """Something was appended that is not sent."""
+        return self._sent < self._appended
+
     # What the shell must do
 
     def next_deadline(self) -> float | None:
         """When to call `due` next; None while there is nothing to wait for."""
-        if self._queue:
+        if self._waiting:
             return 0.0 if self._edge_end_s is None else self._edge_end_s - self._lead_s
         if self._edge_end_s is None or self._acknowledged_samples() >= self._sent:
             return None
@@ -120,7 +136,7 @@ class Playout:
     def due(self, now: float) -> list[SendAudio | SendMark]:
         """Audio and marks to send at `now`, in order."""
         actions: list[SendAudio | SendMark] = []
-        while self._queue:
+        while self._waiting:
             if self._edge_end_s is None or self._edge_end_s < now:
                 self._edge_end_s = now
             if self._edge_end_s - now > self._lead_s + TIMER_SLACK_S:
@@ -133,10 +149,10 @@ class Playout:
             self._sent += pcm.size
             actions.append(SendAudio(pcm))
             # A mark also follows the last sample queued, so that the end of a clause is known.
-            if self._sent - self._last_mark_at >= MARK_EVERY_SAMPLES or not self._queue:
+            if self._sent - self._last_mark_at >= MARK_EVERY_SAMPLES or not self._waiting:
                 actions.append(self._mark())
         patience_ends = None if self._edge_end_s is None else self._edge_end_s + MARK_PATIENCE_S
-        if not self._queue and patience_ends is not None and now >= patience_ends - TIMER_SLACK_S:
+        if not self._waiting and patience_ends is not None and now >= patience_ends - TIMER_SLACK_S:
             self._acknowledged = (self._sent, now)
         return actions
 
@@ -148,17 +164,62 @@ class Playout:
         return SendMark(name)
 
     def _take(self, samples: int) -> Pcm:
-        parts: list[Pcm] = []
-        while samples and self._queue:
-            head = self._queue[0]
-            if head.size <= samples:
-                parts.append(self._queue.popleft())
-                samples -= head.size
-            else:
-                parts.append(head[:samples])
-                self._queue[0] = head[samples:]
-                samples = 0
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        """The next samples to send, at the level in force."""
+        end = min(self._sent + samples, self._appended)
+        pcm = np.frombuffer(bytes(self._audio[2 * self._sent : 2 * end]), np.int16)
+        if self._gain == self._sent_gain == 1.0:
+            return pcm
+        gain = np.full(pcm.size, self._gain)
+        ramp = min(RAMP_SAMPLES, pcm.size)
+        gain[:ramp] = np.linspace(self._sent_gain, self._gain, ramp)
+        self._sent_gain = self._gain
+        return np.round(pcm * gain).astype(np.int16)
+
+    # Turning it down
+
+    @property
+    def ducked(self) -> bool:
+        return self._gain != 1.0
+
+    def duck(self, now: float) -> bool:
+        """Go on `DUCK_DB` quieter, in the same word. True: clear the line, then obey `due(now)`."""
+        return self._turn_to(10 ** (DUCK_DB / 20), now)
+
+    def restore(self, now: float) -> bool:
+        """Go on at full level. True: clear the line, then obey `due(now)`."""
+        return self._turn_to(1.0, now)
+
+    def _turn_to(self, gain: float, now: float) -> bool:
+        if gain == self._gain:
+            return False
+        self._gain = gain
+        ahead = self._ahead_samples(now)
+        if not ahead:
+            return False
+        assert self._edge_end_s is not None  # noqa: S101  something was sent
+        self._sent -= ahead
+        # Not `now`: the end of what is played stays on the grid of samples.
+        self._edge_end_s -= ahead / LINE_RATE_HZ
+        self._last_mark_at = min(self._last_mark_at, self._sent)
+        self._marks = {name: at for name, at in self._marks.items() if at <= self._sent}
+        self._cut_unreported(now)
+        return True
+
+    def _ahead_samples(self, now: float) -> int:
+        """Samples that were sent and are not played yet."""
+        if self._edge_end_s is None:
+            return 0
+        return max(0, round((self._edge_end_s - now) * LINE_RATE_HZ))
+
+    def _cut_unreported(self, now: float) -> None:
+        """What was to be played after `now` will not be."""
+        while self._unreported and self._unreported[-1].at_s >= now:
+            self._unreported.pop()
+        if self._unreported:
+            last = self._unreported[-1]
+            kept = round((now - last.at_s) * LINE_RATE_HZ)
+            if kept < last.pcm.size:
+                self._unreported[-1] = Played(last.at_s, last.pcm[:kept])
 
     # What was heard
 
@@ -180,12 +241,12 @@ class Playout:
     def dry_since(self) -> float | None:
         """When an unfinished passage had, or will have, sounded as far as it was appended: the caller hears
         silence from then on. None: not begun, complete, or with audio that was not sent yet."""
-        return None if self._finished or self._queue else self._edge_end_s
+        return None if self._finished or self._waiting else self._edge_end_s
 
     @property
     def drained(self) -> bool:
         """Everything of a finished passage was heard."""
-        return self._finished and not self._queue and self._acknowledged_samples() >= self._sent
+        return self._finished and not self._waiting and self._acknowledged_samples() >= self._sent
 
     def heard_samples(self, now: float) -> int:
         """Samples of this passage that the caller heard by `now`.
@@ -198,12 +259,11 @@ class Playout:
             return 0
         position, at = self._acknowledged or (0, self.started_s)
         # Nothing played while the queue was dry: what still lies in the line's buffer is not heard.
-        ahead = max(0, round((self._edge_end_s - now) * LINE_RATE_HZ))
-        return max(0, min(self._sent - ahead, position + int((now - at) * LINE_RATE_HZ)))
+        return max(0, min(self._sent - self._ahead_samples(now), position + int((now - at) * LINE_RATE_HZ)))
 
     def all_heard(self, now: float) -> bool:
         """A finished passage has sounded to its end, even if its last mark is still on its way."""
-        return self._finished and not self._queue and self.heard_samples(now) >= self._sent
+        return self._finished and not self._waiting and self.heard_samples(now) >= self._sent
 
     def heard(self, now: float) -> list[HeardClause]:
         """Every clause begun in this passage, with how much of it was heard by `now`."""
@@ -229,12 +289,8 @@ class Playout:
 
         Nothing is faded: the line drops its buffer at a sample that only it knows (Twilio's `clear`), so a
         fade sent after it would not continue what was cut."""
-        done = self.played(now)
-        if self._unreported and self._unreported[0].at_s < now:
-            head = self._unreported[0]
-            done.append(Played(head.at_s, head.pcm[: int((now - head.at_s) * LINE_RATE_HZ)]))
-        self._start_passage()
-        return done
+        self._cut_unreported(now)
+        return self.next_passage(now)
 
     def next_passage(self, now: float) -> list[Played]:
         """Start anew after a drained passage. Returns the samples still unreported."""

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.line import AUDIO_FRAME_S, AUDIO_FRAME_SAMPLES, LINE_RATE_HZ, Pcm
-from pipeline.playout import LEAD_S, MARK_EVERY_SAMPLES, MARK_PATIENCE_S, Playout, SendAudio, SendMark
+from pipeline.playout import (
+    DUCK_DB,
+    LEAD_S,
+    MARK_EVERY_SAMPLES,
+    MARK_PATIENCE_S,
+    RAMP_SAMPLES,
+    Playout,
+    SendAudio,
+    SendMark,
+)
 
 
 def tone(seconds: float, value: int = 1000) -> Pcm:
@@ -268,3 +277,103 @@ def test_nothing_queued_asks_for_nothing() -> None:
     assert playout.due(1.0) == []
     assert not playout.active
     assert playout.clear(1.0) == []
+
+
+class Ear:
+    """What a line with a buffer plays: `clear` drops what is due after now."""
+
+    def __init__(self, start_s: float) -> None:
+        self.start_s = start_s
+        self.samples = np.zeros(0, np.int16)
+
+    def queue(self, pcm: Pcm, now: float) -> None:
+        late = round((now - self.start_s) * LINE_RATE_HZ) - self.samples.size
+        self.samples = np.concatenate([self.samples, np.zeros(max(0, late), np.int16), pcm])
+
+    def clear(self, now: float) -> None:
+        self.samples = self.samples[: round((now - self.start_s) * LINE_RATE_HZ)]
+
+
+def heard_with_changes(audio: Pcm, changes: dict[float, str], *, chunk: int = 4000) -> tuple[Pcm, Playout]:
+    """Play `audio` from 50.0 s on; at each time of `changes` the voice is turned "down" or "up"."""
+    playout, ear, now = Playout(), Ear(50.0), 50.0
+    for at in range(0, audio.size, chunk):
+        playout.append(audio[at : at + chunk])
+    playout.finish()
+    pending = sorted(changes.items())
+    while True:
+        deadline = playout.next_deadline()
+        if deadline is None or (not playout._waiting and not pending):
+            return ear.samples, playout
+        change = pending[0][0] if pending else float("inf")
+        now = max(now, min(deadline, change)) if playout._waiting else change
+        if pending and now >= change:
+            _, direction = pending.pop(0)
+            if playout.duck(now) if direction == "down" else playout.restore(now):
+                ear.clear(now)
+        for action in playout.due(now):
+            if isinstance(action, SendAudio):
+                ear.queue(action.pcm, now)
+
+
+def test_a_duck_goes_on_quieter_from_the_very_sample_and_a_restore_loses_none() -> None:
+    audio = (np.arange(16_000) % 1000 + 2000).astype(np.int16)
+    heard, playout = heard_with_changes(audio, {50.5131: "down", 50.9007: "up"})
+    assert heard.size == audio.size
+    down, up = round(0.5131 * LINE_RATE_HZ), round(0.9007 * LINE_RATE_HZ)
+    gain = 10 ** (DUCK_DB / 20)
+    assert np.array_equal(heard[:down], audio[:down])
+    assert np.array_equal(heard[up + RAMP_SAMPLES :], audio[up + RAMP_SAMPLES :])
+    quiet = slice(down + RAMP_SAMPLES, up)
+    assert np.abs(heard[quiet] - audio[quiet] * gain).max() <= 0.5
+    assert not playout.ducked
+
+
+@given(times=st.lists(st.floats(50.0, 52.2), max_size=8), chunk=st.integers(100, 5000))
+def test_no_sample_is_lost_or_repeated_however_often_the_level_changes(
+    times: list[float], chunk: int
+) -> None:
+    audio = (np.arange(16_000) + 4000).astype(np.int16)
+    changes = {at: ("down", "up")[number % 2] for number, at in enumerate(sorted(times))}
+    heard, _ = heard_with_changes(audio, changes, chunk=chunk)
+    assert heard.size == audio.size
+    ratio = heard / audio
+    gain = 10 ** (DUCK_DB / 20)
+    assert ratio.min() > gain * 0.99
+    assert ratio.max() <= 1.0
+    settled = np.isclose(ratio, 1.0, atol=1e-3) | np.isclose(ratio, gain, atol=1e-3)
+    assert np.count_nonzero(~settled) <= RAMP_SAMPLES * len(times)
+
+
+def test_what_was_sent_before_a_duck_and_not_played_is_neither_heard_nor_recorded() -> None:
+    playout = Playout()
+    playout.begin_clause("One.")
+    playout.append(tone(1.0))
+    marks = [a.name for a in playout.due(10.0) if isinstance(a, SendMark)]
+    assert playout.duck(10.05)
+    assert playout.heard_samples(10.05) == 400
+    playout.mark_reached(marks[0], 10.06)
+    assert playout.heard_samples(10.06) <= 400
+    assert sum(p.pcm.size for p in playout.played(10.05)) == 400
+    sent = sum(a.pcm.size for a in playout.due(10.05) if isinstance(a, SendAudio))
+    assert sent >= LEAD_S * LINE_RATE_HZ
+    assert playout.heard_samples(10.15) == 1200
+
+
+def test_a_voice_that_is_turned_down_between_two_clauses_needs_no_clear() -> None:
+    playout = Playout()
+    playout.append(tone(0.1))
+    playout.due(10.0)
+    assert not playout.duck(10.5)
+    playout.append(tone(0.1))
+    (first, *_) = [a.pcm for a in playout.due(10.6) if isinstance(a, SendAudio)]
+    assert first[-1] == pytest.approx(1000 * 10 ** (DUCK_DB / 20), abs=1)
+
+
+def test_a_new_passage_is_at_full_level() -> None:
+    playout = Playout()
+    playout.append(tone(0.5))
+    playout.due(10.0)
+    playout.duck(10.1)
+    playout.clear(10.2)
+    assert not playout.ducked

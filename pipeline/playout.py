@@ -30,6 +30,8 @@ RAMP_SAMPLES = LINE_RATE_HZ * 5 // 1000
 MARK_EVERY_SAMPLES = LINE_RATE_HZ * 160 // 1000
 TIMER_SLACK_S = 0.0005
 """A timer that fires at `next_deadline()` must find something due, whatever the clock's rounding."""
+HALF_SAMPLE_S = 0.5 / LINE_RATE_HZ
+"""Nothing that is later by less leaves a gap."""
 MARK_PATIENCE_S = 2.0
 """A line whose last mark is this late has lost it: the audio is taken as heard."""
 
@@ -137,7 +139,7 @@ class Playout:
         """Audio and marks to send at `now`, in order."""
         actions: list[SendAudio | SendMark] = []
         while self._waiting:
-            if self._edge_end_s is None or self._edge_end_s < now:
+            if self._edge_end_s is None or self._edge_end_s < now - HALF_SAMPLE_S:
                 self._edge_end_s = now
             if self._edge_end_s - now > self._lead_s + TIMER_SLACK_S:
                 break

@@ -1,4 +1,4 @@
-"""Counts what passes through the model, beside the scheduler and without believing it.
+"""Counts what passes through the model, in all and for each call: beside the scheduler, without believing it.
 
 The audit sees only requests and batches. It remembers, per sequence, the tokens that were evaluated last, and
 calls a token *re-evaluated* when a request left it and everything before it unchanged and it goes through the
@@ -21,41 +21,81 @@ class Counters:
     """Of the requested prompts: were in memory already."""
     reevaluated: int = 0
     """Went through the model although nothing up to them had changed. 0 unless something is wrong, or a
-    prompt was asked for that ends inside one evaluated earlier."""
+    prompt was asked for that ends inside one evaluated earlier, or the end of words that were evaluated
+    without being asked whether they end there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call so far; its prefix, which all calls share, is not counted."""
+
+    evaluated: int
+    """Went through the model for it."""
+    kept: int
+    """Of these, those that are in its memory still: words that stood, replies that were said. The others were
+    evaluated for words that changed, for replies that were taken back, or again after the oldest turns
+    had been dropped."""
+
+
+class Meter:
+    """One call's tokens. Counted on the engine's thread; any thread may read `usage`, also after the call."""
+
+    def __init__(self) -> None:
+        self.evaluated = 0
+        self.dropped = 0
+
+    def usage(self) -> Usage:
+        return Usage(self.evaluated, self.evaluated - self.dropped)
+
+
+@dataclass(slots=True)
+class _Record:
+    """What the model holds for one sequence."""
+
+    tokens: list[int]
+    shared: int
+    """So many of them were copied."""
+    meter: Meter
+    unchanged: int = 0
+
+    def cut(self, length: int) -> None:
+        self.meter.dropped += max(0, len(self.tokens) - max(length, self.shared))
+        self.shared = min(self.shared, length)
+        del self.tokens[length:]
 
 
 class Audit:
     def __init__(self) -> None:
-        self._held: dict[int, list[int]] = {}
-        self._unchanged: dict[int, int] = {}
+        self._records: dict[int, _Record] = {}
         self._evaluated = self._reused = self._reevaluated = 0
 
     def counters(self) -> Counters:
         return Counters(self._evaluated, self._reused, self._reevaluated)
 
-    def opened(self, sequence: int, *, copied_from: int | None = None) -> None:
-        self._held[sequence] = [] if copied_from is None else list(self._held[copied_from])
-        self._unchanged[sequence] = 0
+    def opened(self, sequence: int, *, copied_from: int | None = None, meter: Meter | None = None) -> None:
+        held = [] if copied_from is None else list(self._records[copied_from].tokens)
+        self._records[sequence] = _Record(held, len(held), meter or Meter())
 
     def closed(self, sequence: int) -> None:
-        self._held.pop(sequence, None)
-        self._unchanged.pop(sequence, None)
+        self._records.pop(sequence, None)
 
     def requested(self, sequence: int, target: Sequence[int]) -> None:
-        unchanged = common_prefix(self._held[sequence], target)
-        self._unchanged[sequence] = unchanged
-        self._reused += unchanged
+        record = self._records[sequence]
+        record.unchanged = common_prefix(record.tokens, target)
+        self._reused += record.unchanged
 
     def lost(self, sequence: int, length: int) -> None:
         """The model's memory of `sequence` failed from `length` on: evaluating it anew is no fault."""
-        del self._held[sequence][length:]
-        self._unchanged[sequence] = min(self._unchanged[sequence], length)
+        record = self._records[sequence]
+        record.cut(length)
+        record.unchanged = min(record.unchanged, length)
 
     def evaluating(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            held = self._held[entry.sequence]
+            record = self._records[entry.sequence]
             self._evaluated += 1
-            if entry.position < self._unchanged[entry.sequence]:
+            record.meter.evaluated += 1
+            if entry.position < record.unchanged:
                 self._reevaluated += 1
-            del held[entry.position :]
-            held.append(entry.token)
+            record.cut(entry.position)
+            record.tokens.append(entry.token)

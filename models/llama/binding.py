@@ -129,6 +129,11 @@ class Model:
             or self._lib.llama_vocab_is_control(self._vocab, token)
         )
 
+    def end_tokens(self) -> tuple[int, ...]:
+        """Tokens with which a message or a text ends, such as `<|im_end|>` and `<|endoftext|>`."""
+        ends = self._lib.llama_vocab_is_eog
+        return tuple(token for token in range(self.vocabulary_size) if ends(self._vocab, token))
+
     def close(self) -> None:
         with self._in_use:
             if self._handle:
@@ -171,9 +176,9 @@ class Context:
         self._batch = lib.llama_batch_init(batch_tokens, 0, 1)
         self._capacity = batch_tokens
 
-    def decode(self, entries: Sequence[Entry]) -> dict[int, NDArray[np.float32]]:
-        """Evaluate `entries` in one pass. Returns, for each entry that wants logits, its sequence's
-        (vocabulary_size,) float32 row, valid until the next call. Raises `DecodeFailed`."""
+    def decode(self, entries: Sequence[Entry]) -> dict[Entry, NDArray[np.float32]]:
+        """Evaluate `entries` in one pass. Returns, for each entry that wants logits, its (vocabulary_size,)
+        float32 row, valid until the next call. Raises `DecodeFailed`."""
         if not 0 < len(entries) <= self._capacity:
             raise ValueError(f"{len(entries)} entries in a batch of at most {self._capacity}")
         batch = self._batch
@@ -187,7 +192,7 @@ class Context:
         code = self._lib.llama_decode(self._handle, batch)
         if code != 0:
             raise DecodeFailed(code)
-        return {entry.sequence: self._logits(i) for i, entry in enumerate(entries) if entry.wants_logits}
+        return {entry: self._logits(i) for i, entry in enumerate(entries) if entry.wants_logits}
 
     def _logits(self, index: int) -> NDArray[np.float32]:
         pointer = self._lib.llama_get_logits_ith(self._handle, index)

@@ -7,13 +7,13 @@ evaluated once and shared; a request evaluates only what differs from what the s
 import asyncio
 import itertools
 import weakref
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 
 from models.base import Message, ModelError, ModelFailed
-from models.llama.audit import Counters
+from models.llama.audit import Counters, Meter, Usage
 from models.llama.binding import Context, Model
-from models.llama.engine import PREFIX_SEQUENCES, Done, Engine, Event, Occupancy, Sink
+from models.llama.engine import PREFIX_SEQUENCES, Done, Engine, Event, Occupancy, Sink, TurnEnd
 from models.llama.history import History
 from models.llama.templates import Piece, Template, choose_template
 
@@ -85,15 +85,16 @@ class LlamaChat:
         ticket = next(self._tickets)
         tokens = self._tokens(self._template.prefix(prefix))
         events: asyncio.Queue[Event] = asyncio.Queue()
+        meter = Meter()
         try:
-            self._engine.open(ticket, tokens, _sink(events))
+            self._engine.open(ticket, tokens, _sink(events), meter)
             event = await events.get()
         except BaseException:
             self._engine.close(ticket)
             raise
         if isinstance(event, ModelError):
             raise event
-        return LlamaSession(self._engine, self._model, self._template, ticket, tokens, self._share)
+        return LlamaSession(self._engine, self._model, self._template, ticket, tokens, self._share, meter)
 
     async def aclose(self) -> None:
         """End every session, free the model. Safe to call twice."""
@@ -118,7 +119,14 @@ class LlamaSession:
     """One call's sequence. See `ChatSession`."""
 
     def __init__(
-        self, engine: Engine, model: Model, template: Template, ticket: int, prefix: list[int], share: int
+        self,
+        engine: Engine,
+        model: Model,
+        template: Template,
+        ticket: int,
+        prefix: list[int],
+        share: int,
+        meter: Meter,
     ) -> None:
         self._engine = engine
         self._model = model
@@ -126,6 +134,7 @@ class LlamaSession:
         self._ticket = ticket
         self._prefix = prefix
         self._share = share
+        self._meter = meter
         self._history = History(share - share // REPLY_SHARE)
         self._requests = itertools.count()
         self._finalizer = weakref.finalize(self, engine.close, ticket)
@@ -133,7 +142,7 @@ class LlamaSession:
     async def prefill(self, messages: Sequence[Message]) -> None:
         """See `ChatSession.prefill`. When the last message is not the user's, the opening of the user's next
         one is evaluated too."""
-        target = self._fit(messages, growing=True)
+        target = self._tokens(self._template.growing(self._fit(messages, growing=True)))
         number = next(self._requests)
         events: asyncio.Queue[Event] = asyncio.Queue()
         self._engine.prefill(self._ticket, number, target, _sink(events))
@@ -145,19 +154,35 @@ class LlamaSession:
         if isinstance(event, ModelError):
             raise event
 
-    async def reply(self, messages: Sequence[Message], *, max_tokens: int = 120) -> AsyncGenerator[str, None]:
+    async def reply(
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int = 120,
+        on_turn_end: Callable[[float], None] | None = None,
+    ) -> AsyncGenerator[str, None]:
         """See `ChatSession.reply`. A reply that was cancelled and is asked for again with the same messages
-        begins with the tokens already decoded, at once."""
-        target = self._fit(messages, growing=False)
+        begins with the tokens already decoded, at once.
+
+        `on_turn_end` is called while the iterator is awaited, once; not when the last message is not the
+        user's. The last token of words that a prefill has evaluated passes through the model once more for
+        it, in the batch that opens the reply."""
+        shown = self._fit(messages, growing=False)
+        target = self._tokens(self._template.reply(shown))
+        asks = on_turn_end is not None and bool(shown) and shown[-1].role == "user"
+        words = len(self._tokens(self._template.growing(shown))) if asks else 0
         room = len(self._prefix) + self._share - len(target)
         number = next(self._requests)
         events: asyncio.Queue[Event] = asyncio.Queue()
-        self._engine.reply(self._ticket, number, target, min(max_tokens, room), _sink(events))
+        self._engine.reply(self._ticket, number, target, min(max_tokens, room), _sink(events), words=words)
         try:
             while not isinstance(event := await events.get(), Done):
                 if isinstance(event, ModelError):
                     raise event
-                yield event
+                if not isinstance(event, TurnEnd):
+                    yield event
+                elif on_turn_end is not None:
+                    on_turn_end(event.probability)
         finally:
             self._engine.cancel(self._ticket, number)
 
@@ -169,16 +194,18 @@ class LlamaSession:
         """Turns that no longer fit into the call's share of the context."""
         return self._history.dropped
 
-    def _fit(self, messages: Sequence[Message], *, growing: bool) -> list[int]:
+    def usage(self) -> Usage:
+        """Tokens that this call has cost so far, and those of them that still stand; also after `aclose`."""
+        return self._meter.usage()
+
+    def _fit(self, messages: Sequence[Message], *, growing: bool) -> list[Message]:
         if not self._finalizer.alive:
             raise ModelFailed("this session of the language model is closed")
+        render = self._template.growing if growing else self._template.reply
+        return self._history.fit(messages, lambda some: len(_tokens(self._model, render(some))))
 
-        def tokens(shown: Sequence[Message]) -> list[int]:
-            render = self._template.growing if growing else self._template.reply
-            return _tokens(self._model, render(shown))
-
-        shown = self._history.fit(messages, lambda some: len(tokens(some)))
-        return self._prefix + tokens(shown)
+    def _tokens(self, pieces: Sequence[Piece]) -> list[int]:
+        return self._prefix + _tokens(self._model, pieces)
 
 
 def _sink(events: "asyncio.Queue[Event]") -> Sink:

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.base import ModelBusy, ModelError, ModelFailed
-from models.llama.audit import Audit, Counters
+from models.llama.audit import Audit, Counters, Meter
 from models.llama.binding import DecodeFailed
 from models.llama.reply_text import ReplyText
-from models.llama.sampling import greedy
+from models.llama.sampling import greedy, probability
 from models.llama.scheduler import Entry, Scheduler
 
 _log = logging.getLogger(__name__)
@@ -35,21 +35,30 @@ class Done:
     """The request is complete."""
 
 
-Event = str | Done | ModelError
-"""A piece of a reply's text, the end, or what went wrong (which is an end too)."""
+@dataclass(frozen=True, slots=True)
+class TurnEnd:
+    """How likely the last words of a reply's prompt were to end where they ended, by the model."""
+
+    probability: float
+
+
+Event = str | TurnEnd | Done | ModelError
+"""A piece of a reply's text, what is known of its prompt before the first, the end, or what went wrong (which
+is an end too)."""
 Sink = Callable[[Event], None]
 
 
 class Vocabulary(Protocol):
     def piece(self, token: int) -> bytes: ...
     def ends_reply(self, token: int) -> bool: ...
+    def end_tokens(self) -> Sequence[int]: ...
     def close(self) -> None: ...
 
 
 class Memory(Protocol):
     """What the engine needs of `binding.Context`."""
 
-    def decode(self, entries: Sequence[Entry]) -> dict[int, NDArray[np.float32]]: ...
+    def decode(self, entries: Sequence[Entry]) -> dict[Entry, NDArray[np.float32]]: ...
     def copy(self, source: int, target: int) -> None: ...
     def truncate(self, sequence: int, length: int) -> None: ...
     def length(self, sequence: int) -> int: ...
@@ -70,6 +79,9 @@ class _Request:
     sink: Sink
     text: ReplyText | None
     """None for a prefill."""
+    words: tuple[int, ...] = ()
+    """The prompt up to the last token of the user's words, as long as it is to be told how likely they end
+    there; else empty."""
 
 
 @dataclass(slots=True)
@@ -78,7 +90,11 @@ class _Session:
     prefix: tuple[int, ...]
     waiting: Sink | None
     """Told when the prefix is in place."""
+    meter: Meter
     request: _Request | None = None
+    ended: tuple[tuple[int, ...], TurnEnd] | None = None
+    """What was last said of where words end, and of which. It holds whatever memory has gone through since,
+    so words that are asked about again cost nothing."""
 
 
 @dataclass(slots=True)
@@ -107,6 +123,7 @@ class Engine:
         self._memory = memory
         self._prefix_room = prefix_tokens
         self._stops = tuple(stops)
+        self._end_tokens = tuple(vocabulary.end_tokens())
         self._scheduler = Scheduler(prompt_tokens=prompt_tokens)
         self._audit = Audit()
         self._free = deque(range(calls))
@@ -124,19 +141,31 @@ class Engine:
 
     # -- From any thread -------------------------------------------------------------------------------------
 
-    def open(self, ticket: int, prefix: Sequence[int], sink: Sink) -> None:
+    def open(self, ticket: int, prefix: Sequence[int], sink: Sink, meter: Meter | None = None) -> None:
         """Reserve a sequence that begins with `prefix` for the session `ticket` (a number never used before).
-        `sink` hears `Done`, or `ModelBusy`, or `ModelFailed`."""
-        self._post(lambda: self._open(ticket, tuple(prefix), sink), sink)
+        `sink` hears `Done`, or `ModelBusy`, or `ModelFailed`. `meter` counts the session's tokens."""
+        self._post(lambda: self._open(ticket, tuple(prefix), sink, meter or Meter()), sink)
 
     def prefill(self, ticket: int, number: int, target: Sequence[int], sink: Sink) -> None:
         """Make `target` the session's memory. `number` names the request for `cancel`."""
         self._post(lambda: self._submit(ticket, _Request(number, sink, None), target), sink)
 
-    def reply(self, ticket: int, number: int, target: Sequence[int], max_tokens: int, sink: Sink) -> None:
-        """Make `target` the session's memory and decode from there, at most `max_tokens`."""
+    def reply(
+        self,
+        ticket: int,
+        number: int,
+        target: Sequence[int],
+        max_tokens: int,
+        sink: Sink,
+        *,
+        words: int = 0,
+    ) -> None:
+        """Make `target` the session's memory and decode from there, at most `max_tokens`. With `words`,
+        `sink` hears a `TurnEnd` before the first piece: how likely the first `words` tokens of `target` are
+        followed by a token that ends a message."""
         text = ReplyText(max_tokens=max_tokens, stops=self._stops)
-        self._post(lambda: self._submit(ticket, _Request(number, sink, text), target), sink)
+        request = _Request(number, sink, text, tuple(target[:words]))
+        self._post(lambda: self._submit(ticket, request, target), sink)
 
     def cancel(self, ticket: int, number: int) -> None:
         """Stop request `number` if it is still the session's current one. Its sink hears no more."""
@@ -242,17 +271,37 @@ class Engine:
             else:
                 self._advance(group, logits)
 
-    def _advance(self, entries: Sequence[Entry], logits: dict[int, NDArray[np.float32]]) -> None:
+    def _advance(self, entries: Sequence[Entry], logits: dict[Entry, NDArray[np.float32]]) -> None:
         complete, sampling = self._scheduler.recorded(entries)
+        last: dict[int, NDArray[np.float32]] = {}
+        for entry, row in logits.items():
+            last[entry.sequence] = row
+            self._judge_end(entry, row)
         for sequence in sampling:
             try:
-                token = greedy(logits[sequence])
+                token = greedy(last[sequence])
                 self._scheduler.sampled(sequence, token)
                 self._say(sequence, token)
             except (ValueError, KeyError) as error:
                 self._lose(sequence, error)
         for sequence in complete:
             self._completed(sequence)
+
+    def _judge_end(self, entry: Entry, row: NDArray[np.float32]) -> None:
+        """Tell the request whose words end with `entry` how likely that is. Logits that are no numbers say
+        nothing; the reply fails of them by itself."""
+        session = self._sessions[self._tickets[entry.sequence]]
+        request = session.request
+        if request is None or len(request.words) != entry.position + 1:
+            return
+        try:
+            end = TurnEnd(probability(self._end_tokens, row))
+        except ValueError as error:
+            _log.debug("the end of the words is not known: %s", error)
+            return
+        session.ended = (request.words, end)
+        request.words = ()
+        self._tell(request.sink, end)
 
     def _completed(self, sequence: int) -> None:
         ticket = self._tickets.get(sequence)
@@ -326,7 +375,7 @@ class Engine:
 
     # -- Commands --------------------------------------------------------------------------------------------
 
-    def _open(self, ticket: int, prefix: tuple[int, ...], sink: Sink) -> None:
+    def _open(self, ticket: int, prefix: tuple[int, ...], sink: Sink, meter: Meter) -> None:
         if not self._free:
             busy = len(self._sessions)
             self._tell(sink, ModelBusy(f"all {busy} sequences of the language model are in use"))
@@ -337,7 +386,7 @@ class Engine:
                 self._tell(sink, problem)
                 return
         sequence = self._free.popleft()
-        session = self._sessions[ticket] = _Session(sequence, prefix, sink)
+        session = self._sessions[ticket] = _Session(sequence, prefix, sink, meter)
         self._tickets[sequence] = ticket
         if not prefix:
             self._begin(session, None)
@@ -377,10 +426,10 @@ class Engine:
 
     def _begin(self, session: _Session, prefix: _Prefix | None) -> None:
         if prefix is None:
-            self._audit.opened(session.sequence)
+            self._audit.opened(session.sequence, meter=session.meter)
         else:
             self._memory.copy(prefix.sequence, session.sequence)
-            self._audit.opened(session.sequence, copied_from=prefix.sequence)
+            self._audit.opened(session.sequence, copied_from=prefix.sequence, meter=session.meter)
         self._scheduler.open(session.sequence, session.prefix)
         sink, session.waiting = session.waiting, None
         if sink is not None:
@@ -394,7 +443,13 @@ class Engine:
         self._end_request(session, ModelFailed("a newer request of the same session took over"))
         session.request = request
         self._audit.requested(session.sequence, target)
-        replay = self._scheduler.submit(session.sequence, target, reply=request.text is not None)
+        if session.ended is not None and session.ended[0] == request.words:
+            request.words = ()
+            self._tell(request.sink, session.ended[1])
+        watched = len(request.words) - 1 if request.words else None
+        replay = self._scheduler.submit(
+            session.sequence, target, reply=request.text is not None, watched=watched
+        )
         for token in replay:
             if session.request is request:
                 self._say(session.sequence, token)

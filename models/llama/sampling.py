@@ -4,6 +4,7 @@ A repetition penalty would bend facts ("eight to six" said of Monday may not be 
 changes no choice: it ends a reply that repeats one block of tokens over and over, as small models do.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,6 +23,16 @@ def greedy(logits: NDArray[np.float32]) -> int:
     if not np.isfinite(logits[token]):
         raise ValueError("the model's logits are not finite numbers")
     return token
+
+
+def probability(tokens: Sequence[int], logits: NDArray[np.float32]) -> float:
+    """That one of `tokens` comes next: their share of the softmax of (vocabulary_size,) float32. Raises
+    `ValueError` when the logits are not numbers."""
+    weights = np.exp(logits - logits.max())
+    share = float(weights[list(tokens)].sum() / weights.sum())
+    if not math.isfinite(share):
+        raise ValueError("the model's logits are not finite numbers")
+    return share
 
 
 def looping(tokens: Sequence[int]) -> bool:

@@ -63,6 +63,8 @@ class _Sequence:
     kept: int | None = None
     """Where the prompt leaves memory. Memory is cut there only when the first changed token is evaluated: a
     request that is withdrawn before that has destroyed nothing. None: no cut is due."""
+    watched: int = -1
+    """A position of the prompt whose logits are wanted; -1: none but the last."""
 
     @property
     def position(self) -> int:
@@ -111,10 +113,13 @@ class Scheduler:
             return self._sequences[sequence].state is not State.IDLE
         return any(s.state is not State.IDLE for s in self._sequences.values())
 
-    def submit(self, sequence: int, target: Sequence[int], *, reply: bool) -> tuple[int, ...]:
+    def submit(
+        self, sequence: int, target: Sequence[int], *, reply: bool, watched: int | None = None
+    ) -> tuple[int, ...]:
         """Ask that `sequence`'s memory become `target`, and with `reply` that decoding start from there.
         Replaces any earlier request. A prefill that memory covers already (it may hold more) is over at once:
-        `IDLE`.
+        `IDLE`. `watched`: the logits after this position of `target` are wanted as well, so that it is
+        evaluated (again) whatever memory holds.
 
         Returns tokens that an earlier reply to this very prompt chose before it was cancelled: they begin
         this reply, and need no evaluation."""
@@ -122,10 +127,14 @@ class Scheduler:
             raise ValueError("an empty prompt")
         s = self._sequences[sequence]
         self._rest(s)
-        if reply and s.chosen and s.answers(target):
+        if watched is not None and not 0 <= watched < len(target):
+            raise ValueError(f"position {watched} is outside the prompt")
+        if reply and s.chosen and s.answers(target) and watched is None:
             s.state, s.next_token = State.DECODING, s.chosen[-1]
             return tuple(s.chosen)
         kept = common_prefix(s.memory, target)
+        if watched is not None:
+            kept, s.watched = min(kept, watched), watched
         if kept == len(target):
             if not reply:
                 return ()
@@ -145,6 +154,7 @@ class Scheduler:
     @staticmethod
     def _rest(s: _Sequence) -> None:
         s.state, s.target, s.replying, s.next_token, s.kept = State.IDLE, [], False, -1, None
+        s.watched = -1
 
     def forget(self, sequence: int, length: int) -> None:
         """The model lost what `sequence` held from position `length` on; any request of it is dropped."""
@@ -195,7 +205,12 @@ class Scheduler:
         s = self._sequences[number]
         last = len(s.target) - 1
         return [
-            Entry(number, position, s.target[position], s.replying and position == last)
+            Entry(
+                number,
+                position,
+                s.target[position],
+                wants_logits=(s.replying and position == last) or position == s.watched,
+            )
             for position in range(s.position, s.position + count)
         ]
 

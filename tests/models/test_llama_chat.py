@@ -17,10 +17,11 @@ from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 from models.base import Message, ModelBusy, ModelFailed, ModelMissing
 from models.llama import LlamaChat, LlamaSession
+from models.llama.audit import Usage
 from models.llama.binding import Context, Model
 from models.llama.quantize import quantize
 from models.llama.scheduler import Entry
-from models.llama.templates import CHATML
+from models.llama.templates import CHATML, Piece
 from models.store import Store
 
 pytestmark = pytest.mark.models
@@ -90,7 +91,8 @@ def reference(gguf: Path, messages: list[Message], max_tokens: int) -> str:
             )
             done += len(chunk)
             if last:
-                token = int(np.argmax(rows[0]))
+                (row,) = rows.values()
+                token = int(np.argmax(row))
                 if model.ends_reply(token):
                     break
                 said.append(model.piece(token))
@@ -210,6 +212,130 @@ async def test_a_cancelled_reply_asked_for_again_costs_nothing_twice(chat: Llama
     before = chat.counters().evaluated
     assert await answer(other, question, max_tokens=12) == full
     assert chat.counters().evaluated - before < 12
+    assert chat.counters().reevaluated == 0
+
+
+async def turn_end(session: LlamaSession, *messages: Message) -> float:
+    """What `on_turn_end` is told, once and before the first piece."""
+    told: list[float | str] = []
+    async with aclosing(session.reply(messages, max_tokens=3, on_turn_end=told.append)) as pieces:
+        async for piece in pieces:
+            told.append(piece)
+            break
+    assert [type(item) for item in told] == [float, str]
+    return told[0]  # type: ignore[return-value]
+
+
+def plain_turn_end(gguf: Path, text: str) -> float:
+    """The same by the plainest road: one pass, the whole vocabulary, softmax in 64 bits."""
+    model = Model(gguf)
+    context = Context(model, context_tokens=512, sequences=1, batch_tokens=256, threads=1)
+    pieces = [*CHATML.prefix(PREFIX), Piece("<|im_start|>user\n", True), Piece(text, False)]
+    held = [t for p in pieces for t in model.tokenize(p.text, special=p.markup)]
+    try:
+        rows = context.decode([Entry(0, i, t, i == len(held) - 1) for i, t in enumerate(held)])
+        weights = np.exp(next(iter(rows.values())).astype(np.float64))
+        ends = [model.tokenize(name, special=True)[0] for name in ("<|im_end|>", "<|endoftext|>")]
+        return float(weights[ends].sum() / weights.sum())
+    finally:
+        context.close()
+        model.close()
+
+
+async def test_a_question_is_more_likely_over_than_words_that_ask_for_more(chat: LlamaChat) -> None:
+    session = await chat.open(PREFIX)
+    over = await turn_end(session, user("What time do you open on Saturday?"))
+    unfinished = await turn_end(session, user("What time do you open on"))
+    assert unfinished < 0.05 < 0.3 < over
+
+
+async def test_the_turns_end_costs_no_token_when_the_reply_evaluates_the_words(chat: LlamaChat) -> None:
+    question = user("What time do you open on Saturday?")
+    asked, plain = await chat.open(PREFIX), await chat.open(PREFIX)
+    told: list[float] = []
+    before = chat.counters().evaluated
+    text = "".join([p async for p in asked.reply([question], max_tokens=5, on_turn_end=told.append)])
+    cost = chat.counters().evaluated - before
+    assert len(told) == 1
+    assert cost == await evaluated_by(chat, answer(plain, question, max_tokens=5))
+    assert text == await answer(plain, question, max_tokens=5)
+
+
+@pytest.mark.parametrize(
+    "before", ["", "What time do you open", "What time do you open on Saturday?", "longer"]
+)
+async def test_the_turns_end_is_the_softmax_after_the_last_word_whatever_was_evaluated_before(
+    gguf: Path, chat: LlamaChat, before: str
+) -> None:
+    text = "What time do you open on Saturday?"
+    session = await chat.open(PREFIX)
+    if before:
+        await session.prefill([user(text + " Or on Sunday" if before == "longer" else before)])
+    assert await turn_end(session, user(text)) == pytest.approx(plain_turn_end(gguf, text), rel=0.1)
+    assert chat.counters().reevaluated == (before in (text, "longer")), "the last word's token at most"
+
+
+async def test_the_turns_end_of_a_replayed_reply_is_remembered(chat: LlamaChat) -> None:
+    session = await chat.open(PREFIX)
+    question = user("What is the capital of France?")
+    first = await turn_end(session, question)
+    before = chat.counters()
+    assert await turn_end(session, question) == first
+    assert chat.counters().evaluated - before.evaluated <= 2
+    assert await turn_end(session, user("What is the")) < first
+    assert chat.counters().reevaluated == 1
+
+
+async def test_the_turns_end_is_the_users_and_nobody_elses(chat: LlamaChat) -> None:
+    session = await chat.open(PREFIX)
+    told: list[float] = []
+    history = [user("Hello?"), Message("assistant", "Hello, how can I help?")]
+    assert [p async for p in session.reply(history, max_tokens=4, on_turn_end=told.append)]
+    assert told == []
+
+
+async def test_usage_tells_what_stood_from_what_was_taken_back(chat: LlamaChat, vocabulary: Model) -> None:
+    def count(text: str) -> int:
+        return len(vocabulary.tokenize(text, special=False))
+
+    session, other = await chat.open(PREFIX), await chat.open(PREFIX)
+    assert session.usage() == Usage(0, 0), "the prefix is everybody's"
+    await session.prefill([user("Are you open on")])
+    opening = len(vocabulary.tokenize("<|im_start|>user\n", special=True))
+    assert session.usage() == Usage(opening + 4, opening + 4)
+    await session.prefill([user("Are you closed on Monday?")])
+    whole = opening + count("Are you closed on Monday?")
+    assert session.usage() == Usage(whole + 2, whole), "`open on` went through the model for nothing"
+    await answer(session, user("Are you closed on Monday?"), max_tokens=4)
+    markup = len(vocabulary.tokenize("<|im_end|>\n<|im_start|>assistant\n", special=True))
+    reply = session.usage().evaluated - whole - 2 - markup
+    assert 0 < reply <= 3
+    await session.prefill([user("Are you closed on Monday? Or on Sunday")])
+    said = whole + count(" Or on Sunday")
+    assert session.usage() == Usage(said + markup + reply + 2, said)
+    assert other.usage() == Usage(0, 0)
+    await session.aclose()
+    await other.prefill([])
+    assert session.usage() == Usage(said + markup + reply + 2, said)
+    assert other.usage() == Usage(opening, opening)
+
+
+async def test_a_partial_transcript_is_replaced_from_its_first_changed_word_on(
+    chat: LlamaChat, vocabulary: Model
+) -> None:
+    """What a transcriber says of words that grow: it ends them with a stop, and corrects the last one."""
+    session = await chat.open(PREFIX)
+    heard = [
+        "I'd like to.",
+        "I'd like to book an",
+        "I'd like to book an appointment.",
+        "I'd like to book an appointment for Thursday.",
+    ]
+    for words in heard:
+        await session.prefill([user(words)])
+    opening = len(vocabulary.tokenize("<|im_start|>user\n", special=True))
+    whole = opening + len(vocabulary.tokenize(heard[-1], special=False))
+    assert session.usage() == Usage(whole + 2, whole), "the two stops that did not stand"
     assert chat.counters().reevaluated == 0
 
 

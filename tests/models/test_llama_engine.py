@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from models.base import ModelBusy, ModelError, ModelFailed
+from models.llama.audit import Meter, Usage
 from models.llama.binding import DecodeFailed
-from models.llama.engine import Done, Engine, Event
+from models.llama.engine import Done, Engine, Event, TurnEnd
 from models.llama.scheduler import Entry
 
 END = 99
@@ -29,6 +30,9 @@ class PretendedVocabulary:
     def ends_reply(self, token: int) -> bool:
         return token == END
 
+    def end_tokens(self) -> tuple[int, ...]:
+        return (END, 98)
+
     def close(self) -> None:
         self.closed = True
 
@@ -43,7 +47,7 @@ class PretendedMemory:
         self.gate = threading.Event()
         self.gate.set()
 
-    def decode(self, entries: Sequence[Entry]) -> dict[int, NDArray[np.float32]]:
+    def decode(self, entries: Sequence[Entry]) -> dict[Entry, NDArray[np.float32]]:
         assert self.gate.wait(10)
         self.steps.append(tuple(entries))
         tokens = [entry.token for entry in entries]
@@ -59,7 +63,7 @@ class PretendedMemory:
             if entry.wants_logits:
                 row = np.zeros(100, np.float32)
                 row[(entry.token + 1) % 100] = np.nan if entry.token == NOT_A_NUMBER else 1
-                rows[entry.sequence] = row
+                rows[entry] = row
         return rows
 
     def copy(self, source: int, target: int) -> None:
@@ -104,6 +108,26 @@ class Rig:
         self.engine.prefill(ticket, self._number, target, events.put)
         return events.get(timeout=10)
 
+    def asked(self, ticket: int, target: Sequence[int], *, words: int, max_tokens: int = 2) -> list[Event]:
+        """All that the sink of a reply hears which asks for the end of its first `words` tokens."""
+        events: Queue[Event] = Queue()
+        self._number += 1
+        self.engine.reply(ticket, self._number, target, max_tokens, events.put, words=words)
+        heard: list[Event] = []
+        while not heard or isinstance(heard[-1], str | TurnEnd):
+            heard.append(events.get(timeout=10))
+        return heard
+
+    def evaluated(self, since: int) -> list[int]:
+        return [entry.token for step in self.memory.steps[since:] for entry in step]
+
+
+def end_after(token: int) -> TurnEnd:
+    """What `PretendedMemory` takes the words' end for."""
+    e = float(np.exp(1))
+    ends = (e + 1) if token + 1 in (98, END) else 2
+    return TurnEnd(pytest.approx(ends / (e + 99)))  # type: ignore[arg-type]
+
 
 def read(events: Queue[Event]) -> tuple[str, Event]:
     text = ""
@@ -126,6 +150,72 @@ def test_a_reply_counts_up_to_the_end_token(rig: Rig) -> None:
     assert rig.open(0) == Done()
     assert rig.reply(0, (1, 2, 3, 95)) == ("96 97 98 ", Done())
     assert rig.reply(0, (1, 2, 3, 20), max_tokens=2) == ("21 22 ", Done())
+
+
+def test_how_likely_the_words_end_comes_before_the_first_piece_and_once(rig: Rig) -> None:
+    rig.open(0)
+    steps = len(rig.memory.steps)
+    heard = rig.asked(0, (1, 2, 3, 20, 97, 40, 41), words=5)
+    assert heard == [end_after(97), "42 ", "43 ", Done()]
+    assert heard[0] != end_after(50), "98 and 99 end a message, 51 does not"
+    assert rig.evaluated(steps) == [20, 97, 40, 41, 42], "in the passes that the reply needs anyway"
+    assert rig.asked(0, (1, 2, 3, 30, 50, 40, 41), words=5)[0] == end_after(50)
+
+
+def test_the_words_end_may_be_asked_for_in_a_later_step_than_the_prompts_end(rig: Rig) -> None:
+    rig.open(0)
+    assert rig.asked(0, (1, 2, 3, 97, *range(60)), words=4)[0] == end_after(97)
+
+
+def test_words_that_were_evaluated_ahead_pass_once_more_by_their_last_token(rig: Rig) -> None:
+    rig.open(0)
+    rig.prefill(0, (1, 2, 3, 20, 97))
+    steps = len(rig.memory.steps)
+    assert rig.asked(0, (1, 2, 3, 20, 97, 40), words=5)[0] == end_after(97)
+    assert rig.evaluated(steps)[:2] == [97, 40]
+    rig.prefill(0, (1, 2, 3, 20, 97, 60))
+    steps = len(rig.memory.steps)
+    assert rig.asked(0, (1, 2, 3, 20, 97, 40), words=5)[0] == end_after(97)
+    assert rig.evaluated(steps)[:1] == [40], "what was said of them is remembered"
+
+
+def test_a_replayed_reply_tells_the_end_again_and_evaluates_nothing_twice(rig: Rig) -> None:
+    rig.open(0)
+    first = rig.asked(0, (1, 2, 3, 97, 40), words=4, max_tokens=3)
+    steps = len(rig.memory.steps)
+    assert rig.asked(0, (1, 2, 3, 97, 40), words=4, max_tokens=3) == first
+    assert rig.evaluated(steps) == []
+    assert rig.engine.counters().reevaluated == 0
+
+
+def test_a_reply_that_was_not_asked_for_the_end_is_not_replayed_to_one_that_is(rig: Rig) -> None:
+    rig.open(0)
+    assert rig.reply(0, (1, 2, 3, 97, 40), max_tokens=2) == ("41 42 ", Done())
+    assert rig.asked(0, (1, 2, 3, 97, 40), words=4) == [end_after(97), "41 ", "42 ", Done()]
+
+
+def test_an_end_that_is_no_number_is_not_told(rig: Rig) -> None:
+    rig.open(0)
+    assert rig.asked(0, (1, 2, 3, NOT_A_NUMBER, 40), words=4) == ["41 ", "42 ", Done()]
+
+
+def test_the_meter_counts_one_sessions_tokens_and_those_that_stand(rig: Rig) -> None:
+    meter = Meter()
+    events: Queue[Event] = Queue()
+    rig.engine.open(0, (1, 2, 3), events.put, meter)
+    events.get(timeout=10)
+    assert meter.usage() == Usage(0, 0)
+    rig.prefill(0, (1, 2, 3, 10, 20))
+    rig.prefill(0, (1, 2, 3, 10, 30, 40))
+    assert meter.usage() == Usage(4, 3)
+    rig.open(1)
+    rig.prefill(1, (1, 2, 3, 4, 5, 6))
+    rig.reply(0, (1, 2, 3, 10, POISON))
+    assert meter.usage() == Usage(5, 1), "20, 30 and 40 were for nothing, and so was what failed"
+    rig.engine.close(0)
+    rig.open(2)
+    rig.prefill(2, (1, 2, 3, 4, 5))
+    assert meter.usage() == Usage(5, 1)
 
 
 def test_a_prefix_is_evaluated_once_for_all_calls(rig: Rig) -> None:

@@ -149,7 +149,7 @@ def _owners(expected: Sequence[tuple[int, str]], spoken: Sequence[str]) -> list[
     decides (Needleman and Wunsch 1970)."""
     if not expected or len(expected) * len(spoken) > _MOST_COMPARED:
         return None
-    rows = [[_GAP * column for column in range(len(spoken) + 1)]]
+    rows = [list(accumulate(map(_gap_for, spoken), initial=0.0))]
     for number, (_, word) in enumerate(expected, 1):
         row = [_GAP * number]
         above = rows[-1]
@@ -172,7 +172,7 @@ def _owners(expected: Sequence[tuple[int, str]], spoken: Sequence[str]) -> list[
         if at and here == rows[at - 1][column - 1] + _unlike(word, said):
             owners.append(owner)
             at, column = at - 1, column - 1
-        elif here == rows[at][column - 1] + _gap_for(said):
+        elif not at or here == rows[at][column - 1] + _gap_for(said):
             # Nothing stands for it: it belongs to what was spoken before it.
             owners.append(owner)
             column -= 1

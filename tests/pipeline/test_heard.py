@@ -1,10 +1,13 @@
 """How much of a clause counts as heard."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.heard import heard_words
+from pipeline.heard import heard_words, written_word_ends
+from pipeline.speakable import speakable
 
 SECOND = 8_000
 
@@ -92,3 +95,87 @@ def test_measured_word_ends_replace_the_estimate() -> None:
     assert heard_words("a b c", 8_000, 7_500, word_end_samples=ends) == "a b c"
     with pytest.raises(ValueError, match="2 word ends for 3 words"):
         heard_words("a b c", 8_000, 100, word_end_samples=[1, 2])
+
+
+def owned(text: str) -> list[tuple[str, str]]:
+    """Each written word with the spoken ones that end within it, when spoken word n ends at second n."""
+    spoken = speakable(text).split()
+    ends = written_word_ends(text, speakable(text), [float(n) for n in range(1, len(spoken) + 1)])
+    assert ends is not None
+    borders = [0, *(end // SECOND for end in ends)]
+    return [
+        (word, " ".join(spoken[start:end]))
+        for word, (start, end) in zip(text.split(), pairwise(borders), strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("open at 9 a.m. today", "open|at|nine|A.M.|today"),
+        ("A visit is $80, I think.", "A|visit|is|eighty dollars,|I|think."),
+        ("It is 12 Mill St., by the park.", "It|is|twelve|Mill|Street,|by|the|park."),
+        ("See Dr. Patel at 5:30 p.m.", "See|Doctor|Patel|at|five thirty|P.M."),
+        ("Come on Jan. 5 please.", "Come|on|January|fifth|please."),
+        ("It costs $5 million in all.", "It|costs|five|million dollars|in|all."),
+        ("Call (555) 123-4567 now.", "Call|five five five,|one two three, four five six seven|now."),
+        ("Dial 911 now.", "Dial|nine one one|now."),
+        ("Go to www.clinic.com/a now.", "Go|to|clinic dot com slash a|now."),
+        ("Yes — we **can** 🙂 do it.", "Yes,||we|can||do|it."),
+        (
+            "On 10/12/2026, 2% milk & eggs.",
+            "On|October twelfth, twenty twenty-six,|two percent|milk|and|eggs.",
+        ),
+        ("🙂 Hello there.", "|Hello|there."),
+    ],
+)
+def test_written_words_own_what_was_spoken_for_them(text: str, expected: str) -> None:
+    assert "|".join(spoken for _, spoken in owned(text)) == expected
+
+
+def test_measured_ends_of_spoken_words_decide_what_was_heard() -> None:
+    text = "It is $80 now."
+    ends = written_word_ends(text, "It is eighty dollars now.", [0.1, 0.2, 0.6, 1.0, 1.5])
+    assert ends == (800, 1_600, 8_000, 12_000)
+    assert heard_words(text, 13_000, 4_700, word_end_samples=ends) == "It is"
+    assert heard_words(text, 13_000, 4_900, word_end_samples=ends) == "It is $80"
+
+
+def test_no_ends_where_they_cannot_be_told() -> None:
+    assert written_word_ends("one two", "one two", []) is None
+    assert written_word_ends("one two", "one two", [0.5]) is None
+    assert written_word_ends("", "", []) is None
+    assert written_word_ends("—", "dash", [0.5]) is None
+    assert written_word_ends("the sky is blue", "buy cheap green apples", [0.1, 0.2, 0.3, 0.4]) is None
+
+
+@given(texts)
+def test_ends_of_any_text_rise_and_close_with_the_last_word_spoken(text: str) -> None:
+    words = speakable(text)
+    spoken_ends = [0.25 * n for n in range(1, len(words.split()) + 1)]
+    ends = written_word_ends(text, words, spoken_ends)
+    if ends is None:
+        assert not words or not any(character.isalnum() for character in words)
+        return
+    assert len(ends) == len(text.split())
+    assert list(ends) == sorted(ends)
+    assert ends[-1] == round(spoken_ends[-1] * SECOND)
+    heard_words(text, ends[-1], ends[-1] // 2, word_end_samples=ends)
+
+
+@given(
+    st.lists(st.sampled_from(["one", "two", "5", "fifth", "Dr", "doctor", "$3", "—", "ok"]), max_size=12),
+    st.data(),
+)
+def test_ends_of_words_that_were_never_the_text_do_not_raise(text: list[str], data: st.DataObject) -> None:
+    words = data.draw(
+        st.lists(st.sampled_from(["one", ".", "two", "five", "million", "fifth", "ok"]), max_size=12)
+    )
+    ends = written_word_ends(" ".join(text), " ".join(words), [float(n) for n in range(len(words))])
+    assert ends is None or (len(ends) == len(text) and list(ends) == sorted(ends))
+
+
+def test_a_word_begins_behind_the_pause_before_it() -> None:
+    ends = [4_000, 8_400]
+    assert heard_words("Yes: we", 9_000, 7_000, word_end_samples=ends) == "Yes:"
+    assert heard_words("Yes we", 9_000, 7_000, word_end_samples=ends) == "Yes we"

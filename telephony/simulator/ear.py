@@ -46,9 +46,14 @@ class Ear:
 
     def recording(self, samples: int) -> Pcm:
         """The first `samples` samples that reached the ear, (samples,) int16."""
-        whole = -(-samples // AUDIO_FRAME_SAMPLES)
-        mulaw = b"".join(self._audio_frame(number) for number in range(whole))
-        return g711.decode(mulaw[:samples])
+        return g711.decode(self.heard(0, samples))
+
+    def heard(self, start: int, stop: int) -> bytes:
+        """Samples [start, stop) of the ear's time axis as mu-law bytes; silence before the call."""
+        first, last = start // AUDIO_FRAME_SAMPLES, -(-stop // AUDIO_FRAME_SAMPLES)
+        mulaw = b"".join(self._audio_frame(n) if n >= 0 else _SILENT_FRAME for n in range(first, last))
+        offset = start - first * AUDIO_FRAME_SAMPLES
+        return mulaw[offset : offset + stop - start]
 
     def _audio_frame(self, number: int) -> bytes:
         if self._leg.lost(number):

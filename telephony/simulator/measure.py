@@ -103,6 +103,19 @@ def stop_time(agent: Sequence[Run], interruption: Run) -> int | None:
     return max(0, last - interruption.start)
 
 
+def cuts_off(agent: Sequence[Run], turn: Run, silent_from: int | None = None) -> bool:
+    """Whether the agent began to speak inside the caller's turn: in an inner pause, or over its last word.
+
+    `agent` are utterances. An agent that was speaking when the turn began has not begun, except after
+    `silent_from`, where the turn had stopped it.
+    """
+    if silent_from is not None:
+        return any(silent_from <= u.start < turn.stop for u in agent)
+    reach = turn.start - UTTERANCE_PAUSE_S * LINE_RATE_HZ
+    spoke = any(u.start < turn.start and u.stop > reach for u in agent)
+    return not spoke and any(turn.start <= u.start < turn.stop for u in agent)
+
+
 @dataclass(frozen=True, slots=True)
 class TurnMeasures:
     """One turn of the caller, in seconds. `barge_in_s` is the stop time of the agent speech that this turn

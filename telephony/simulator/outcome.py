@@ -4,7 +4,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from telephony.simulator.caller import Caller
-from telephony.simulator.report import Report, ServerTurn, turn_reports, write_recording
+from telephony.simulator.expectations import Evidence, judge
+from telephony.simulator.report import (
+    Report,
+    ServerTurn,
+    by_caller_turn,
+    overlap_reports,
+    turn_reports,
+    write_recording,
+)
 
 Transcripts = Callable[[str], Sequence[ServerTurn] | None]
 """From a call id to the server's account of its turns, if it has one."""
@@ -25,13 +33,28 @@ def conclude(
     recording = None
     if recording_dir is not None:
         recording = write_recording(Path(recording_dir), f"{caller.scenario.name}-{call_sid[-8:]}", hearing)
+    account = transcripts(call_sid) if transcripts else None
+    server = by_caller_turn(hearing, account)
+    turns, overlaps = turn_reports(hearing, server), overlap_reports(hearing)
+    ending = caller.ending or "connection dropped"
+    evidence = Evidence(
+        hearing=hearing,
+        turns=turns[len(turns) - len(hearing.turns) :],
+        overlaps=overlaps,
+        server=None if account is None else server,
+        ending=ending,
+        recording=recording,
+    )
     return Report(
-        turns=turn_reports(hearing, transcripts(call_sid) if transcripts else None),
+        turns=turns,
         violations=(*caller.twilio.violations, *violations),
         recording=recording,
-        ending=caller.ending or "connection dropped",
+        ending=ending,
         duration_s=hearing.duration_s,
         call_sid=call_sid,
         after_twiml=after_twiml,
         hearing=hearing,
+        overlaps=overlaps,
+        verdicts=judge(caller.scenario, caller.referents, evidence),
+        name=caller.scenario.name,
     )

@@ -45,7 +45,7 @@ async def simulate(
     `url` is a stream (`ws://HOST/twilio/media`) or a voice webhook (`http://HOST/twilio/voice`), which is
     asked for the stream as Twilio asks it, signed with `auth_token`. `calls_dir` is where a server on this
     machine leaves `<call id>/transcript.json`; `transcripts(call_id)` tells the server's turns otherwise.
-    `speeches` are the caller's lines by number of the step, when they are not to be synthesised.
+    `speeches` are those of the caller's lines, by number of the step, that are not to be synthesised.
 
     Raises `CannotCall` when no stream comes about and `VoiceUnavailable` when a line cannot be spoken. What
     goes wrong later is in the report.
@@ -59,7 +59,7 @@ async def simulate(
         auth_token=auth_token,
     )
     webhook = webhook_of(url, signed=auth_token is not None)
-    spoken = speeches if speeches is not None else await asyncio.to_thread(render, scenario)
+    spoken = await asyncio.to_thread(render, scenario, speeches)
     if webhook is None:
         stream = Stream(url, {"caller": scenario.caller, "called": scenario.called})
     else:

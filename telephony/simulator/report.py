@@ -12,7 +12,9 @@ import numpy as np
 
 from pipeline.line import LINE_RATE_HZ
 from telephony.simulator.caller import Ending, Hearing
+from telephony.simulator.expectations import Verdict
 from telephony.simulator.measure import Summary, TurnMeasures, summarise
+from telephony.simulator.overlaps import OverlapKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,8 @@ class TurnReport:
     `transcript`, `agent` and `agent_heard` are the server's own account, None when the simulator cannot see
     it. `interrupted` and `stop_ms` are about the answer: whether the caller's next words came while it
     sounded, and how long it went on at the caller's ear. `edge_stop_ms` is the same at the server's edge,
-    and not part of the JSON.
+    and not part of the JSON. `cut_off`: the agent began to speak within the turn, in a pause of the caller or
+    over its last word, as its voice met at the server's edge.
     """
 
     caller: str | None
@@ -47,6 +50,7 @@ class TurnReport:
     interrupted: bool
     stop_ms: float | None
     edge_stop_ms: float | None = None
+    cut_off: bool = False
 
     def to_json(self) -> dict[str, Any]:
         names = (
@@ -58,7 +62,35 @@ class TurnReport:
             "edge_gap_ms",
             "interrupted",
             "stop_ms",
+            "cut_off",
         )
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class OverlapReport:
+    """What the caller let sound over the agent, and what the agent did.
+
+    `at_s` is the first voiced sample in the recording. Not `placed`: the agent was not audible (an
+    interruption is spoken all the same). The rest is measured at the server's edge, from that sample on, and
+    None if it was not placed: `stopped`, the agent was cut off for good with `clear`; `stop_ms`, its last
+    audible sample; `duck_ms`, the `clear` from which on it was 10 dB softer or silent; `restored`, whether it
+    came back to its level after having been turned down, None if it was not turned down. `turn` is the
+    number of the caller's turn that it began (an interruption) or that was before it, -1 if none was.
+    """
+
+    kind: OverlapKind
+    text: str
+    at_s: float
+    placed: bool
+    turn: int
+    stopped: bool | None
+    stop_ms: float | None
+    duck_ms: float | None
+    restored: bool | None
+
+    def to_json(self) -> dict[str, Any]:
+        names = ("kind", "text", "at_s", "placed", "turn", "stopped", "stop_ms", "duck_ms", "restored")
         return {name: getattr(self, name) for name in names}
 
 
@@ -76,6 +108,23 @@ class Report:
     """What the server wanted done after the stream, if Twilio would have asked (the agent hung up)."""
     hearing: Hearing | None = field(default=None, repr=False, compare=False)
     """Both channels, and the measures in seconds."""
+    overlaps: tuple[OverlapReport, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    """On each expectation of the scenario, in order."""
+    name: str = ""
+    """The scenario's."""
+
+    @property
+    def failures(self) -> tuple[Verdict, ...]:
+        return tuple(verdict for verdict in self.verdicts if not verdict.passed)
+
+    def check(self) -> "Report":
+        """This report; raises `AssertionError` with all that is wrong if an expectation failed."""
+        failures = self.failures
+        if failures:
+            head = f'{len(failures)} of {len(self.verdicts)} expectations of "{self.name}" failed'
+            raise AssertionError("\n".join((head, *(failure.message for failure in failures))))
+        return self
 
     @property
     def gap_ms(self) -> Summary:
@@ -102,23 +151,46 @@ class Report:
             "stop_ms": _summary_json(self.stop_ms),
             "violations": list(self.violations),
             "recording": str(self.recording) if self.recording is not None else None,
+            "overlaps": [overlap.to_json() for overlap in self.overlaps],
+            "expectations": [verdict.to_json() for verdict in self.verdicts],
         }
 
     def json(self) -> str:
         return json.dumps(self.to_json(), indent=2, ensure_ascii=False)
 
 
-def turn_reports(hearing: Hearing, server_turns: Sequence[ServerTurn] | None) -> tuple[TurnReport, ...]:
-    """Join what was measured with what the server says it understood and said."""
-    server = _by_caller_turn(hearing, server_turns)
+def turn_reports(hearing: Hearing, server: Mapping[int, ServerTurn]) -> tuple[TurnReport, ...]:
+    """Join what was measured with what the server says it understood and said (`by_caller_turn`)."""
     barge_ins = [_barge_in(hearing, number) for number in range(len(hearing.turns))]
     rows = []
     if barge_ins and barge_ins[0] is not None:
-        rows.append(_row(None, None, server.get(-1), barge_ins[0]))
+        rows.append(_row(None, None, server.get(-1), barge_ins[0], cut_off=False))
     for number, turn in enumerate(hearing.turns):
         following = barge_ins[number + 1] if number + 1 < len(barge_ins) else None
         measures = (hearing.at_ear[number], hearing.at_edge[number])
-        rows.append(_row(turn.text, measures, server.get(number), following))
+        cut_off = hearing.cut_off[number]
+        rows.append(_row(turn.text, measures, server.get(number), following, cut_off=cut_off))
+    return tuple(rows)
+
+
+def overlap_reports(hearing: Hearing) -> tuple[OverlapReport, ...]:
+    rows = []
+    for overlap, onset_s, measures in zip(
+        hearing.overlaps, hearing.overlap_onset_s, hearing.at_overlap, strict=True
+    ):
+        rows.append(
+            OverlapReport(
+                kind=overlap.kind,
+                text=overlap.text,
+                at_s=round(onset_s, 4),
+                placed=overlap.placed,
+                turn=overlap.turn,
+                stopped=measures.stopped if measures else None,
+                stop_ms=_ms(measures.stop_s) if measures else None,
+                duck_ms=_ms(measures.duck_s) if measures else None,
+                restored=measures.restored if measures else None,
+            )
+        )
     return tuple(rows)
 
 
@@ -136,6 +208,8 @@ def _row(
     measures: tuple[TurnMeasures, TurnMeasures] | None,
     server: ServerTurn | None,
     barge_in: tuple[float, float | None] | None,
+    *,
+    cut_off: bool,
 ) -> TurnReport:
     at_ear, at_edge = measures or (None, None)
     return TurnReport(
@@ -148,10 +222,11 @@ def _row(
         interrupted=barge_in is not None,
         stop_ms=round(barge_in[0], 1) if barge_in else None,
         edge_stop_ms=round(barge_in[1], 1) if barge_in and barge_in[1] is not None else None,
+        cut_off=cut_off,
     )
 
 
-def _by_caller_turn(hearing: Hearing, server_turns: Sequence[ServerTurn] | None) -> Mapping[int, ServerTurn]:
+def by_caller_turn(hearing: Hearing, server_turns: Sequence[ServerTurn] | None) -> Mapping[int, ServerTurn]:
     """Server's turns by the number of the caller's turn they answer; -1 before the first.
 
     Placed by time where the server tells it, so that a turn which the server split in two is joined again;

@@ -3,25 +3,44 @@
     name: opening hours
     voice: ruth
     network: {delay_ms: 60, jitter_ms: 15, loss: 0.01, seed: 7}
+    noise: {kind: street, level_dbfs: -45}
+    echo: {level_db: -30, delay_ms: 250}
+    repeat: 3
     steps:
       - listen
       - say: When are you open on Saturday?
+      - expect: {transcript: saturday, reply: noon, gap: "< 1.5"}
+      - backchannel: {after_s: 1.0, say: mm-hmm}
+      - expect: {no_stop: true}
       - interrupt: {after_s: 1.2, say: "Sorry, I meant Sunday."}
+      - expect: {stop_within: 0.45, reply: /closed|not open/}
       - listen
       - hang_up
 
 Steps: `listen` (until the agent has spoken and finished), `say` (text, or `{text, voice}`), `play` (a WAV
 or FLAC file beside the scenario), `wait` (seconds), `interrupt` (speak `after_s` after the agent became
-audible), `keys` ("12#"), `hang_up`, `drop` (the connection is lost, without a goodbye).
+audible), `backchannel` ("mm-hmm", which takes no turn), `sound` (a cough, a door: not speech), `keys` or
+`dtmf` ("12#"), `expect` (about the turn or the overlap before it; judged when the call is over), `hang_up`,
+`drop` (the connection is lost, without a goodbye).
 """
 
 import difflib
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    model_validator,
+)
 
 from pipeline.documents import read_yaml
+from pipeline.documents.yaml_nodes import read_yaml_nodes
 from telephony.simulator.network import NetworkModel
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
@@ -45,12 +64,25 @@ class Network(BaseModel):
 
 
 class Noise(BaseModel):
-    """Room noise under everything the caller sends. Times are measured in the speech without it."""
+    """Noise under everything the caller sends. Times are measured in the speech without it."""
 
     model_config = _FROZEN
+    kind: Literal["white", "room", "street", "babble", "hum", "crackle", "music"] = "white"
+    """See `telephony.simulator.noise`."""
     level_dbfs: Annotated[float, Field(ge=-90, le=0)]
     """RMS; 0 dBFS is 32,768."""
     seed: int = 0
+
+
+class Echo(BaseModel):
+    """The agent's voice comes back out of the caller's ear into the caller's microphone, as on a
+    speakerphone. Times are measured in the speech without it."""
+
+    model_config = _FROZEN
+    level_db: Annotated[float, Field(ge=-90, le=0)] = -30.0
+    """Against what reached the ear."""
+    delay_ms: Annotated[float, Field(ge=20, le=2_000)] = 250.0
+    """From the ear to the microphone."""
 
 
 class Listen(BaseModel):
@@ -87,8 +119,9 @@ class Wait(BaseModel):
 
 
 class Interrupt(BaseModel):
-    """Speak while the agent is audible: `after_s` after it became so since the caller's last word. If it has
-    finished by then, this is an ordinary turn, and the report says that nothing was interrupted."""
+    """Speak while the agent is audible: `after_s` after it became so since the caller's last word, or after
+    the last overlap. If it has finished by then, this is an ordinary turn, and the report says that nothing
+    was interrupted."""
 
     model_config = _FROZEN
     kind: Literal["interrupt"] = "interrupt"
@@ -99,10 +132,107 @@ class Interrupt(BaseModel):
     """Speak after so long without a word from the agent."""
 
 
+class Backchannel(BaseModel):
+    """Say "mm-hmm" while the agent is audible, `after_s` after it became so since the caller's last word, or
+    after the last overlap. It takes no turn: the agent should talk on. Never said into silence: when the
+    agent does not speak within `timeout_s`, or has finished, the report says that it was not placed."""
+
+    model_config = _FROZEN
+    kind: Literal["backchannel"] = "backchannel"
+    after_s: _Seconds
+    say: _Text
+    voice: str = ""
+    timeout_s: _Seconds = 20.0
+
+
+class Sound(BaseModel):
+    """A cough, a door, a dog: as `backchannel`, but not speech."""
+
+    model_config = _FROZEN
+    kind: Literal["sound"] = "sound"
+    after_s: _Seconds
+    file: str = ""
+    """WAV or FLAC, relative to the scenario's folder; may be left out where `speeches` holds the step."""
+    text: str = ""
+    """What it is, for the report."""
+    timeout_s: _Seconds = 20.0
+
+
 class Keys(BaseModel):
     model_config = _FROZEN
     kind: Literal["keys"] = "keys"
     digits: Annotated[str, Field(pattern=r"^[0-9*#A-D]+$")]
+
+
+_GAP = re.compile(r"\s*(<=?|>=?)?\s*(\d+(?:\.\d+)?)\s*(?:s)?\s*")
+
+
+def _a_text(text: str) -> str:
+    if len(text) > 2 and text.startswith("/") and text.endswith("/"):
+        try:
+            re.compile(text[1:-1])
+        except re.error as error:
+            raise ValueError(f"{text} is not a regular expression: {error}") from None
+    elif not words(text):
+        raise ValueError(f'"{text}" holds no word')
+    return text
+
+
+def _a_gap(value: object) -> object:
+    if isinstance(value, str) and not _GAP.fullmatch(value):
+        raise ValueError(f'a gap reads 1.5 (at most), "< 1.5" or "> 0.2" (seconds), not "{value}"')
+    return value
+
+
+def words(text: str) -> str:
+    """The words of `text`, folded, each with a space before and behind: what expectations compare."""
+    found = re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.replace("\u2019", "'").casefold())
+    return f" {' '.join(found)} " if found else ""
+
+
+_Pattern = Annotated[_Text, AfterValidator(_a_text)]
+_Limit = Annotated[_Seconds | str, BeforeValidator(_a_gap)]
+
+
+class Expect(BaseModel):
+    """What must hold for the caller's turn, or the overlap, just before. Judged when the call is over.
+
+    Texts are words in their order, whatever the case and punctuation; the last one may go on ("saturday"
+    fits "Saturdays", "noon" does not fit "afternoon"); `/.../` is a regular expression, case ignored. `gap`
+    and `edge_gap` are seconds: 1.5 (at most), "< 1.5", "> 0.2".
+    """
+
+    model_config = _FROZEN
+    kind: Literal["expect"] = "expect"
+    transcript: _Pattern | None = None
+    """What the server understood of the turn."""
+    reply: _Pattern | None = None
+    """What the agent said in answer to the turn."""
+    heard: _Pattern | None = None
+    """What the caller heard of that answer."""
+    gap: _Limit | None = None
+    """Response gap at the caller's ear."""
+    edge_gap: _Limit | None = None
+    """Response gap at the server's edge."""
+    no_stop: bool | None = None
+    """True: the agent talked on through the overlap. False: it stopped."""
+    stop_within: _Seconds | None = None
+    """The overlap stopped the agent, and its last sample was heard so soon, at the server's edge."""
+    no_cut_off: bool | None = None
+    """True: the agent did not begin to speak within the turn."""
+
+    @model_validator(mode="after")
+    def _of_something(self) -> Self:
+        if not self.wanted():
+            raise ValueError(f"expect what? ({', '.join(EXPECTATIONS)})")
+        return self
+
+    def wanted(self) -> dict[str, Any]:
+        """The expectations that were written down, by name."""
+        return {name: value for name in EXPECTATIONS if (value := getattr(self, name)) is not None}
+
+
+EXPECTATIONS = tuple(name for name in Expect.model_fields if name != "kind")
 
 
 class HangUp(BaseModel):
@@ -118,7 +248,11 @@ class Drop(BaseModel):
 _BARE = {"say": "text", "play": "file", "wait": "seconds", "keys": "digits"}
 """Where the value of `say: text` and its like goes."""
 _ALONE = ("listen", "hang_up", "drop")
-_KINDS = ("listen", "say", "play", "wait", "interrupt", "keys", "hang_up", "drop")
+_ALIASES = {"dtmf": "keys"}
+_KINDS = (
+    *("listen", "say", "play", "wait", "interrupt", "backchannel", "sound", "keys", "dtmf", "expect"),
+    *("hang_up", "drop"),
+)
 
 
 def _unfolded(step: object) -> object:
@@ -134,16 +268,17 @@ def _unfolded(step: object) -> object:
         close = difflib.get_close_matches(str(kind), _KINDS, n=1)
         hint = f'did you mean "{close[0]}"?' if close else f"the steps are {', '.join(_KINDS)}"
         raise ValueError(f'unknown step "{kind}" ({hint})')
+    written, kind = kind, _ALIASES.get(kind, kind)
     if value is None:
         if kind not in _ALONE:
-            raise ValueError(f'step "{kind}" needs a value')
+            raise ValueError(f'step "{written}" needs a value')
         return {"kind": kind}
     if isinstance(value, dict):
         return {"kind": kind, **value}
     if kind not in _BARE:
-        raise ValueError(f'step "{kind}" takes no plain value ({value!r})')
+        raise ValueError(f'step "{written}" takes no plain value ({value!r})')
     if kind == "keys" and not isinstance(value, str):
-        raise ValueError(f'keys must be quoted: keys: "{value}"')
+        raise ValueError(f'keys must be quoted: {written}: "{value}"')
     return {"kind": kind, _BARE[kind]: value}
 
 
@@ -154,7 +289,10 @@ def _not_empty(steps: tuple["Step", ...]) -> tuple["Step", ...]:
 
 
 Step = Annotated[
-    Annotated[Listen | Say | Play | Wait | Interrupt | Keys | HangUp | Drop, Field(discriminator="kind")],
+    Annotated[
+        Listen | Say | Play | Wait | Interrupt | Backchannel | Sound | Keys | Expect | HangUp | Drop,
+        Field(discriminator="kind"),
+    ],
     BeforeValidator(_unfolded),
 ]
 
@@ -170,13 +308,38 @@ class Scenario(BaseModel):
     """One of `telephony.simulator.voices`; must differ from the agent's."""
     network: Network = Network()
     noise: Noise | None = None
+    echo: Echo | None = None
+    repeat: Annotated[int, Field(ge=1, le=1000)] = 1
+    """How often it is played by what plays whole files (`maya simulate`, `maya_caller`); see `runs`."""
     steps: Annotated[tuple[Step, ...], AfterValidator(_not_empty)]
     folder: Path = Path()
     """Where `play` files lie; `load` sets it to the scenario's own folder."""
+
+    _source: Path | None = PrivateAttr(default=None)
+    _lines: tuple[int, ...] = PrivateAttr(default=())
 
     @classmethod
     def load(cls, path: Path | str) -> "Scenario":
         """Read a YAML scenario. Raises `pipeline.documents.DocumentError` with file and line."""
         path = Path(path)
         scenario = read_yaml(path, cls)
-        return scenario.model_copy(update={"folder": path.parent / scenario.folder})
+        scenario = scenario.model_copy(update={"folder": path.parent / scenario.folder})
+        _, lines = read_yaml_nodes(path.read_text(encoding="utf-8-sig"))
+        scenario._source = path
+        scenario._lines = tuple(lines[("steps", number)] for number in range(len(scenario.steps)))
+        return scenario
+
+    def where(self, step: int) -> str:
+        """Where step number `step` (from 0) is written: `hours.yaml:9`, or `step 4 of "call"`."""
+        if self._source is None:
+            return f'step {step + 1} of "{self.name}"'
+        return f"{self._source}:{self._lines[step]}"
+
+    def runs(self) -> "tuple[Scenario, ...]":
+        """The scenario `repeat` times, the network's and the noise's seed one higher each time."""
+        return tuple(self._run(number) for number in range(self.repeat))
+
+    def _run(self, number: int) -> "Scenario":
+        network = self.network.model_copy(update={"seed": self.network.seed + number})
+        noise = self.noise and self.noise.model_copy(update={"seed": self.noise.seed + number})
+        return self.model_copy(update={"network": network, "noise": noise})

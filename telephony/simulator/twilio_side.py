@@ -27,15 +27,26 @@ _KEPT_VIOLATIONS = 50
 _KEYS = {"media": {"payload"}, "mark": {"name"}}
 
 
+@dataclass(slots=True)
+class Cleared:
+    """One `clear` of the server: when, and what it took back unheard. Samples count on the timeline."""
+
+    sample: int
+    unplayed: bytes
+    next_sample: int | None = None
+    """Where the audio begins that the server sent next; None if it sent none."""
+
+
 class Playback:
     """Twilio's buffer of the server's audio, and with it everything the caller was ever played.
 
     `timeline` holds mu-law bytes, one a sample, from the start of the stream: the past is what was played,
-    the future is what is buffered.
+    the future is what is buffered. `clears` are those of the server, in order.
     """
 
     def __init__(self) -> None:
         self.timeline = bytearray()
+        self.clears: list[Cleared] = []
 
     @property
     def end_s(self) -> float:
@@ -45,9 +56,18 @@ class Playback:
         gap = _sample(now_s) - len(self.timeline)
         if gap > 0:
             self.timeline += _silence(gap)
+        if mulaw and self.clears and self.clears[-1].next_sample is None:
+            self.clears[-1].next_sample = len(self.timeline)
         self.timeline += mulaw
 
     def clear(self, now_s: float) -> None:
+        """The server wants nothing more of this to be heard."""
+        at = _sample(now_s)
+        self.clears.append(Cleared(at, bytes(self.timeline[at:])))
+        self.drop(now_s)
+
+    def drop(self, now_s: float) -> None:
+        """The call is over: what was not played never will be."""
         del self.timeline[_sample(now_s) :]
 
     def window(self, start: int, stop: int) -> bytes:

@@ -48,11 +48,11 @@ def simulate_virtual(
 ) -> Report:
     """Play `scenario` against what `answer_factory` sets up, in virtual time. Blocks; not from a coroutine.
 
-    `transcripts(call_id)` may tell the server's account of the turns. `speeches` are the caller's lines by
-    number of the step, when they are not to be synthesised. Raises `VirtualTimeError` if something needs a
-    thread or real I/O, or if the server still holds the call 60 s after the caller has left.
+    `transcripts(call_id)` may tell the server's account of the turns. `speeches` are those of the caller's
+    lines, by number of the step, that are not to be synthesised. Raises `VirtualTimeError` if something needs
+    a thread or real I/O, or if the server still holds the call 60 s after the caller has left.
     """
-    spoken = render(scenario) if speeches is None else speeches
+    spoken = render(scenario, speeches)
     seed = hashlib.sha256(f"{scenario.name} {scenario.network.seed}".encode()).hexdigest()
     identity = StreamIdentity(
         account_sid="AC" + "0" * 32,

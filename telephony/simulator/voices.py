@@ -24,7 +24,7 @@ from pipeline.resample import from_pcm, resample, to_pcm
 from telephony.simulator.caller import Speech
 from telephony.simulator.errors import VoiceUnavailable
 from telephony.simulator.measure import WINDOW_SAMPLES
-from telephony.simulator.scenario import Interrupt, Play, Say, Scenario
+from telephony.simulator.scenario import Backchannel, Interrupt, Play, Say, Scenario, Sound
 
 Speeches = Mapping[int, Speech]
 """A scenario's lines, by the number of their step from 0."""
@@ -55,20 +55,29 @@ FLITE_VOICES = ("kal", "awb", "rms", "slt")
 """As `flite:slt`; they need the `flite` command (Debian package flite)."""
 
 
-def render(scenario: Scenario) -> dict[int, Speech]:
-    """Every line of the scenario, ready to send, by step. Blocks for about 2 % of the speech's length.
+def render(scenario: Scenario, given: Speeches | None = None) -> dict[int, Speech]:
+    """Every line of the scenario, ready to send, by step; those that are `given` as they are. Blocks for
+    about 2 % of the speech's length.
 
     Raises `VoiceUnavailable`.
     """
-    speeches = {}
+    speeches = dict(given or {})
     for number, step in enumerate(scenario.steps):
+        if number in speeches:
+            continue
         match step:
             case Say():
                 speeches[number] = _spoken(step.text, step.voice or scenario.voice)
-            case Interrupt():
+            case Interrupt() | Backchannel():
                 speeches[number] = _spoken(step.say, step.voice or scenario.voice)
             case Play():
                 speeches[number] = Speech.of(step.text, read_audio(scenario.folder / step.file))
+            case Sound():
+                if not step.file:
+                    raise VoiceUnavailable(f"{scenario.where(number)}: the sound names no file")
+                speeches[number] = Speech.of(
+                    step.text or Path(step.file).stem, read_audio(scenario.folder / step.file)
+                )
     return speeches
 
 

@@ -265,9 +265,12 @@ def test_the_servers_own_account_without_times_is_joined_in_order():
 def test_the_json_is_the_documented_one():
     report = call(script("listen", {"say": "one"}, "listen"), Parrot())
     document = report.to_json()
-    assert list(document) == ["turns", "gap_ms", "edge_gap_ms", "stop_ms", "violations", "recording"]
+    assert list(document) == [
+        *("turns", "gap_ms", "edge_gap_ms", "stop_ms", "violations", "recording", "overlaps", "expectations")
+    ]
     assert list(document["turns"][0]) == [
-        *("caller", "transcript", "agent", "agent_heard", "gap_ms", "edge_gap_ms", "interrupted", "stop_ms")
+        *("caller", "transcript", "agent", "agent_heard", "gap_ms", "edge_gap_ms", "interrupted", "stop_ms"),
+        "cut_off",
     ]
     assert list(document["gap_ms"]) == ["p50", "p95", "max", "n"]
 

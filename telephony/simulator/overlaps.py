@@ -1,0 +1,181 @@
+"""What became of the agent's speech when the caller made a sound over it, seen from Twilio's side alone.
+
+A server can take back what it has sent only by `clear`: to stop, to speak on more quietly (it then sends
+the unheard rest again, turned down), or to go back to the full level. So each `clear` that falls between the
+first voiced sample of an overlap and `REACTION_S` later (or the caller's next sound) is looked at: was what
+followed it the same sound again, how much louder or softer, or was it something else, or nothing? All of it
+is exact to the sample of Twilio's playback; a server that falls silent without a `clear` counts as having
+finished what it had to say.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from pipeline.line import LINE_RATE_HZ, Pcm
+from telephony import g711
+from telephony.simulator.measure import (
+    UTTERANCE_PAUSE_S,
+    VOICED_AMPLITUDE,
+    VOICED_WINDOWS,
+    WINDOW_SAMPLES,
+    Run,
+    stop_time,
+)
+from telephony.simulator.twilio_side import Cleared, Playback
+
+REACTION_S = 2.0
+"""What the agent does later than this is no reaction to the overlap."""
+DUCKED_DB = -10.0
+_RESTORED_DB = -3.0
+_ALIKE = 0.85
+"""Correlation above which two sounds are one and the same."""
+_SLACK_SAMPLES = LINE_RATE_HZ * 120 // 1000
+"""How far the server's idea of what was heard may lie beside Twilio's."""
+_COMPARED_SAMPLES = LINE_RATE_HZ * 200 // 1000
+_LEVEL_SAMPLES = LINE_RATE_HZ * 2
+
+OverlapKind = Literal["interrupt", "backchannel", "sound"]
+
+
+@dataclass(frozen=True, slots=True)
+class OverlapMeasures:
+    """Seconds from the first voiced sample of the overlap, at the server's edge.
+
+    `stopped`: a `clear` cut the agent off, and it did not go on with what it was saying. `stop_s`: its last
+    audible sample; None where `stopped` is false, except for an interruption, whose agent may talk on to
+    its end. `duck_s`: the first `clear` behind which the agent was 10 dB softer or silent. `restored`: it was
+    turned down and came back to its level; None if it was never turned down. `silent_from` is the sample of
+    the edge's timeline where the agent was cut off, None if it was not.
+    """
+
+    stopped: bool
+    stop_s: float | None
+    duck_s: float | None
+    restored: bool | None
+    silent_from: int | None
+
+
+class _Followed(NamedTuple):
+    """What came behind one `clear`. `gain_db` is None where nothing can be compared."""
+
+    goes_on: bool
+    gain_db: float | None
+    pauses: bool = False
+    """It goes on, but not at once: silence lies between."""
+
+
+def measure_overlap(
+    playback: Playback, agent: Pcm, speech: Sequence[Run], overlap: Run, until: int | None, kind: OverlapKind
+) -> OverlapMeasures:
+    """`agent` is the edge's timeline decoded and `speech` its utterances; `overlap` lies on its time axis,
+    voiced at both ends; `until` is where the caller's next sound begins, None if there is none."""
+    limit = overlap.start + round(REACTION_S * LINE_RATE_HZ)
+    if until is not None:
+        limit = min(limit, until)
+    level_db, duck_s, silent_from, ducked, restored = 0.0, None, None, False, False
+    for number, cleared in enumerate(playback.clears):
+        if not overlap.start <= cleared.sample < limit or not _was_speaking(speech, overlap, cleared.sample):
+            continue
+        followed = _followed(playback, number)
+        level_db = _level_behind(level_db, followed)
+        if duck_s is None and (level_db <= DUCKED_DB or followed.pauses):
+            duck_s = (cleared.sample - overlap.start) / LINE_RATE_HZ
+        silent_from = None if followed.goes_on else cleared.sample
+        ducked = ducked or (followed.goes_on and level_db <= DUCKED_DB)
+        restored = ducked and level_db >= _RESTORED_DB
+    if ducked and silent_from is None and not restored:
+        restored = _came_back(agent, overlap.start, len(agent) if until is None else until)
+    return OverlapMeasures(
+        stopped=silent_from is not None,
+        stop_s=_stop_s(speech, overlap, silent_from, kind),
+        duck_s=duck_s,
+        restored=restored if ducked else None,
+        silent_from=silent_from,
+    )
+
+
+def _stop_s(speech: Sequence[Run], overlap: Run, silent_from: int | None, kind: OverlapKind) -> float | None:
+    if silent_from is not None:
+        # What began behind the `clear` is something new, even when the caller is still speaking.
+        last = max((min(u.stop, silent_from) for u in speech if u.start < silent_from), default=overlap.start)
+        return max(0, last - overlap.start) / LINE_RATE_HZ
+    stop = stop_time(speech, overlap) if kind == "interrupt" else None
+    return None if stop is None else stop / LINE_RATE_HZ
+
+
+def _was_speaking(speech: Sequence[Run], overlap: Run, at: int) -> bool:
+    """A `clear` into silence stops nobody."""
+    reach = overlap.start - round(UTTERANCE_PAUSE_S * LINE_RATE_HZ)
+    return any(run.start < at and run.stop > reach for run in speech)
+
+
+def _level_behind(level_db: float, followed: _Followed) -> float:
+    return level_db + (followed.gain_db or 0.0) if followed.goes_on else -np.inf
+
+
+def _followed(playback: Playback, number: int) -> _Followed:
+    """What the server sent behind `clear` number `number`, against what that `clear` took back."""
+    cleared = playback.clears[number]
+    if cleared.next_sample is None:
+        return _Followed(False, None)
+    at_once = cleared.next_sample - cleared.sample < UTTERANCE_PAUSE_S * LINE_RATE_HZ
+    taken, sent = g711.decode(cleared.unplayed), g711.decode(_sent_behind(playback, number, cleared))
+    likeness = _likeness(taken[:_COMPARED_SAMPLES], sent[: _COMPARED_SAMPLES + _SLACK_SAMPLES])
+    if likeness is None:
+        # A packet that crossed the `clear` on its way is not speech that goes on.
+        return _Followed(at_once and 2 * len(sent) >= min(len(taken), _COMPARED_SAMPLES), None)
+    alike, gain_db = likeness
+    soon = cleared.next_sample - cleared.sample < REACTION_S * LINE_RATE_HZ
+    return _Followed(
+        bool(soon and alike > _ALIKE), gain_db, cleared.next_sample - cleared.sample > _SLACK_SAMPLES
+    )
+
+
+def _sent_behind(playback: Playback, number: int, cleared: Cleared) -> bytes:
+    """Everything that was queued between this `clear` and the next, played or not."""
+    start = cleared.next_sample or cleared.sample
+    if number + 1 == len(playback.clears):
+        return bytes(playback.timeline[start:])
+    following = playback.clears[number + 1]
+    return bytes(playback.timeline[start : following.sample]) + following.unplayed
+
+
+def _likeness(taken: Pcm, sent: Pcm) -> tuple[float, float] | None:
+    """The best correlation of the two over shifts of up to 120 ms, and the gain in dB from the one to the
+    other there. None if either holds too little sound to tell."""
+    best: tuple[float, float] | None = None
+    least = max(VOICED_WINDOWS * WINDOW_SAMPLES, len(taken) // 2)
+    for shift in range(-_SLACK_SAMPLES, _SLACK_SAMPLES + 1):
+        one, other = taken[max(0, shift) :], sent[max(0, -shift) :]
+        length = min(len(one), len(other))
+        if length < least:
+            continue
+        a, b = one[:length].astype(np.float64), other[:length].astype(np.float64)
+        energy_a, energy_b = float(a @ a), float(b @ b)
+        if energy_a < VOICED_AMPLITUDE**2 * VOICED_WINDOWS * WINDOW_SAMPLES or energy_b == 0:
+            continue
+        alike = float(a @ b) / np.sqrt(energy_a * energy_b)
+        if best is None or alike > best[0]:
+            best = alike, 10 * float(np.log10(energy_b / energy_a))
+    return best
+
+
+def _came_back(agent: Pcm, at: int, until: int) -> bool:
+    """Whether the voice in the end is closer to its level before `at` than to one 15 dB below."""
+    before = _voiced_level_db(agent[max(0, at - _LEVEL_SAMPLES) : at])
+    end = min(until, at + round(REACTION_S * LINE_RATE_HZ) + _LEVEL_SAMPLES)
+    after = _voiced_level_db(agent[max(at, end - _LEVEL_SAMPLES) : end])
+    return before is not None and after is not None and after - before > DUCKED_DB / 2
+
+
+def _voiced_level_db(pcm: Pcm) -> float | None:
+    """The louder half of the 10 ms windows that sound at all."""
+    shaped = pcm[: len(pcm) // WINDOW_SAMPLES * WINDOW_SAMPLES].astype(np.float64).reshape(-1, WINDOW_SAMPLES)
+    power = (shaped**2).mean(axis=1)
+    sounding = np.sort(power[power > (VOICED_AMPLITUDE / 4) ** 2])
+    if len(sounding) < 2 * VOICED_WINDOWS:
+        return None
+    return 10 * float(np.log10(sounding[len(sounding) // 2 :].mean()))

@@ -443,7 +443,8 @@ class _EchoSource:
     def audio_frame(self, number: int) -> NDArray[np.float64]:
         """(160,) in units of int16."""
         start = number * AUDIO_FRAME_SAMPLES - self._delay_samples
-        return g711.decode(self._ear.heard(start, start + AUDIO_FRAME_SAMPLES)) * self._gain
+        heard = g711.decode(self._ear.heard(start, start + AUDIO_FRAME_SAMPLES))
+        return heard.astype(np.float64) * self._gain
 
 
 def _channel(audio_frames: list[bytes], samples: int) -> Pcm:

@@ -61,9 +61,9 @@ def _loop(kind: str, seed: int) -> Sound:
 def _coloured(generator: np.random.Generator, gain: Callable[[Sound], Sound]) -> Sound:
     """Seamless noise whose spectrum is `gain(hertz)`: made of a whole number of waves a loop."""
     spectrum = np.fft.rfft(generator.normal(size=_LOOP_SAMPLES))
-    hertz = np.fft.rfftfreq(_LOOP_SAMPLES, 1 / LINE_RATE_HZ)
+    hertz: Sound = np.fft.rfftfreq(_LOOP_SAMPLES, 1 / LINE_RATE_HZ).astype(np.float64)
     coloured: Sound = np.fft.irfft(spectrum * gain(hertz), _LOOP_SAMPLES)
-    return coloured / np.sqrt(np.mean(coloured**2))
+    return coloured / float(np.sqrt(np.mean(coloured**2)))
 
 
 def _falling(corner_hz: float) -> Callable[[Sound], Sound]:

@@ -128,10 +128,9 @@ def _followed(playback: Playback, number: int) -> _Followed:
         # A packet that crossed the `clear` on its way is not speech that goes on.
         return _Followed(at_once and 2 * len(sent) >= min(len(taken), _COMPARED_SAMPLES), None)
     alike, gain_db = likeness
-    soon = cleared.next_sample - cleared.sample < REACTION_S * LINE_RATE_HZ
-    return _Followed(
-        bool(soon and alike > _ALIKE), gain_db, cleared.next_sample - cleared.sample > _SLACK_SAMPLES
-    )
+    silence = cleared.next_sample - cleared.sample
+    goes_on = silence < REACTION_S * LINE_RATE_HZ and alike > _ALIKE
+    return _Followed(goes_on, gain_db, silence > _SLACK_SAMPLES)
 
 
 def _sent_behind(playback: Playback, number: int, cleared: Cleared) -> bytes:
@@ -157,7 +156,7 @@ def _likeness(taken: Pcm, sent: Pcm) -> tuple[float, float] | None:
         energy_a, energy_b = float(a @ a), float(b @ b)
         if energy_a < VOICED_AMPLITUDE**2 * VOICED_WINDOWS * WINDOW_SAMPLES or energy_b == 0:
             continue
-        alike = float(a @ b) / np.sqrt(energy_a * energy_b)
+        alike = float(a @ b) / float(np.sqrt(energy_a * energy_b))
         if best is None or alike > best[0]:
             best = alike, 10 * float(np.log10(energy_b / energy_a))
     return best

@@ -11,6 +11,7 @@ At least 300 turns, half for tuning and half held out: other callers, other temp
 
 from bench.corpus.line import LEAD_SAMPLES, TAIL_SAMPLES, heard, heard_over
 from bench.corpus.model import Condition, Corpus, Overlap, OverlapKind, Turn
+from bench.corpus.recorded import recorded
 from bench.corpus.store import corpus, make
 from bench.corpus.templates import PartName
 
@@ -27,4 +28,5 @@ __all__ = [
     "heard",
     "heard_over",
     "make",
+    "recorded",
 ]

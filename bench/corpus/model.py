@@ -16,7 +16,8 @@ FLOOR_TAKERS: tuple[OverlapKind, ...] = ("interruption", "stop_word")
 class Condition:
     """What happens to a caller's sound on its way. `noise` is a kind of `bench.corpus.line`, at
     `level_dbfs` RMS (full scale: RMS 32,768); `loss` the probability that an AudioFrame is lost; `echo_db`
-    the level of the agent's echo against the agent, None for none; `delay_ms` and `jitter_ms` are one way's."""
+    the level of the agent's echo against the agent, None for none; `delay_ms` and `jitter_ms` are one
+    way's."""
 
     noise: str | None
     level_dbfs: float

@@ -79,9 +79,11 @@ def joined(sounds: Sequence[Pcm], pauses_s: Sequence[float]) -> tuple[Pcm, tuple
     return np.concatenate(parts), tuple(spans)
 
 
-def levelled(samples: Wave, level_db: float = 0.0) -> Pcm:
-    """At `level_db` over `LEVEL_DBFS`, trimmed."""
-    return _trimmed(samples * _gain(samples), 10 ** (level_db / 20))
+def levelled(
+    samples: Wave, level_db: float = 0.0, longest_silence_s: float | None = LONGEST_SILENCE_S
+) -> Pcm:
+    """At `level_db` over `LEVEL_DBFS`, trimmed at both ends; longer silences inside are shortened."""
+    return _trimmed(samples * _gain(samples), 10 ** (level_db / 20), longest_silence_s)
 
 
 def _sentences(pieces: Sequence[str]) -> list[list[str]]:
@@ -127,15 +129,14 @@ def _gain(samples: Wave) -> float:
     return float(FULL_SCALE * 10 ** (LEVEL_DBFS / 20) / np.sqrt(voiced.mean()))
 
 
-def _trimmed(samples: Wave, gain: float = 1.0) -> Pcm:
-    """From the first to the last 5 ms that sound, silences inside no longer than `LONGEST_SILENCE_S`; faded
-    over 2 ms at both ends."""
+def _trimmed(samples: Wave, gain: float = 1.0, longest_silence_s: float | None = LONGEST_SILENCE_S) -> Pcm:
+    """From the first to the last 5 ms that sound, faded over 2 ms at both ends."""
     windows = len(samples) // _WINDOW
     power = (samples[: windows * _WINDOW].reshape(windows, _WINDOW) ** 2).mean(axis=1)
     sounding = np.flatnonzero(power > (FULL_SCALE * 10 ** (_QUIET_DBFS / 20)) ** 2)
     if not len(sounding):
         raise VoiceUnavailable("a voice gave silence for words")
-    longest = round(LONGEST_SILENCE_S * LINE_RATE_HZ) // _WINDOW
+    longest = windows if longest_silence_s is None else round(longest_silence_s * LINE_RATE_HZ) // _WINDOW
     kept: list[Wave] = []
     for number, (here, following) in enumerate(zip(sounding, [*sounding[1:], sounding[-1]], strict=True)):
         kept.append(samples[here * _WINDOW : (here + 1) * _WINDOW])

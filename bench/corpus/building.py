@@ -11,7 +11,7 @@ import numpy as np
 from bench.corpus import held_out, tuning
 from bench.corpus.line import FULL_SCALE
 from bench.corpus.model import Condition, Corpus, Overlap, OverlapKind, Turn
-from bench.corpus.sounds import from_afar, sound
+from bench.corpus.sounds import from_afar, mm_hmm, sound
 from bench.corpus.speech import JOINT_S, LEVEL_DBFS, has_flite, joined, levelled, speak
 from bench.corpus.templates import Part, Template, Voice, filled
 from pipeline.line import LINE_RATE_HZ, Pcm
@@ -36,6 +36,10 @@ _NOISE_DBFS = {
     **{"room": (-60.0, -50.0), "street": (-56.0, -42.0), "hiss": (-62.0, -50.0)},
     **{"office": (-60.0, -48.0), "traffic": (-56.0, -42.0), "cafe": (-56.0, -44.0)},
 }
+_HUM = "Mm-hmm."
+"""flite spells it, and hibari says "mom": it is hummed instead, at the caller's pitch."""
+_PITCH_HZ = 200.0
+"""hibari's own, about."""
 _LOSSES = (0.0, 0.0, 0.005, 0.01, 0.02, 0.03)
 
 
@@ -190,9 +194,9 @@ def _overlap(
         "side_talk": part.side_talk,
     }[kind]
     text = " ".join(filled(said[turn % len(said)], part.fillings, chance))
-    if text.lower().startswith("mm-hmm"):
-        # flite spells it.
-        voice = next(each for each in _voices(part)[turn % 2 :] if each.engine == "hibari")
+    if text == _HUM:
+        level_db = round(chance.uniform(-8, 0), 1)
+        return text, levelled(mm_hmm(_PITCH_HZ * voice.pitch, seed), level_db), level_db, voice.name
     samples = joined(_spoken([text], voice), [])[0]
     if kind == "side_talk":
         level_db = round(chance.uniform(-16, -10), 1)

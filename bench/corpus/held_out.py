@@ -7,7 +7,7 @@ VOICES = (
     Voice("lily", "hibari", pitch=1.20, pace=1.05),
     Voice("walter", "hibari", pitch=0.75, pace=0.85),
     Voice("dora", "hibari", pitch=0.90, pace=1.10),
-    Voice("emil", "hibari", pitch=0.65, pace=0.95),
+    Voice("emil", "hibari", pitch=0.80, pace=0.95),
     Voice("sally", "flite:slt", pitch=1.0, pace=1.0),
     Voice("alan", "flite:awb", pitch=1.0, pace=1.0),
 )
@@ -25,7 +25,8 @@ _FILLINGS = {
     "month": ("February", "May", "July", "December"),
     "ordinal": ("second", "ninth", "fifteenth", "thirtieth"),
     "year": ("fifty eight", "sixty nine", "seventy three", "eighty seven"),
-    "place": ("the station", "the airport", "Maple Avenue"),
+    "place": ("the station", "the airport", "the north side"),
+    "road": ("Maple Avenue", "Harbour Street", "Station Road"),
     "name": ("Novak", "Henderson", "Ramirez", "Whitfield", "Schneider"),
     "first": ("Laura", "Peter", "Amelia"),
 }
@@ -67,13 +68,13 @@ _TURNS = (
     Template("false_start", "Is it, | do I have to pay | before the {test}?"),
     Template("false_start", "On the, | on {day} we can't come."),
     Template("false_start", "I have, | well, | {who} has {ailment}."),
-    Template("false_start", "My address, | I mean my old address, | was on {place}."),
+    Template("false_start", "My address, | I mean my old address, | was on {road}."),
     Template("clauses", "I could come {day}, | or | if that is too late, | any time before {hour}."),
     Template("clauses", "Before I book that | I would like to know | how long it takes."),
     Template("clauses", "When I called this morning | somebody told me | that you are full."),
     Template("clauses", "It depends on {who}, | so | can I call you back at {hour}?"),
     Template(
-        "clauses", "The {parcel} should go to | forty {place}, | not to my office.", "Where should it go?"
+        "clauses", "The {parcel} should go to | forty {road}, | not to my office.", "Where should it go?"
     ),
     Template(
         "story",

@@ -19,6 +19,30 @@ def sound(kind: str, seed: int) -> Wave:
     return loudest
 
 
+def mm_hmm(pitch_hz: float, seed: int) -> Wave:
+    """Two hums with a breath between, the second one rising: no voice at hand can say it."""
+    generator = np.random.default_rng(seed)
+    breath = 0.02 * np.hanning(_samples(0.08)) * generator.standard_normal(_samples(0.08))
+    rise = generator.uniform(1.1, 1.3)
+    first = _nasal(generator.uniform(0.13, 0.2), pitch_hz, pitch_hz * 0.93)
+    second = _nasal(generator.uniform(0.2, 0.3), pitch_hz * 1.02, pitch_hz * rise)
+    return band(np.concatenate((first, breath, second)))
+
+
+def _nasal(seconds: float, from_hz: float, to_hz: float) -> Wave:
+    """A hum with the resonances of /m/ (about 280, 1,000 and 2,300 Hz; Fujimura 1962)."""
+    samples = _samples(seconds)
+    hertz = np.linspace(from_hz, to_hz, samples)
+    phase = 2 * np.pi * np.cumsum(hertz) / LINE_RATE_HZ
+    hum = np.zeros(samples)
+    for harmonic in range(1, 18):
+        at = harmonic * hertz
+        gain = 0.01 + np.exp(-(((at - 280) / 180) ** 2))
+        gain += 0.12 * np.exp(-(((at - 1000) / 250) ** 2)) + 0.06 * np.exp(-(((at - 2300) / 400) ** 2))
+        hum += gain * np.sin(harmonic * phase + harmonic) / harmonic**0.8
+    return hum * np.hanning(samples) ** 0.4
+
+
 def from_afar(samples: Wave, seed: int) -> Wave:
     """Speech as of somebody across the room: dull, and with more of the room than of the mouth."""
     generator = np.random.default_rng(seed)

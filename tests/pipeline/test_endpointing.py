@@ -8,6 +8,7 @@ from models.base import VAD_WINDOW_SAMPLES
 from pipeline.endpointing import (
     OFFSET_PROBABILITY,
     ONSET_PROBABILITY,
+    QUIET_DB,
     SpeechStarted,
     SpeechStopped,
     UtteranceDetector,
@@ -97,3 +98,35 @@ def test_starts_and_stops_alternate_and_never_overlap(probabilities: list[float]
             assert change.start_sample < change.end_sample <= at(window - PAUSE_WINDOWS)
             position = change.end_sample
     assert ears.detector.speaking == (len(ears.changes) % 2 == 1)
+
+
+def heard(*windows: tuple[float, float]) -> list[SpeechStarted | SpeechStopped]:
+    """(probability, dBFS) per window."""
+    detector = UtteranceDetector(PAUSE_S)
+    pushed = (
+        detector.push(probability, at(number), at(number + 1), level)
+        for number, (probability, level) in enumerate(windows)
+    )
+    return [change for change in pushed if change is not None]
+
+
+SAID, HANGOVER = (LOUD, -20.0), (LOUD, -20.0 - QUIET_DB - 1)
+
+
+def test_a_voice_ends_where_the_level_falls_though_the_detector_still_believes_in_it() -> None:
+    assert heard(*[SAID] * 10, *[HANGOVER] * 4) == [SpeechStarted(0), SpeechStopped(0, at(10), at(10))]
+
+
+def test_what_the_detector_still_believes_after_the_end_begins_nothing() -> None:
+    after = heard(*[SAID] * 10, *[HANGOVER] * 8)
+    assert [type(change) for change in after] == [SpeechStarted, SpeechStopped]
+
+
+def test_a_quiet_voice_long_after_a_loud_one_is_a_voice() -> None:
+    quiet = heard(*[SAID] * 10, *[(QUIET, -60.0)] * 20, *[(LOUD, -50.0)] * 10)
+    assert [type(change) for change in quiet] == [SpeechStarted, SpeechStopped, SpeechStarted]
+
+
+def test_in_noise_the_detector_decides_alone() -> None:
+    noisy = heard(*[SAID] * 10, *[(BETWEEN, -35.0)] * 8, *[(QUIET, -35.0)] * 4)
+    assert noisy == [SpeechStarted(0), SpeechStopped(0, at(18), at(18))]

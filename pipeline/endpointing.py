@@ -1,7 +1,7 @@
 """Where utterances begin and end, from the probabilities of the voice detector. No clock, no I/O.
 
 The detector goes on believing in a voice for about 0.1 s after its end. The level tells earlier: what is
-`QUIET_DB` below the utterance's loudest of late is silence, whatever the detector believes. Over 170 synthetic
+`QUIET_DB` below the loudest of late is silence, whatever the detector believes. Over 170 synthetic
 telephone turns that brings the news of a pause 216 -> 114 ms (median) after its beginning, for one more pause
 in three utterances that is none. In noise the level never falls so far, and the detector alone decides.
 """

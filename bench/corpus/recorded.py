@@ -1,8 +1,8 @@
 """Turns from recorded human speech: a folder with audio files and `transcripts.csv` (`file|text`).
 
 The pauses are the speaker's own: what stays under -40 dBFS for `SHORTEST_PAUSE_S` once the whole is at
--20 dBFS. Their silence is made digital, as everywhere in the corpus. Which words stand in which span is not known: the
-first span has them all. They belong to the tuning part.
+-20 dBFS. Their silence is made digital, as everywhere in the corpus. Which words stand in which span is not
+known: the first span has them all. They belong to the tuning part.
 """
 
 import csv

@@ -30,10 +30,11 @@ def corpus(part: PartName | None = None, progress: Callable[[str], None] = lambd
     18 MB. Raises `VoiceUnavailable` without hibari."""
     whole = _cached()
     if whole is None:
-        whole = build(progress)
-        _keep(whole)
+        _keep(build(progress))
         _cached.cache_clear()
-        whole = Corpus(whole.turns, whole.overlaps, digest())
+        whole = _cached()
+    if whole is None:
+        raise OSError(f"{_folder()} does not keep what is written there")
     return whole if part is None else whole.of(part)
 
 

@@ -8,8 +8,8 @@ pronunciation and remembers which phonemes came from which word.
 What the steps mean in the sound was measured against an alignment that knows nothing of them (every word
 synthesised by itself, all joined, and warped onto the sentence by their mel spectra): 95 borders between
 words lie 32 ms before the middle of the space between them, with a standard deviation of 23 ms, half of them
-within 15 ms; at speeds of 0.7 and 1.4 it is 38 and 25 ms. Steps before a pause hold some of its silence, so
-there the sound decides where the word ends.
+within 15 ms; at speeds of 0.7 and 1.4 it is 38 and 25 ms. Steps before a pause hold its silence, so there
+the sound decides where the word ends.
 """
 
 from collections.abc import Container, Sequence
@@ -31,8 +31,8 @@ _EARLY_S = 0.030
 _PAUSE_MARKS = frozenset(';:,.!?—…"“”()')
 _BLOCK_S = 0.005
 _QUIET = 10 ** (-50 / 20)
-_SHORTEST_PAUSE_S = 0.04
-"""Closures of p, t and k are mostly shorter."""
+_PAUSE_S, _SHORT_PAUSE_S = 0.1, 0.04
+"""Silence that is a pause, and not the closure of a p, t or k; and where a mark makes one likely."""
 _LONGEST_MATCHED = 4_000
 """Letters up to which two readings of a text are compared; the time it takes grows with the square."""
 
@@ -145,12 +145,10 @@ def spoken_words(
 
 def _end(span: Sequence[Phoneme], following_s: float, *, last: bool, quiet: NDArray[np.bool_]) -> float:
     voiced = [phoneme for phoneme in span if phoneme.symbol not in _PAUSE_MARKS] or span
-    if last or len(voiced) < len(span):
-        middle_s = (voiced[0].start_s + voiced[-1].end_s) / 2 - _EARLY_S
-        pause_s = _longest_pause(quiet, middle_s, following_s)
-        if pause_s is not None:
-            return pause_s
-    return (voiced[-1].end_s + following_s) / 2 - _EARLY_S
+    marked = last or len(voiced) < len(span)
+    middle_s = (voiced[0].start_s + voiced[-1].end_s) / 2 - _EARLY_S
+    pause_s = _longest_pause(quiet, middle_s, following_s, _SHORT_PAUSE_S if marked else _PAUSE_S)
+    return (voiced[-1].end_s + following_s) / 2 - _EARLY_S if pause_s is None else pause_s
 
 
 def _quiet_blocks(audio: Samples, rate_hz: int) -> NDArray[np.bool_]:
@@ -160,8 +158,8 @@ def _quiet_blocks(audio: Samples, rate_hz: int) -> NDArray[np.bool_]:
     return np.asarray(power < _QUIET**2, np.bool_)
 
 
-def _longest_pause(quiet: NDArray[np.bool_], from_s: float, until_s: float) -> float | None:
-    """Where the longest silence between the two begins."""
+def _longest_pause(quiet: NDArray[np.bool_], from_s: float, until_s: float, least_s: float) -> float | None:
+    """Where the longest silence between the two begins, if it is long enough."""
     first = max(0, round(from_s / _BLOCK_S))
     window = quiet[first : round(until_s / _BLOCK_S)]
     borders = np.flatnonzero(np.diff(np.concatenate(([False], window, [False])).astype(np.int8)))
@@ -169,7 +167,7 @@ def _longest_pause(quiet: NDArray[np.bool_], from_s: float, until_s: float) -> f
         return None
     runs = borders.reshape(-1, 2)
     start, end = max(runs.tolist(), key=lambda run: int(run[1] - run[0]))
-    return (first + start) * _BLOCK_S if (end - start) * _BLOCK_S >= _SHORTEST_PAUSE_S else None
+    return (first + start) * _BLOCK_S if (end - start) * _BLOCK_S >= least_s else None
 
 
 def ends_of(words: Sequence[str], spoken: Sequence[SpokenWord]) -> tuple[float, ...]:

@@ -24,6 +24,7 @@ from pipeline.events import (
     AgentAudio,
     AgentClause,
     AgentTurn,
+    AgentTurnedDown,
     CallEnded,
     CallerAudio,
     CallerSpoke,
@@ -130,6 +131,7 @@ class Notes:
         self._outcome: dict[str, Any] | None = None
         self._turns: dict[int, dict[str, Any]] = {}
         self._utterances: list[dict[str, float]] = []
+        self._levels: list[dict[str, Any]] = []
         self._keys: list[dict[str, Any]] = []
         self._faults: list[dict[str, Any]] = []
 
@@ -164,6 +166,7 @@ class Notes:
             case AgentTurn():
                 times = asdict(event.times)
                 times.pop("turn")
+                times["stages"] = event.times.stages_ms()
                 self._turn(event.turn).update(
                     agent=event.text,
                     heard=event.heard,
@@ -171,6 +174,9 @@ class Notes:
                     agent_done_s=event.at_s,
                     times=times,
                 )
+            case AgentTurnedDown():
+                self._levels.append({"at_s": event.at_s, "down": event.down})
+                return False
             case KeyReceived():
                 self._keys.append({"at_s": event.at_s, "digit": event.digit})
             case Fault():
@@ -192,6 +198,7 @@ class Notes:
             "outcome": self._outcome,
             "turns": [self._turns[turn] for turn in sorted(self._turns)],
             "utterances": self._utterances,
+            "turned_down": self._levels,
             "keys": self._keys,
             "faults": self._faults,
         }

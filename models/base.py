@@ -85,6 +85,16 @@ class Message:
     content: str
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that one session cost."""
+
+    evaluated: int = 0
+    kept: int = 0
+    """Of those, the ones that were not dropped again: words of turns that were over, replies that were
+    said."""
+
+
 class ChatSession(Protocol):
     """One call's sequence in the language model's context.
 
@@ -111,6 +121,10 @@ class ChatSession(Protocol):
         `on_turn_end` is told, on the event loop and before the first piece, the probability that the model
         gives to the last user message ending where it ends: near 0 for "my number is". It costs no
         evaluation beyond the reply's own."""
+        ...
+
+    def usage(self) -> Usage:
+        """Since the session was opened, its prefix not counted."""
         ...
 
     async def aclose(self) -> None:

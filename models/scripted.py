@@ -24,6 +24,7 @@ from models.base import (
     Samples,
     Speech,
     Transcript,
+    Usage,
     VoiceActivityStream,
 )
 
@@ -240,6 +241,9 @@ class ScriptedChatSession:
         finally:
             self._running -= 1
             self._chat.closed_early += not finished
+
+    def usage(self) -> Usage:
+        return Usage()
 
     async def aclose(self) -> None:
         if not self._closed:

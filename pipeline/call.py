@@ -7,12 +7,13 @@ in the language model are given back, and the observer hears `CallEnded`.
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
-from models.base import SHARED, STT_RATE_HZ, ChatSession, Message, Models, Samples, Voice
+from models.base import SHARED, ChatSession, Glimpse, Message, Voice
+from pipeline.audible import audible_end, first_audible, level_dbfs
 from pipeline.call_voice import CallVoice
 from pipeline.caller_audio import CallerAudioBuffer
 from pipeline.conversation import Conversation, SpokenClause
@@ -20,6 +21,7 @@ from pipeline.events import (
     AgentAudio,
     AgentClause,
     AgentTurn,
+    AgentTurnedDown,
     CallEnded,
     CallerAudio,
     CallerSpoke,
@@ -30,7 +32,8 @@ from pipeline.events import (
     KeyReceived,
     TurnTimes,
 )
-from pipeline.heard import heard_words
+from pipeline.heard import heard_words, written_word_ends
+from pipeline.hearing import Hearing
 from pipeline.history import History
 from pipeline.line import (
     LINE_RATE_HZ,
@@ -43,9 +46,8 @@ from pipeline.line import (
     Pcm,
 )
 from pipeline.persona import Persona
-from pipeline.playout import Played, Playout, SendAudio
+from pipeline.playout import HeardClause, Played, Playout, SendAudio
 from pipeline.reply import Reply
-from pipeline.resample import from_pcm, resample
 from pipeline.speakable import speakable
 from pipeline.turn_events import (
     AttemptFailed,
@@ -53,18 +55,27 @@ from pipeline.turn_events import (
     ClearPlayout,
     CommitTurn,
     DropAttempt,
+    Duck,
     FinishReply,
+    Glimpsed,
     HangUp,
     NoteUtterance,
+    PartTranscribed,
     PlayedOut,
+    Prefill,
     ReplyAudible,
+    Restore,
     RetractTurn,
     SpeakStock,
     StartReply,
+    StockPhrase,
+    TakeGlimpse,
     Transcribe,
     Transcribed,
+    TranscribePart,
     TruncateReply,
     TurnAction,
+    TurnEndGuessed,
     TurnEvent,
 )
 from pipeline.turn_events import Voice as VoiceHeard
@@ -73,7 +84,12 @@ from pipeline.voice_hub import VoiceHub
 
 log = logging.getLogger(__name__)
 
-StockPhrase = Literal["greeting", "pardon", "apology", "goodbye"]
+LEVEL_MATTERS_PROBABILITY = 0.35
+"""Below it nobody speaks, and no level need be measured."""
+ARRIVALS_KEPT = 1_500
+"""30 s of AudioFrames: what a meter is asked about lies at most a turn's last pause back."""
+METER_BEFORE, METER_BEHIND = LINE_RATE_HZ * 400 // 1000, LINE_RATE_HZ * 100 // 1000
+"""Where a meter looks for the end of the caller's voice, around the place that the detector names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +100,28 @@ class CallOutcome:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class StockSpeech:
+    """A stock phrase as voiced once for all calls."""
+
+    pcm: Pcm
+    word_ends_s: Sequence[float] = ()
+    """See `Voice.word_ends`."""
+
+
 @dataclass(slots=True)
 class _Attempt:
     """Work for one pause: the transcription, then the reply behind its gate."""
 
     times: TurnTimes
+    begun_in_round: int = 0
+    """When the reply was begun, in rounds of obeying."""
     transcription: asyncio.Task[None] | None = None
     reply: Reply | None = None
     making: asyncio.Task[None] | None = None
+    made_samples: int = 0
+    audible_at: int | None = None
+    """Position in the reply of its first audible sample."""
 
 
 class _CallOver(Exception):
@@ -108,27 +138,24 @@ class Call:
     def __init__(
         self,
         line: Line,
-        models: Models,
+        hearing: Hearing,
         persona: Persona,
         session: ChatSession,
         voice: Voice,
-        stock: Mapping[StockPhrase, Pcm],
+        stock: Mapping[StockPhrase, StockSpeech],
         hub: VoiceHub,
         observer: CallObserver,
-        *,
-        inline: bool = False,
     ) -> None:
         self._line = line
-        self._models = models
+        self._hearing = hearing
         self._persona = persona
         self._session = session
         self._voice = CallVoice(voice)
         self._stock = stock
-        self._inline = inline
         self._observer = observer
         self._ear = hub.open(self._on_voice, self._on_ear_failed)
-        self._playout = Playout()
-        self._core = TurnTaking(persona.turns, self._playout, call_limit_s=persona.limits.call_s)
+        self._playout = Playout(lead_s=line.lead_s)
+        self._core = TurnTaking(persona.turns, self._playout, persona.limits)
         self._audio = CallerAudioBuffer()
         self._history = History()
         self._conversation = Conversation(voice.takes_context)
@@ -144,6 +171,11 @@ class Call:
         self._apologised = False
         self._hung_up: CallOutcome | None = None
         self._model_requests: set[asyncio.Task[None]] = set()
+        self._prefilling: asyncio.Task[None] | None = None
+        self._part: asyncio.Task[None] | None = None
+        self._arrivals: deque[tuple[int, float]] = deque(maxlen=ARRIVALS_KEPT)
+        self._rounds = 0
+        self._counters: Counter[str] = Counter()
         self._zero_s: float | None = None
 
     # From outside
@@ -162,14 +194,21 @@ class Call:
             # Cancelled by a dying process, or a fault of ours: the record says so before it propagates.
             self._cut_short()
             self._observer.observe(Fault(self._at(), "call", f"{type(error).__name__}: {error}"))
-            self._observer.observe(CallEnded(self._at(), "failed", "failed"))
+            self._observer.observe(CallEnded(self._at(), "failed", "failed", self._counted()))
             raise
         finally:
             self._ear.close()
         self._observer.observe(
-            CallEnded(self._at(), outcome.reason, "failed" if self._apologised else "completed")
+            CallEnded(
+                self._at(), outcome.reason, "failed" if self._apologised else "completed", self._counted()
+            )
         )
         return outcome
+
+    def _counted(self) -> dict[str, int]:
+        usage = self._session.usage()
+        self._counters.update(tokens_evaluated=usage.evaluated, tokens_needed=usage.kept)
+        return dict(sorted(self._counters.items()))
 
     async def _hold(self) -> CallOutcome:
         try:
@@ -210,11 +249,16 @@ class Call:
             self._zero_s = _now() - pcm.size / LINE_RATE_HZ
         self._observer.observe(CallerAudio(self._audio.end_sample, pcm))
         self._audio.append(pcm)
+        self._arrivals.append((self._audio.end_sample, _now()))
         self._audio.forget(self._core.oldest_needed_sample())
         self._ear.push(pcm)
 
     def _on_voice(self, probability: float, start_sample: int, end_sample: int) -> None:
-        self._tell(VoiceHeard(probability, start_sample, end_sample))
+        if probability < LEVEL_MATTERS_PROBABILITY:
+            self._tell(VoiceHeard(probability, start_sample, end_sample))
+            return
+        level = level_dbfs(self._audio.slice(start_sample, end_sample))
+        self._tell(VoiceHeard(probability, start_sample, end_sample, level))
 
     def _on_ear_failed(self, error: Exception) -> None:
         self._failure = error
@@ -279,12 +323,24 @@ class Call:
     # Obeying
 
     async def _obey(self, actions: list[TurnAction]) -> None:
+        self._rounds += 1
         for action in actions:
             match action:
                 case NoteUtterance(start, end):
                     self._observer.observe(CallerSpoke(start / LINE_RATE_HZ, end / LINE_RATE_HZ))
                 case Transcribe(attempt, start, end, follows):
                     self._transcribe(attempt, follows, self._audio.slice(start, end))
+                case TranscribePart(start, end):
+                    part = self._transcribe_part(self._audio.slice(start, end))
+                    self._part = self._work(part, "transcribe-part")
+                case Prefill(text):
+                    self._prefill(self._history.with_caller(text))
+                case TakeGlimpse(number, start, end):
+                    self._work(self._glimpse(number, self._audio.slice(start, end)), "glimpse")
+                case Duck():
+                    await self._turn_voice(down=True)
+                case Restore():
+                    await self._turn_voice(down=False)
                 case StartReply(attempt, text):
                     self._start_reply(attempt, text)
                 case CommitTurn(attempt, text, speech_end):
@@ -295,6 +351,7 @@ class Call:
                     self._history.retract_caller()
                     self._conversation.retract_caller()
                     self._turns -= 1
+                    self._counters["turns"] -= 1
                     self._drop(self._speaking)
                     self._speaking = None
                     # The reply may have been queued in this very round; nothing of it was sent.
@@ -318,6 +375,14 @@ class Call:
                     await self._line.hang_up(reason)
                     raise _CallOver(self._hung_up)
 
+    async def _turn_voice(self, *, down: bool) -> None:
+        self._counters["ducks" if down else "restores"] += 1
+        now = _now()
+        if self._playout.duck(now) if down else self._playout.restore(now):
+            self._report_played(self._playout.played(now))
+            await self._clear_line()
+        self._observer.observe(AgentTurnedDown(self._at(), down))
+
     async def _clear_line(self) -> None:
         try:
             await self._line.clear()
@@ -327,26 +392,44 @@ class Call:
     # Hearing
 
     def _transcribe(self, number: int, follows: Sequence[int], pcm: Pcm) -> None:
+        if self._part is not None:
+            self._part.cancel()
+            self._part = None
         self._conversation.caller_paused(number, follows, pcm)
         attempt = self._attempts[number] = _Attempt(TurnTimes(0, transcribe_started_s=self._at()))
         attempt.transcription = self._work(self._transcribe_attempt(number, attempt, pcm), "transcribe")
 
     async def _transcribe_attempt(self, number: int, attempt: _Attempt, pcm: Pcm) -> None:
-        if self._inline:
-            audio = _for_transcriber(pcm)
-        else:
-            audio = await asyncio.to_thread(_for_transcriber, pcm)
         try:
-            transcript = await self._models.transcriber.transcribe(
-                audio, language=self._persona.language, hot_words=", ".join(self._persona.vocabulary)
-            )
+            text = await self._hearing.words(pcm, **self._expectations())
         except Exception as error:
             self._attempt_failed(number, "transcriber", error)
             return
         attempt.times = replace(attempt.times, transcribed_s=self._at())
-        text = transcript.text.strip()
         self._conversation.transcribed(number, text)
         self._tell(Transcribed(number, text))
+
+    async def _transcribe_part(self, pcm: Pcm) -> None:
+        text = None
+        try:
+            text = await self._hearing.part(pcm, **self._expectations())
+        except Exception as error:
+            log.warning("call %s: a partial transcript failed: %s", self._line.info.call_id, error)
+        self._counters["parts"] += text is not None
+        self._tell(PartTranscribed(text))
+
+    def _expectations(self) -> dict[str, str]:
+        persona = self._persona
+        return {"language": persona.language, "hot_words": ", ".join(persona.vocabulary)}
+
+    async def _glimpse(self, number: int, pcm: Pcm) -> None:
+        seen: Glimpse | None = None
+        try:
+            seen = await self._hearing.glimpse(pcm, language=self._persona.language)
+        except Exception as error:
+            log.warning("call %s: a glimpse failed: %s", self._line.info.call_id, error)
+        self._counters["glimpses"] += 1
+        self._tell(Glimpsed(number, seen))
 
     def _attempt_failed(self, number: int, where: str, error: Exception) -> None:
         log.warning("call %s: %s failed: %s", self._line.info.call_id, where, error, exc_info=error)
@@ -362,11 +445,16 @@ class Call:
     def _make_ready(self) -> None:
         """Evaluate what is known of the next prompt while somebody speaks: when the caller has finished,
         only the caller's words are left."""
-        messages = self._history.messages
-        self._ask(lambda: self._prefill(messages), "prefill")
+        self._prefill(self._history.messages)
         self._voice.prepare(self._conversation.speeches)
 
-    async def _prefill(self, messages: Sequence[Message]) -> None:
+    def _prefill(self, messages: Sequence[Message]) -> None:
+        """Replaces an earlier one that is not through: what it has evaluated stays."""
+        if self._prefilling is not None:
+            self._prefilling.cancel()
+        self._prefilling = self._ask(lambda: self._evaluate(messages), "prefill")
+
+    async def _evaluate(self, messages: Sequence[Message]) -> None:
         try:
             await self._session.prefill(messages)
         except Exception as error:
@@ -389,6 +477,10 @@ class Call:
 
     def _start_reply(self, number: int, text: str) -> None:
         attempt = self._attempts[number]
+        attempt.begun_in_round = self._rounds
+        self._counters["speculations"] += 1
+        if self._prefilling is not None:
+            self._prefilling.cancel()
         context = self._conversation.with_caller()
         self._voice.prepare(context)
         reply = attempt.reply = Reply(
@@ -401,6 +493,7 @@ class Call:
             context=context,
             on_clause=self._clause_begins,
             on_audio=self._audio_made,
+            on_turn_end=lambda probability: self._tell(TurnEndGuessed(number, probability)),
         )
         attempt.making = self._ask(lambda: self._make_reply(number, reply), "reply")
 
@@ -416,10 +509,17 @@ class Call:
     def _commit(self, number: int, text: str, speech_end_sample: int) -> None:
         attempt = self._attempts.pop(number)
         self._turns += 1
+        self._counters["turns"] += 1
+        if attempt.begun_in_round == self._rounds:
+            # Begun with the turn's end, not ahead of it: no speculation.
+            self._counters["speculations"] -= 1
+        else:
+            self._counters["speculations_confirmed"] += 1
         attempt.times = replace(
             attempt.times,
             turn=self._turns,
             speech_end_s=speech_end_sample / LINE_RATE_HZ,
+            audible_end_s=self._audible_end_s(speech_end_sample),
             committed_s=self._at(),
         )
         self._history.caller_said(text)
@@ -429,6 +529,20 @@ class Call:
         self._begin_speaking(attempt)
         if attempt.reply is not None:
             attempt.reply.gate.set()
+
+    def _audible_end_s(self, speech_end_sample: int) -> float | None:
+        """When the last sample of the caller's voice arrived that a level meter calls sound."""
+        start = max(0, speech_end_sample - METER_BEFORE)
+        end = audible_end(self._audio.slice(start, speech_end_sample + METER_BEHIND))
+        sample = speech_end_sample if end is None else start + end
+        return self._arrived_s(sample)
+
+    def _arrived_s(self, sample: int) -> float | None:
+        """On the call's clock. A packet's samples arrive one after the other, the last one with it."""
+        for end, at in self._arrivals:
+            if end >= sample:
+                return float(self._clock(at)) - (end - sample) / LINE_RATE_HZ
+        return None
 
     def _begin_speaking(self, attempt: _Attempt) -> None:
         self._speaking = attempt
@@ -442,10 +556,21 @@ class Call:
 
     def _audio_made(self, pcm: Pcm) -> None:
         first = not self._playout.active
+        self._meter(pcm)
         self._playout.append(pcm)
         if first and self._playout.active:
             self._inbox.append(ReplyAudible())
         self._wake.set()
+
+    def _meter(self, pcm: Pcm) -> None:
+        """Find the first audible sample of what the agent says."""
+        speaking = self._speaking
+        if speaking is None or speaking.audible_at is not None:
+            return
+        found = first_audible(pcm)
+        if found is not None:
+            speaking.audible_at = speaking.made_samples + found
+        speaking.made_samples += pcm.size
 
     def _speak_stock(self, phrase: StockPhrase) -> None:
         text = getattr(self._persona, phrase)
@@ -458,7 +583,7 @@ class Call:
             self._turns += 1
         self._begin_speaking(_Attempt(TurnTimes(self._turns)))
         self._clause_begins(SpokenClause(text, speakable(text).strip(), SHARED + phrase))
-        self._audio_made(self._stock[phrase])
+        self._audio_made(self._stock[phrase].pcm)
         self._playout.finish()
 
     # The end of a reply
@@ -482,11 +607,15 @@ class Call:
         text = " ".join(clause.text for clause in self._said)
         if interrupted:
             self._conversation.agent_cut(self._said, clauses)
-            parts = (heard_words(c.text, c.samples, c.heard_samples, complete=c.complete) for c in clauses)
+            pairs = zip(self._said, clauses, strict=True)
+            parts = (self._heard_of(spoken, clause) for spoken, clause in pairs)
             heard = " ".join(part for part in parts if part)
         else:
             self._conversation.agent_said(self._said)
             heard = text
+        if attempt.audible_at is not None and attempt.times.first_played_s is not None:
+            audible_s = attempt.times.first_played_s + attempt.audible_at / LINE_RATE_HZ
+            attempt.times = replace(attempt.times, first_audible_s=audible_s)
         if attempt.reply is not None:
             made = attempt.reply.times
             attempt.times = replace(
@@ -500,6 +629,21 @@ class Call:
             self._history.agent_said(heard, interrupted=interrupted)
         self._observer.observe(
             AgentTurn(self._at(), attempt.times.turn, text, heard, interrupted, attempt.times)
+        )
+
+    def _heard_of(self, spoken: SpokenClause, clause: HeardClause) -> str:
+        """The words of one clause that were heard."""
+        if spoken.utterance.startswith(SHARED):
+            phrase = cast(StockPhrase, spoken.utterance.removeprefix(SHARED))
+            ends_s = self._stock[phrase].word_ends_s
+        else:
+            ends_s = self._voice.word_ends(spoken.utterance)
+        return heard_words(
+            clause.text,
+            clause.samples,
+            clause.heard_samples,
+            complete=clause.complete,
+            word_end_samples=written_word_ends(clause.text, spoken.words, ends_s) if ends_s else None,
         )
 
     # Helpers
@@ -524,10 +668,6 @@ class Call:
 
     def _at(self) -> float:
         return max(0.0, float(self._clock(_now())))
-
-
-def _for_transcriber(pcm: Pcm) -> Samples:
-    return resample(from_pcm(pcm), LINE_RATE_HZ, STT_RATE_HZ)
 
 
 def _now() -> float:

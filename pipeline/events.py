@@ -56,13 +56,15 @@ class CallerTurn:
 class TurnTimes:
     """When each stage of one turn was reached, on the call's clock; None where it never was.
 
-    `speech_end_s` last voiced caller sample; `transcribed_s` words ready; `committed_s` turn declared
-    over; `first_token_s`, `first_clause_s`, `first_audio_s` of the reply; `first_played_s` first
-    sample of the reply leaves for the caller.
+    `speech_end_s` end of the caller's voice by the detector; `audible_end_s` the same by a level meter, when
+    that sample arrived; `transcribed_s` words ready; `committed_s` turn declared over; `first_token_s`,
+    `first_clause_s`, `first_audio_s` of the reply; `first_played_s` first sample of the reply leaves for the
+    caller; `first_audible_s` the first one that a level meter sees.
     """
 
     turn: int
     speech_end_s: float | None = None
+    audible_end_s: float | None = None
     transcribe_started_s: float | None = None
     transcribed_s: float | None = None
     committed_s: float | None = None
@@ -70,6 +72,29 @@ class TurnTimes:
     first_clause_s: float | None = None
     first_audio_s: float | None = None
     first_played_s: float | None = None
+    first_audible_s: float | None = None
+
+    def stages_ms(self) -> dict[str, float]:
+        """What the caller waited for, from `audible_end_s` to `first_audible_s`; the parts add up to exactly
+        that. Work that was done while the silence still had to last counts as that work, and only what the
+        silence cost beyond it as `endpoint_wait`. Empty for what was not an answer to the caller's words."""
+        end, audible = self.audible_end_s, self.first_audible_s
+        begun, heard, token = self.transcribe_started_s, self.transcribed_s, self.first_token_s
+        clause, audio, over = self.first_clause_s, self.first_audio_s, self.committed_s
+        if end is None or audible is None or begun is None or heard is None or token is None:
+            return {}
+        if clause is None or audio is None or over is None:
+            return {}
+        ready = max(audio, over)
+        stages = {
+            "endpoint_wait": (begun - end) + (ready - audio),
+            "transcription": heard - begun,
+            "first_token": token - heard,
+            "first_clause": clause - token,
+            "first_audio": audio - clause,
+            "playout": audible - ready,
+        }
+        return {f"{name}_ms": round(1000 * seconds, 1) for name, seconds in stages.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +116,14 @@ class AgentTurn:
     heard: str
     interrupted: bool
     times: TurnTimes
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTurnedDown:
+    """The agent goes on more quietly, `down`, because the caller made a sound; or at full level again."""
+
+    at_s: float
+    down: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +157,7 @@ CallEvent = (
     | CallerTurn
     | AgentClause
     | AgentTurn
+    | AgentTurnedDown
     | KeyReceived
     | Fault
     | CallEnded

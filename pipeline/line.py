@@ -39,7 +39,7 @@ class MarkReached:
 
 LineEvent = AudioReceived | KeyPressed | MarkReached
 
-HangUpReason = Literal["goodbye", "apology", "limit", "shutdown"]
+HangUpReason = Literal["goodbye", "apology", "limit", "shutdown", "silence"]
 """Why we end a call. Only "apology" is a failure: the line then lets its carrier say sorry."""
 
 
@@ -71,6 +71,9 @@ class Line(Protocol):
     """One live call. Every method may raise `LineClosed`, and is safe to cancel."""
 
     info: LineInfo
+    lead_s: float
+    """How far ahead of the caller's ear audio may be sent: 0.2 s where the line paces it out of a buffer
+    of its own, at most 0.06 s where the line sends at once what it is given."""
 
     def events(self) -> AsyncIterator[LineEvent]:
         """What arrives, until the line closes; then the iterator raises `LineClosed`. Iterate once."""

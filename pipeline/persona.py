@@ -31,6 +31,9 @@ class Limits(BaseModel):
     reply_tokens: Annotated[int, Field(ge=8, le=1024)] = 120
     call_s: Annotated[float, Field(gt=0)] = 1800.0
     """Longest call; the agent says goodbye when it is reached."""
+    warning_s: Annotated[float, Field(ge=0)] = 60.0
+    """So long before that it says that the time is nearly up; 0: never. Calls shorter than three times as
+    long get no warning."""
 
 
 class TurnTaking(BaseModel):
@@ -41,8 +44,18 @@ class TurnTaking(BaseModel):
     """Silence after which the words so far are transcribed and a reply is begun behind the gate."""
     endpoint_silence_s: Annotated[float, Field(ge=0.2, le=5.0)] = 0.7
     """Silence after which the turn is over."""
+    barge_in: Literal["polite", "eager", "never"] = "polite"
+    """Who may interrupt. "polite": the agent turns its voice down at once, then stops for somebody who wants
+    to speak and goes on through "mm-hmm", coughs and talk to others. "eager": any voice of `barge_in_s`
+    stops it. "never": the agent finishes what it says."""
     barge_in_s: Annotated[float, Field(ge=0.05, le=2.0)] = 0.16
-    """Speech over the agent that takes the floor."""
+    """Speech over the agent that takes the floor, when "eager"."""
+    protect_greeting: bool = False
+    """The greeting is never interrupted: for announcements that the law wants heard."""
+    still_there_s: Annotated[float, Field(ge=2.0, le=120.0)] = 8.0
+    """Silence after the agent has finished, after which it asks whether anybody is there."""
+    still_there_times: Annotated[int, Field(ge=0, le=10)] = 2
+    """How often it asks in a row before it says goodbye and hangs up."""
 
 
 class Persona(BaseModel):
@@ -61,6 +74,10 @@ class Persona(BaseModel):
     pardon: _Text = "Sorry, I did not catch that."
     """Said when a noise has cut the agent off, and when the language model has nothing to say."""
     apology: _Text = "Sorry, something went wrong on our side. Please call again."
+    still_there: _Text = "Are you still there?"
+    """Said after a long silence, see `TurnTaking.still_there_s`."""
+    last_minute: _Text = "We have to finish soon, our time is nearly up."
+    """Said `Limits.warning_s` before the longest call ends."""
     goodbye: _Text = "Thank you for calling. Goodbye."
     vocabulary: tuple[_Text, ...] = ()
     """Names and terms that the transcriber should expect."""

@@ -22,7 +22,7 @@ import numpy as np
 from pipeline.line import AUDIO_FRAME_SAMPLES, LINE_RATE_HZ, Pcm
 
 LEAD_S = 0.200
-"""Survives a collection pause or a busy core; short enough that little is taken back on `clear`."""
+"""For a line that says nothing else (`Line.lead_s`)."""
 DUCK_DB = -15.0
 """Quieter while it is decided whether the caller wants the floor: plainly yielding, and still understood."""
 RAMP_SAMPLES = LINE_RATE_HZ * 5 // 1000
@@ -175,7 +175,8 @@ class Playout:
         ramp = min(RAMP_SAMPLES, pcm.size)
         gain[:ramp] = np.linspace(self._sent_gain, self._gain, ramp)
         self._sent_gain = self._gain
-        return np.round(pcm * gain).astype(np.int16)
+        quieter: Pcm = np.round(pcm * gain).astype(np.int16)
+        return quieter
 
     # Turning it down
 

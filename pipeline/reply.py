@@ -30,6 +30,7 @@ class Reply:
     the event loop, only once `gate` is set. Until then the first clause is written and voiced ahead,
     and nothing leaves. Cancelling `run` stops both models within one step. Errors of models propagate.
     `context` is the conversation before the reply, for the voice; `name` begins the keys of its utterances.
+    `on_turn_end` is told how likely the caller's turn ends with the words that are answered.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Reply:
         context: Sequence[Speech],
         on_clause: Callable[[SpokenClause], None],
         on_audio: Callable[[Pcm], None],
+        on_turn_end: Callable[[float], None],
     ) -> None:
         self._session = session
         self._voice = voice
@@ -55,6 +57,7 @@ class Reply:
         self._voiced = 0
         self._on_clause = on_clause
         self._on_audio = on_audio
+        self._on_turn_end = on_turn_end
         self._stopped = False
         self.gate = asyncio.Event()
         self.times = ReplyTimes()
@@ -83,7 +86,10 @@ class Reply:
     async def _clauses(self) -> AsyncIterator[str]:
         chunker = ClauseChunker()
         spoke = False
-        async with aclosing(self._session.reply(self._messages, max_tokens=self._max_tokens)) as pieces:
+        replying = self._session.reply(
+            self._messages, max_tokens=self._max_tokens, on_turn_end=self._tell_turn_end
+        )
+        async with aclosing(replying) as pieces:
             async for piece in pieces:
                 if self.times.first_token is None:
                     self.times.first_token = _now()
@@ -95,6 +101,10 @@ class Reply:
             yield clause
         if not spoke:
             yield self._if_silent
+
+    def _tell_turn_end(self, probability: float) -> None:
+        if not self._stopped:
+            self._on_turn_end(probability)
 
     async def _speak(self, clauses: asyncio.Queue[str | None]) -> None:
         resampler = Resampler(self._voice.sample_rate_hz, LINE_RATE_HZ)

@@ -4,23 +4,27 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from typing import get_args
 
 import numpy as np
 
 from models.base import SHARED, AgentSpeech, ModelBusy, Models, Speech, Voice
-from pipeline.call import Call, CallOutcome, StockPhrase
+from pipeline.call import Call, CallOutcome, StockSpeech
 from pipeline.events import CallEnded, CallObserver, CallStarted, Fault
-from pipeline.line import LINE_RATE_HZ, Line, LineInfo, Pcm
+from pipeline.hearing import Hearing
+from pipeline.line import LINE_RATE_HZ, Line, LineInfo
 from pipeline.persona import Persona
 from pipeline.resample import resample, to_pcm
 from pipeline.speakable import speakable
+from pipeline.turn_events import StockPhrase
 from pipeline.voice_hub import VoiceHub
 
 __all__ = ["CallOutcome", "CallService"]
 
 log = logging.getLogger(__name__)
 
-STOCK_PHRASES: tuple[StockPhrase, ...] = ("greeting", "pardon", "apology", "goodbye")
+STOCK_PHRASES: tuple[StockPhrase, ...] = get_args(StockPhrase)
+"""The greeting comes first: the other phrases are voiced as what follows it in a call."""
 
 
 class CallService:
@@ -40,10 +44,10 @@ class CallService:
         self._models = models
         self._persona = persona
         self._observe = observe
-        self._inline = inline
+        self._hearing = Hearing(models.transcriber, inline=inline)
         self._hub = VoiceHub(models.voice_activity, inline=inline)
         self._hub_task: asyncio.Task[None] | None = None
-        self._stock: dict[StockPhrase, Pcm] = {}
+        self._stock: dict[StockPhrase, StockSpeech] = {}
         self._calls: set[Call] = set()
         self._answering = 0
         self._ending = False
@@ -62,7 +66,6 @@ class CallService:
             for phrase in STOCK_PHRASES:
                 words = speakable(getattr(self._persona, phrase)).strip()
                 self._stock[phrase] = await _synthesise(voice, words, SHARED + phrase, context)
-                # The greeting comes first: the other phrases are voiced as what follows it in a call.
                 context = context or (AgentSpeech(SHARED + phrase, words),)
         finally:
             await voice.aclose()
@@ -102,14 +105,13 @@ class CallService:
             stack.push_async_callback(voice.aclose)
             return Call(
                 line,
-                self._models,
+                self._hearing,
                 self._persona,
                 session,
                 voice,
                 self._stock,
                 self._hub,
                 observer,
-                inline=self._inline,
             )
         except ModelBusy as busy:
             log.warning("call %s refused: %s", line.info.call_id, busy)
@@ -149,8 +151,9 @@ def _record_failure(observer: CallObserver, line: Line, persona: str, where: str
     observer.observe(CallEnded(0.0, "busy" if where == "admission" else "failed", "failed"))
 
 
-async def _synthesise(voice: Voice, words: str, utterance: str, context: Sequence[Speech]) -> Pcm:
+async def _synthesise(voice: Voice, words: str, utterance: str, context: Sequence[Speech]) -> StockSpeech:
     speaking = voice.speak(words, utterance=utterance, context=context)
     chunks = [chunk async for chunk in speaking]
     audio = np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
-    return to_pcm(resample(audio, voice.sample_rate_hz, LINE_RATE_HZ))
+    pcm = to_pcm(resample(audio, voice.sample_rate_hz, LINE_RATE_HZ))
+    return StockSpeech(pcm, tuple(voice.word_ends(utterance)))

@@ -6,7 +6,11 @@ Positions are samples of the caller's audio (8 kHz).
 from dataclasses import dataclass
 from typing import Literal
 
+from models.base import Glimpse
 from pipeline.line import HangUpReason
+
+StockPhrase = Literal["greeting", "pardon", "still_there", "last_minute", "apology", "goodbye"]
+"""What the agent says without being asked; a persona's field of the same name holds the words."""
 
 # Events
 
@@ -18,6 +22,10 @@ class Voice:
     probability: float
     start_sample: int
     end_sample: int
+    level_dbfs: float = -20.0
+    """RMS of the window; 0 dBFS is 32,768."""
+    echo: float = 0.0
+    """Share of the latest sound that is our own voice come back, 0..1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,29 @@ class AttemptFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnEndGuessed:
+    """The language model's probability that the turn ends with the words of `attempt`."""
+
+    attempt: int
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class PartTranscribed:
+    """The words of the turn's open piece so far, or None when they were not to be had."""
+
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Glimpsed:
+    """What `TakeGlimpse(number)` saw; None when it failed."""
+
+    number: int
+    glimpse: Glimpse | None
+
+
+@dataclass(frozen=True, slots=True)
 class ReplyAudible:
     """The first audio of the committed reply, or of a stock phrase, was queued for playout."""
 
@@ -43,7 +74,16 @@ class PlayedOut:
     """The reply is complete and the caller heard all of it."""
 
 
-TurnEvent = Voice | Transcribed | AttemptFailed | ReplyAudible | PlayedOut
+TurnEvent = (
+    Voice
+    | Transcribed
+    | TurnEndGuessed
+    | PartTranscribed
+    | Glimpsed
+    | AttemptFailed
+    | ReplyAudible
+    | PlayedOut
+)
 
 # Actions
 
@@ -55,6 +95,40 @@ class Transcribe:
     end_sample: int
     follows: tuple[int, ...] = ()
     """Attempts that hold the earlier pieces of the same turn, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class TranscribePart:
+    """The caller is still speaking: hear what there is, for `Prefill`. `PartTranscribed` answers, always."""
+
+    start_sample: int
+    end_sample: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """The turn in hand begins with `text`: the language model may evaluate it ahead."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakeGlimpse:
+    """Judge the voice that has just begun over the agent's. `Glimpsed(number, ...)` answers, always."""
+
+    number: int
+    start_sample: int
+    end_sample: int
+
+
+@dataclass(frozen=True, slots=True)
+class Duck:
+    """The caller makes a sound: the agent goes on more quietly until it is known what it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """It was nothing that takes the floor: the agent goes on at full level, in the same word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +185,7 @@ class FinishReply:
 
 @dataclass(frozen=True, slots=True)
 class SpeakStock:
-    phrase: Literal["greeting", "pardon", "apology", "goodbye"]
+    phrase: StockPhrase
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +204,11 @@ class NoteUtterance:
 TurnAction = (
     NoteUtterance
     | Transcribe
+    | TranscribePart
+    | Prefill
+    | TakeGlimpse
+    | Duck
+    | Restore
     | StartReply
     | CommitTurn
     | DropAttempt

@@ -13,15 +13,18 @@ transcripts and replies of dropped attempts arrive late by nature.
 Positions are samples of the caller's audio (8 kHz); `now` is monotonic seconds.
 """
 
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Literal
 
+from pipeline.caller_turn import PIECE_LONGEST_SAMPLES, PIECE_SETTLES_SAMPLES, Attempt, CallerTurn
 from pipeline.endpointing import SpeechStarted, SpeechStopped, UtteranceDetector
 from pipeline.line import LINE_RATE_HZ, HangUpReason
+from pipeline.persona import Limits
 from pipeline.persona import TurnTaking as TurnPolicy
 from pipeline.playout import Playout
+from pipeline.turn_end import Evidence, silence_needed_s
 from pipeline.turn_events import (
     AttemptFailed,
     CancelReply,
@@ -31,25 +34,26 @@ from pipeline.turn_events import (
     FinishReply,
     HangUp,
     NoteUtterance,
+    PartTranscribed,
     PlayedOut,
+    Prefill,
     ReplyAudible,
     RetractTurn,
     SpeakStock,
     StartReply,
+    StockPhrase,
     Transcribe,
     Transcribed,
+    TranscribePart,
     TruncateReply,
     TurnAction,
+    TurnEndGuessed,
     TurnEvent,
     Voice,
 )
 
 PREROLL_SAMPLES = LINE_RATE_HZ * 300 // 1000
 """Kept before a detected onset: soft first syllables come before the detector is sure."""
-PIECE_SETTLES_SAMPLES = LINE_RATE_HZ * 15
-"""A pause after this much speech closes a piece of a long turn."""
-PIECE_LONGEST_SAMPLES = LINE_RATE_HZ * 25
-"""Speech without any pause is cut here; Whisper's window is 30 s."""
 DIP_SEARCH_SAMPLES = LINE_RATE_HZ * 5
 NO_DIP = (2.0, 0)
 SENTENCE_VOICED_SAMPLES = LINE_RATE_HZ * 600 // 1000
@@ -57,6 +61,12 @@ SENTENCE_VOICED_SAMPLES = LINE_RATE_HZ * 600 // 1000
 DETECTOR_LAG_SAMPLES = LINE_RATE_HZ * 120 // 1000
 """How far the detector's last word may lie behind the clock: packet, window, tick and jitter."""
 COMMIT_POLL_S = 0.02
+PAUSES_REMEMBERED = 12
+PART_FIRST_SAMPLES = LINE_RATE_HZ * 8 // 10
+PART_EVERY_SAMPLES = LINE_RATE_HZ * 12 // 10
+"""While the caller speaks, what there is of a turn is transcribed when it is this long, and this much longer
+each time: often enough that few words are new to the language model at the end, seldom enough that the
+transcriber is mostly free when the caller pauses. Longer pieces cost more, and come at longer intervals."""
 STALL_PATIENCE_S = 2.0
 """A turn is over at last when the line brings nothing, not even silence."""
 THINKING_PATIENCE_S = 20.0
@@ -78,49 +88,20 @@ class State(Enum):
     ENDED = auto()
 
 
-@dataclass(slots=True)
-class _Attempt:
-    number: int
-    end_sample: int
-    text: str | None = None
-    reply_started: bool = False
-
-
-@dataclass(slots=True)
-class _Turn:
-    """One caller's turn: closed pieces, then the piece that is still open."""
-
-    piece_start: int
-    settled: list[_Attempt] = field(default_factory=list)
-    current: _Attempt | None = None
-    committed: bool = False
-    speech_end: int = 0
-    """Where the last utterance ended that belongs to this turn."""
-    voiced_samples: int = 0
-    interrupts: bool = False
-    """It began over the agent's voice, and cut it off."""
-
-    def text(self) -> str | None:
-        """The whole turn's words; None while a transcript is missing."""
-        parts = [a.text for a in (*self.settled, *([self.current] if self.current else []))]
-        return None if None in parts else " ".join(p for p in parts if p)
-
-    def attempt(self, number: int) -> _Attempt | None:
-        known = (*self.settled, *([self.current] if self.current else []))
-        return next((a for a in known if a.number == number), None)
-
-
 class TurnTaking:
     """Call `begin`, then `receive` every event; arm one timer at `next_deadline()` and call
     `handle_timer`. Obey the returned actions in their order."""
 
-    def __init__(self, policy: TurnPolicy, playout: Playout, *, call_limit_s: float = 1800.0) -> None:
+    def __init__(self, policy: TurnPolicy, playout: Playout, limits: Limits) -> None:
         self._policy = policy
         self._playout = playout
-        self._call_limit_s = call_limit_s
+        self._limits = limits
         self._detector = UtteranceDetector(policy.pause_s)
-        self._turn = _Turn(0)
+        self._turn = CallerTurn(0)
         self._attempts = 0
+        self._pauses_s: deque[float] = deque(maxlen=PAUSES_REMEMBERED)
+        self._part_at: int | None = None
+        self._part_wanted = False
         self._floor_sample = 0
         self._heard_to = 0
         self._pardoned = False
@@ -128,6 +109,10 @@ class TurnTaking:
         self._commit_at: float | None = None
         self._commit_latest = 0.0
         self._commit_sample = 0
+        self._silent_since = 0.0
+        self._still_there_at: float | None = None
+        self._asked_still_there = 0
+        self._warn_at: float | None = None
         self._limit_at: float | None = None
         self._close_at: float | None = None
         self._answer_by: float | None = None
@@ -138,6 +123,8 @@ class TurnTaking:
             (State.CALLER, SpeechStopped): self._pause,
             (State.PAUSE, SpeechStarted): self._caller_goes_on,
             (State.PAUSE, Transcribed): self._transcribed_in_pause,
+            (State.PAUSE, TurnEndGuessed): self._end_guessed,
+            (State.CALLER, PartTranscribed): self._part_transcribed,
             (State.PAUSE, AttemptFailed): self._failed,
             (State.CALLER, Transcribed): self._piece_transcribed,
             (State.CALLER, AttemptFailed): self._failed,
@@ -151,7 +138,10 @@ class TurnTaking:
 
     def begin(self, now: float) -> list[TurnAction]:
         """The line was answered: the agent greets."""
-        self._limit_at = now + self._call_limit_s
+        limits = self._limits
+        self._limit_at = now + limits.call_s
+        if limits.warning_s and limits.call_s >= 3 * limits.warning_s:
+            self._warn_at = self._limit_at - limits.warning_s
         self.state = State.SPEAKING
         return [SpeakStock("greeting")]
 
@@ -162,7 +152,15 @@ class TurnTaking:
         return handler(event, now) if handler else []
 
     def next_deadline(self) -> float | None:
-        known = (self._commit_at, self._answer_by, self._continue_by(), self._limit_at, self._close_at)
+        known = (
+            self._commit_at,
+            self._answer_by,
+            self._continue_by(),
+            self._limit_at,
+            self._close_at,
+            self._still_there_at if self._floor_is_free() else None,
+            self._warn_at if self.state is State.LISTENING else None,
+        )
         return min((d for d in known if d is not None), default=None)
 
     def _continue_by(self) -> float | None:
@@ -183,9 +181,35 @@ class TurnTaking:
             actions += self.close("apology", "goodbye", now)
         if self._limit_at is not None and now >= self._limit_at:
             actions += self.close("goodbye", "limit", now)
+        actions += self._break_silence(now)
         if self._close_at is not None and now >= self._close_at:
             actions += self._closed(None, now)
         return actions
+
+    # Silence, and the end of time
+
+    def _floor_is_free(self) -> bool:
+        """Nobody says anything: silence, or a line with nothing but noise on it."""
+        return self.state is State.LISTENING or (self.state is State.CALLER and self._turn.wordless)
+
+    def _break_silence(self, now: float) -> list[TurnAction]:
+        if self._warn_at is not None and now >= self._warn_at and self.state is State.LISTENING:
+            self._warn_at = None
+            return self._say_unasked("last_minute")
+        if self._still_there_at is None or now < self._still_there_at or not self._floor_is_free():
+            return []
+        self._still_there_at = None
+        if self._asked_still_there >= self._policy.still_there_times:
+            return self.close("goodbye", "silence", now)
+        self._asked_still_there += 1
+        return self._say_unasked("still_there")
+
+    def _say_unasked(self, phrase: StockPhrase) -> list[TurnAction]:
+        if self.state is State.CALLER:
+            # What was noise so far is not asked for again.
+            self._floor_sample = self._turn.piece_start
+        self.state = State.SPEAKING
+        return [SpeakStock(phrase)]
 
     def oldest_needed_sample(self) -> int:
         """Caller's audio before this position is never asked for again. What the detector has not judged
@@ -199,7 +223,9 @@ class TurnTaking:
 
     def _voice(self, event: Voice, now: float) -> list[TurnAction]:
         self._heard_to = event.end_sample
-        change = self._detector.push(event.probability, event.start_sample, event.end_sample)
+        change = self._detector.push(
+            event.probability, event.start_sample, event.end_sample, event.level_dbfs
+        )
         actions: list[TurnAction] = []
         if change is not None:
             if isinstance(change, SpeechStopped):
@@ -209,7 +235,7 @@ class TurnTaking:
             if handler:
                 actions += handler(change, now)
         if self.state is State.CALLER:
-            actions += self._cut_if_long(event)
+            actions += self._cut_if_long(event) or self._transcribe_part(event)
         elif self._takes_floor() and self.state is State.THINKING:
             actions += self._reopen_turn()
         elif self._takes_floor() and self.state is State.SPEAKING:
@@ -224,31 +250,34 @@ class TurnTaking:
 
     def _turn_begins(self, *_: object) -> list[TurnAction]:
         start = max(self._floor_sample, self._detector.start_sample - PREROLL_SAMPLES)
-        self._turn = _Turn(start)
+        self._turn = CallerTurn(start)
+        self._part_wanted, self._part_at = False, None
         self.state = State.CALLER
         return []
 
     def _new_attempt(self, end_sample: int) -> Transcribe:
         self._attempts += 1
-        self._turn.current = _Attempt(self._attempts, end_sample)
+        self._turn.current = Attempt(self._attempts, end_sample)
         follows = tuple(piece.number for piece in self._turn.settled)
         return Transcribe(self._attempts, self._turn.piece_start, end_sample, follows)
 
     def _pause(self, change: SpeechStopped, now: float) -> list[TurnAction]:
         pause_samples = round(self._policy.pause_s * LINE_RATE_HZ)
-        self._commit_at = now + self._policy.endpoint_silence_s - self._policy.pause_s
-        self._commit_sample = change.end_sample + round(self._policy.endpoint_silence_s * LINE_RATE_HZ)
-        self._commit_latest = self._commit_at + STALL_PATIENCE_S
+        self._silent_since = now - (self._heard_to - change.end_sample) / LINE_RATE_HZ
         self._turn.speech_end = change.end_sample
         self.state = State.PAUSE
-        return [self._new_attempt(change.end_sample + pause_samples)]
+        actions: list[TurnAction] = [self._new_attempt(change.end_sample + pause_samples)]
+        self._set_commit()
+        return actions
 
-    def _settle_piece(self) -> None:
-        attempt = self._turn.current
-        if attempt is not None:
-            self._turn.settled.append(attempt)
-            self._turn.piece_start = attempt.end_sample
-            self._turn.current = None
+    def _set_commit(self) -> None:
+        """How long the silence must last, by what is known of the words now."""
+        attempt, text = self._turn.current, self._turn.text()
+        evidence = Evidence(text, attempt.ends if attempt else None, tuple(self._pauses_s))
+        needed_s = silence_needed_s(evidence, self._policy)
+        self._commit_at = self._silent_since + needed_s
+        self._commit_sample = self._turn.speech_end + round(needed_s * LINE_RATE_HZ)
+        self._commit_latest = self._commit_at + STALL_PATIENCE_S
 
     def _leave_attempt(self) -> list[TurnAction]:
         """The caller goes on behind the pause of the current attempt: its words are kept if they close a
@@ -260,7 +289,7 @@ class TurnTaking:
         if self._heard_to - self._turn.piece_start < PIECE_SETTLES_SAMPLES:
             self._turn.current = None
             return [DropAttempt(attempt.number)]
-        self._settle_piece()
+        self._turn.settle()
         if attempt.text is None:
             return []
         attempt.reply_started = False
@@ -276,13 +305,30 @@ class TurnTaking:
         if length < PIECE_LONGEST_SAMPLES:
             return []
         action = self._new_attempt(self._dip[1])
-        self._settle_piece()
+        self._turn.settle()
         return [action]
 
     def _caller_goes_on(self, *_: object) -> list[TurnAction]:
         self._commit_at = None
         self.state = State.CALLER
-        return self._leave_attempt()
+        self._learn_pause()
+        known = self._turn.text()
+        return [*self._leave_attempt(), *([Prefill(known)] if known else [])]
+
+    def _learn_pause(self) -> None:
+        pause_s = (self._detector.start_sample - self._turn.speech_end) / LINE_RATE_HZ
+        if pause_s > 0:
+            self._pauses_s.append(pause_s)
+
+    def _transcribe_part(self, event: Voice) -> list[TurnAction]:
+        """Keep the language model's memory warm while the caller speaks."""
+        length = event.end_sample - self._turn.piece_start
+        since = length if self._part_at is None else event.end_sample - self._part_at
+        due = PART_FIRST_SAMPLES if self._part_at is None else max(PART_EVERY_SAMPLES, length // 4)
+        if self._part_wanted or not self._detector.speaking or min(length, since) < due:
+            return []
+        self._part_wanted, self._part_at = True, event.end_sample
+        return [TranscribePart(self._turn.piece_start, event.end_sample)]
 
     # Words
 
@@ -292,9 +338,23 @@ class TurnTaking:
             attempt.text = event.text
         return []
 
+    def _part_transcribed(self, event: PartTranscribed, now: float) -> list[TurnAction]:
+        self._part_wanted = False
+        # The last word may be half a word.
+        text = self._turn.with_part((event.text or "").rpartition(" ")[0])
+        return [Prefill(text)] if text else []
+
     def _transcribed_in_pause(self, event: Transcribed, now: float) -> list[TurnAction]:
         self._piece_transcribed(event, now)
+        self._set_commit()
         return self._start_reply()
+
+    def _end_guessed(self, event: TurnEndGuessed, now: float) -> list[TurnAction]:
+        attempt = self._turn.attempt(event.attempt)
+        if attempt is not None:
+            attempt.ends = event.probability
+            self._set_commit()
+        return []
 
     def _start_reply(self) -> list[TurnAction]:
         attempt, text = self._turn.current, self._turn.text()
@@ -330,12 +390,14 @@ class TurnTaking:
             return [DropAttempt(attempt.number), *self._nobody_spoke()]
         self._turn.committed = True
         self._pardoned = False
+        self._asked_still_there = 0
         commit = CommitTurn(attempt.number, text, self._turn.speech_end)
         return [*self._start_reply(), commit]
 
     def _nobody_spoke(self) -> list[TurnAction]:
         """It was noise, or nothing that the transcriber trusts. Silence would leave both waiting for each
-        other after a barge-in, or after what the detector took for a sentence: ask once."""
+        other after a barge-in, or after what the detector took for a sentence: ask once. The wait for the
+        caller's first word goes on where it was."""
         self.state = State.LISTENING
         expects_answer = self._turn.interrupts or self._turn.voiced_samples >= SENTENCE_VOICED_SAMPLES
         if expects_answer and not self._pardoned and not self._detector.speaking:
@@ -351,6 +413,7 @@ class TurnTaking:
     def _reopen_turn(self) -> list[TurnAction]:
         self.state = State.CALLER
         self._dip = NO_DIP
+        self._learn_pause()
         actions: list[TurnAction] = [RetractTurn()] if self._turn.committed else []
         self._turn.committed = False
         return [*actions, *self._leave_attempt()]
@@ -369,8 +432,9 @@ class TurnTaking:
         self._turn.interrupts = True
         return actions
 
-    def _played_out(self, *_: object) -> list[TurnAction]:
+    def _played_out(self, _: object, now: float) -> list[TurnAction]:
         self.state = State.LISTENING
+        self._still_there_at = now + self._policy.still_there_s
         return [FinishReply(), *self._take_up_utterance()]
 
     # The end
@@ -383,7 +447,7 @@ class TurnTaking:
         self, phrase: Literal["apology", "goodbye"], reason: HangUpReason, now: float
     ) -> list[TurnAction]:
         """Say a last sentence, then hang up: a limit, a shutdown, a fault."""
-        self._commit_at = self._limit_at = None
+        self._commit_at = self._limit_at = self._still_there_at = self._warn_at = None
         if self.state in (State.CLOSING, State.ENDED):
             return []
         self._closing_reason = reason

@@ -139,6 +139,10 @@ class TwilioLine:
     """A `pipeline.line.Line` over a stream that has started and is trusted. `on_hang_up` is called
     before the socket closes, for Twilio may ask what to do next before we are through with closing."""
 
+    lead_s = 0.2
+    """Twilio paces what it is sent out of its own buffer. Survives a collection pause or a busy core; short
+    enough that little is taken back on `clear`."""
+
     def __init__(
         self,
         pump: MessagePump,

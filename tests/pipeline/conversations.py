@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from models.base import VAD_WINDOW_SAMPLES
 from pipeline.line import LINE_RATE_HZ
+from pipeline.persona import Limits
 from pipeline.persona import TurnTaking as TurnPolicy
 from pipeline.playout import Playout
 from pipeline.turn_events import PlayedOut, ReplyAudible, Transcribed, TurnAction, TurnEvent, Voice
@@ -18,9 +19,12 @@ WINDOW_S = VAD_WINDOW_SAMPLES / LINE_RATE_HZ
 class Conversation:
     """Drives the core as the shell would: windows of 32 ms, timers at their deadlines."""
 
-    def __init__(self, *, call_limit_s: float = 1800.0) -> None:
+    def __init__(
+        self, policy: TurnPolicy | None = None, *, call_limit_s: float = 1800.0, warning_s: float = 0.0
+    ) -> None:
         self.playout = Playout()
-        self.core = TurnTaking(TurnPolicy(), self.playout, call_limit_s=call_limit_s)
+        limits = Limits(call_s=call_limit_s, warning_s=warning_s)
+        self.core = TurnTaking(policy or TurnPolicy(), self.playout, limits)
         self.now = 100.0
         self.sample = 0
         self.actions: list[TurnAction] = list(self.core.begin(self.now))

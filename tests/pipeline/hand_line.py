@@ -25,6 +25,8 @@ def silence(seconds: float) -> Pcm:
 class HandLine:
     """`pipeline.line.Line`. A mark comes back `echo_s` after its audio was played, or never."""
 
+    lead_s = 0.2
+
     def __init__(
         self, call_id: str = "hand-1", *, marks: bool = True, echo_s: float = 0.06, closing_s: float = 0.0
     ) -> None:

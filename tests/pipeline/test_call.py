@@ -210,7 +210,8 @@ def test_pieces_end_in_pauses_where_there_are_any() -> None:
         await line.silent(8)
 
     house.by_hand(three_paragraphs)
-    assert house.transcriber.durations_s == [pytest.approx(16, abs=1.5)] * 3
+    assert sorted(house.transcriber.durations_s)[-3:] == [pytest.approx(16, abs=1.5)] * 3
+    assert max(house.transcriber.durations_s) < 18, "no piece is heard together with the next one"
     assert house.observed.caller == ["words words words"]
 
 

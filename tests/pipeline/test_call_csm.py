@@ -110,11 +110,13 @@ def test_a_barge_in_rewinds_the_slot_to_what_was_played(tick_s: float) -> None:
     assert greeting[1] == SPOKEN
     assert caller[0] == tokens(1, "tell me")
     # Where a single step outlasts the time that the caller's codes are waited for, the words have to do.
-    spoken = math.ceil(house.transcriber.durations_s[0] / CODEC_FRAME_S)
+    part_s, turn_s = house.transcriber.durations_s[:2]
+    assert part_s < turn_s, "the words were asked for while the caller spoke, too"
+    spoken = math.ceil(turn_s / CODEC_FRAME_S)
     assert caller[1] == (spoken if tick_s == TICK_S else -1)
     assert agent[0] == tokens(0, cut.heard)
     played = house.played_s(cut.times.first_played_s or 0.0) - SPOKEN * CODEC_FRAME_S
-    assert agent[1] * CODEC_FRAME_S == pytest.approx(played, abs=CODEC_FRAME_S + 0.03)
+    assert agent[1] * CODEC_FRAME_S == pytest.approx(played, abs=CODEC_FRAME_S + 0.06)
     assert 0 < agent[1] < SPOKEN - 5, "what was made and not played is gone"
 
 

@@ -121,7 +121,7 @@ def test_a_reply_that_pauses_between_its_clauses_is_waited_for() -> None:
 
     house.by_hand(hesitates)
     assert house.observed.faults == []
-    assert house.observed.agent[-1].heard == LONG
+    assert house.observed.agent[1].heard == LONG
 
 
 def test_a_piece_of_a_long_turn_that_fails_ends_its_call_with_an_apology() -> None:

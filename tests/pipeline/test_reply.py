@@ -25,6 +25,7 @@ class Desk:
     context: tuple[Speech, ...] = ()
     clauses: list[tuple[float, str]] = field(default_factory=list)
     audio: list[tuple[float, Pcm]] = field(default_factory=list)
+    turn_ends: list[float] = field(default_factory=list)
     ended_s: float | None = None
 
     def make(self, script: Callable[[Reply, "asyncio.Task[None]"], Awaitable[None]]) -> Reply:
@@ -44,6 +45,7 @@ class Desk:
             context=self.context,
             on_clause=lambda clause: self.clauses.append((now(), clause.text)),
             on_audio=lambda pcm: self.audio.append((now(), pcm)),
+            on_turn_end=self.turn_ends.append,
         )
         making = asyncio.create_task(reply.run())
         try:

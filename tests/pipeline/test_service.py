@@ -81,6 +81,8 @@ def test_the_first_caller_waits_for_nothing_that_is_the_same_for_all() -> None:
         assert house.synthesizer.said == [
             PERSONA.greeting,
             PERSONA.pardon,
+            PERSONA.still_there,
+            PERSONA.last_minute,
             PERSONA.apology,
             PERSONA.goodbye,
         ]
@@ -88,7 +90,7 @@ def test_the_first_caller_waits_for_nothing_that_is_the_same_for_all() -> None:
         await line.silent(3)
 
     house.by_hand(before_the_call)
-    assert len(house.synthesizer.said) == 4, "the greeting was not voiced again"
+    assert len(house.synthesizer.said) == 6, "the greeting was not voiced again"
     assert house.chat.prefixes == [PERSONA.prefix()] * 2
     assert house.chat.sessions == 0
 

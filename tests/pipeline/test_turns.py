@@ -4,6 +4,7 @@ import pytest
 
 from models.base import VAD_WINDOW_SAMPLES
 from pipeline.line import LINE_RATE_HZ
+from pipeline.persona import TurnTaking as TurnPolicy
 from pipeline.turn_events import (
     AttemptFailed,
     CancelReply,
@@ -13,13 +14,16 @@ from pipeline.turn_events import (
     FinishReply,
     HangUp,
     NoteUtterance,
+    PartTranscribed,
     PlayedOut,
+    Prefill,
     ReplyAudible,
     RetractTurn,
     SpeakStock,
     StartReply,
     Transcribe,
     Transcribed,
+    TranscribePart,
     TruncateReply,
 )
 from pipeline.turns import PREROLL_SAMPLES, STALL_PATIENCE_S, State
@@ -410,3 +414,131 @@ def test_a_turn_ends_where_its_last_utterance_did_even_if_the_next_has_begun() -
     talk.speech(WINDOW_S)
     (commit,) = of(talk.silence(0.1), CommitTurn)
     assert commit == CommitTurn(1, "thank you", end)
+
+
+# While the caller speaks
+
+
+def test_the_words_so_far_are_evaluated_while_the_caller_speaks_but_not_a_half_heard_last_one() -> None:
+    talk = Conversation().greeted()
+    (part,) = of(talk.speech(1.0), TranscribePart)
+    assert (part.start_sample, part.end_sample) == (0, pytest.approx(0.8 * LINE_RATE_HZ, abs=256))
+    assert talk.tell(PartTranscribed("my number is fo")) == [Prefill("my number is")]
+    assert not of(talk.speech(0.9), TranscribePart)
+    assert len(of(talk.speech(0.4), TranscribePart)) == 1
+
+
+def test_no_second_part_is_asked_for_before_the_first_has_come() -> None:
+    talk = Conversation().greeted()
+    assert len(of(talk.speech(6.0), TranscribePart)) == 1
+    assert talk.tell(PartTranscribed(None)) == []
+    assert len(of(talk.speech(0.1), TranscribePart)) == 1
+
+
+def test_a_part_of_a_long_turn_stands_behind_its_closed_pieces() -> None:
+    talk = Conversation().greeted()
+    talk.speech(16.0)
+    talk.silence(0.2)
+    talk.tell(Transcribed(1, "first piece"))
+    talk.speech(1.0)
+    assert talk.tell(PartTranscribed("and then so")) == [Prefill("first piece and then")]
+
+
+def test_the_words_before_a_pause_are_evaluated_when_the_caller_goes_on() -> None:
+    talk = Conversation().greeted()
+    talk.speech(1.0)
+    talk.silence(0.3)
+    talk.tell(Transcribed(1, "my number is"))
+    assert of(talk.speech(0.3), Prefill) == [Prefill("my number is")]
+
+
+# Silence and company
+
+
+def idle(policy: TurnPolicy | None = None, **limits: float) -> Conversation:
+    return Conversation(policy, **limits).greeted()
+
+
+def test_a_silent_caller_is_asked_twice_and_then_bidden_farewell() -> None:
+    talk = idle(TurnPolicy(still_there_s=8.0, still_there_times=2))
+    for _ in range(2):
+        assert not of(talk.silence(7.5), SpeakStock)
+        assert of(talk.silence(1.0), SpeakStock) == [SpeakStock("still_there")]
+        talk.tell(ReplyAudible())
+        talk.silence(30.0)
+        assert talk.actions[-1] == SpeakStock("still_there"), "not while the question still sounds"
+        talk.tell(PlayedOut())
+    assert SpeakStock("goodbye") in talk.silence(8.5)
+    assert talk.tell(PlayedOut()) == [FinishReply(), HangUp("silence")]
+
+
+def test_field_12_no_idle_timer_runs_while_the_agent_speaks() -> None:
+    talk = speaking()
+    assert not of(talk.silence(60.0), SpeakStock)
+    talk.tell(PlayedOut())
+    assert not of(talk.silence(7.0), SpeakStock)
+
+
+def test_a_line_with_nothing_but_noise_is_a_silent_one() -> None:
+    talk = idle()
+    asked = []
+    for number in range(1, 30):
+        talk.speech(0.2)
+        talk.silence(0.3)
+        talk.tell(Transcribed(number, ""))
+        asked += of(talk.silence(1.0), SpeakStock)
+        if asked:
+            break
+    assert asked == [SpeakStock("still_there")]
+    assert talk.sample / LINE_RATE_HZ == pytest.approx(8.0, abs=1.6)
+
+
+def test_music_that_never_pauses_is_a_silent_line_too() -> None:
+    talk = idle()
+    talk.speech(27.0)
+    talk.tell(Transcribed(1, ""))
+    assert SpeakStock("still_there") in talk.speech(0.2)
+
+
+def test_a_caller_who_never_stops_talking_is_not_asked() -> None:
+    talk = idle()
+    for number in range(1, 6):
+        assert not of(talk.speech(27.0), SpeakStock)
+        talk.tell(Transcribed(number, "and then he said"))
+    assert talk.core.state is State.CALLER
+
+
+def test_an_answer_starts_the_count_anew() -> None:
+    talk = idle()
+    talk.silence(8.5)
+    talk.tell(ReplyAudible())
+    talk.tell(PlayedOut())
+    talk.speech(1.0)
+    talk.silence(0.2)
+    talk.tell(Transcribed(1, "yes I am here"))
+    talk.silence(3.0)
+    talk.tell(ReplyAudible())
+    talk.tell(PlayedOut())
+    for _ in range(2):
+        assert SpeakStock("still_there") in talk.silence(8.5)
+        talk.tell(ReplyAudible())
+        talk.tell(PlayedOut())
+
+
+def test_the_last_minute_is_announced_when_the_floor_is_free() -> None:
+    talk = idle(call_limit_s=300.0, warning_s=60.0)
+    talk.speech(1.0)
+    talk.silence(0.2)
+    talk.tell(Transcribed(1, "tell me everything"))
+    talk.silence(3.0)
+    talk.tell(ReplyAudible())
+    assert not of(talk.silence(242.0), SpeakStock), "not into the agent's own words"
+    talk.tell(PlayedOut())
+    assert of(talk.silence(0.1), SpeakStock) == [SpeakStock("last_minute")]
+    talk.tell(PlayedOut())
+    assert SpeakStock("goodbye") in talk.silence(60.0)
+
+
+def test_a_short_call_needs_no_warning() -> None:
+    talk = idle(TurnPolicy(still_there_s=120.0), call_limit_s=100.0, warning_s=60.0)
+    assert of(talk.silence(101.0), SpeakStock) == [SpeakStock("goodbye")]

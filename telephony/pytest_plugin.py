@@ -6,11 +6,17 @@ Against a server that runs:
         report = await maya_caller.call("hours.yaml", url="ws://127.0.0.1:8080/twilio/media")
         assert report.edge_gap_ms.max < 3000
 
+The test fails with what happened instead when one of the scenario's own expectations does; `check=False`
+leaves that to `report.check()`. A scenario with `repeat: 5` is played five times; the last report is
+returned, and `maya_caller.reports` holds those of all calls. What the agent understood and said is read from
+the server's calls folder (`calls_dir=`), or told by `transcripts=`.
+
 Against an agent in this process, in virtual time (a plain test, not a coroutine):
 
     def test_opening_hours(maya_caller):
-        report = maya_caller.call_virtual("hours.yaml", clinic)   # see telephony.simulator.virtual
-        assert not report.violations
+        witness = maya.Witness()                  # for CallService(..., observe=witness.observe)
+        report = maya_caller.call_virtual("hours.yaml", clinic, transcripts=witness)
+        assert not report.violations              # `clinic`: see telephony.simulator.virtual
 
 Scenarios are paths (relative to the test's own folder), dicts or `Scenario`s. Each call's recording lies in
 the test's `tmp_path`. Pytest imports this module in every run, so it imports nothing heavy itself.
@@ -34,6 +40,7 @@ class MayaCaller:
     def __init__(self, scenario_dir: Path, recording_dir: Path) -> None:
         self.scenario_dir = scenario_dir
         self.recording_dir = recording_dir
+        self.reports: list[Report] = []
 
     def scenario(self, source: "Path | str | Mapping[str, Any] | Scenario") -> "Scenario":
         """Raises `pipeline.documents.DocumentError` with file and line, or pydantic's error for a dict."""
@@ -51,25 +58,43 @@ class MayaCaller:
         *,
         url: str,
         auth_token: str | None = None,
+        check: bool = True,
         **options: Any,
     ) -> "Report":
-        """In real time over a WebSocket; `options` are those of `maya.simulate`."""
+        """In real time over a WebSocket; `options` are those of `maya.simulate`. Raises `AssertionError`
+        when an expectation failed."""
         from telephony.simulator.realtime import simulate
 
         options = {"recording_dir": self.recording_dir, **options}
-        return await simulate(self.scenario(scenario), url=url, auth_token=auth_token, **options)
+        script = self.scenario(scenario)
+        reports = [await simulate(run, url=url, auth_token=auth_token, **options) for run in script.runs()]
+        return self._kept(script, reports, check)
 
     def call_virtual(
         self,
         scenario: "Path | str | Mapping[str, Any] | Scenario",
         answer_factory: "AnswerFactory",
+        *,
+        check: bool = True,
         **options: Any,
     ) -> "Report":
-        """In virtual time; `options` are those of `maya.simulate_virtual`."""
+        """In virtual time; `options` are those of `maya.simulate_virtual`. Raises `AssertionError` when an
+        expectation failed."""
         from telephony.simulator.virtual import simulate_virtual
 
         options = {"recording_dir": self.recording_dir, **options}
-        return simulate_virtual(self.scenario(scenario), answer_factory, **options)
+        script = self.scenario(scenario)
+        reports = [simulate_virtual(run, answer_factory, **options) for run in script.runs()]
+        return self._kept(script, reports, check)
+
+    def _kept(self, scenario: "Scenario", reports: "list[Report]", check: bool) -> "Report":
+        __tracebackhide__ = True  # pytest shows the caller's line, and the message
+        from telephony.simulator.runs import Runs
+
+        self.reports += reports
+        if check:
+            Runs(scenario, tuple(reports)).check()
+        return reports[-1]
 
 
 @pytest.fixture

@@ -8,16 +8,32 @@ import typer
 from infra.commands.options import ConfigFile, Json, LogLevel, settings_for
 
 if TYPE_CHECKING:
-    from telephony.simulator.report import Report
+    from rich.console import Console
+
+    from infra.settings import Settings
+    from telephony.simulator.report import OverlapReport, Report
+    from telephony.simulator.runs import Runs
+    from telephony.simulator.scenario import Scenario
+
+EXIT_UNMET = 1
+"""The calls came about, and an expectation failed."""
 
 
 def simulate(
-    scenario: Annotated[Path, typer.Argument(help="What the caller does: a YAML file.", show_default=False)],
+    scenario: Annotated[
+        list[Path], typer.Argument(help="What the caller does: YAML files.", show_default=False)
+    ],
     url: Annotated[
         str | None, typer.Option(help="The server's stream; default ws://127.0.0.1:8080/twilio/media")
     ] = None,
     recording_dir: Annotated[
         Path | None, typer.Option(help="Keep what the caller's ear heard in this folder, two channels.")
+    ] = None,
+    repeat: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Play each so often, in place of its own `repeat`.")
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option(help="Write the expectations to this file, as JUnit XML for CI servers.")
     ] = None,
     as_json: Json = False,
     config: ConfigFile = None,
@@ -25,35 +41,76 @@ def simulate(
 ) -> None:
     """Call a server as Twilio would, with a scripted caller, and measure the call.
 
-    Signs with TWILIO_AUTH_TOKEN if it is set, as a server that is not --insecure demands.
+    Exits with 1 when an expectation of a scenario failed. Signs with TWILIO_AUTH_TOKEN if it is set, as a
+    server that is not --insecure demands.
 
-    Example: [bold]maya simulate scenario.yaml --url ws://127.0.0.1:8080/twilio/media --json[/bold]
+    Example: [bold]maya simulate hours.yaml --url ws://127.0.0.1:8080/twilio/media --junit hours.xml[/bold]
     """
     import asyncio
+    import json
+    from datetime import datetime
 
     settings = settings_for(config, log_level=log_level or "warning")
-    from telephony.simulator import simulate as call
+    from telephony.simulator.errors import SimulatorError
+    from telephony.simulator.junit import NoCall, junit_xml
     from telephony.simulator.scenario import Scenario
 
-    script = Scenario.load(scenario)
+    scripts = [Scenario.load(path) for path in scenario]
+    if repeat is not None:
+        scripts = [script.model_copy(update={"repeat": repeat}) for script in scripts]
+    began = datetime.now().astimezone()
+    played: list[Runs | NoCall] = []
+    try:
+        for script in scripts:
+            try:
+                played.append(asyncio.run(_play(script, settings, url, recording_dir, quiet=as_json)))
+            except SimulatorError as error:
+                played.append(NoCall(script.name, str(error)))
+                raise
+    finally:
+        if junit is not None:
+            junit.write_text(junit_xml(played, began), encoding="utf-8")
+    runs = [item for item in played if not isinstance(item, NoCall)]
+    if as_json:
+        documents = [item.to_json() for item in runs]
+        typer.echo(
+            json.dumps(documents[0] if len(documents) == 1 else documents, indent=2, ensure_ascii=False)
+        )
+    if any(item.passed < len(item.reports) for item in runs):
+        raise typer.Exit(EXIT_UNMET)
+
+
+async def _play(
+    script: "Scenario", settings: "Settings", url: str | None, recording_dir: Path | None, *, quiet: bool
+) -> "Runs":
+    from telephony.simulator import simulate as call
+    from telephony.simulator.runs import play_all
+
     tokens = settings.auth_tokens
-    report = asyncio.run(
-        call(
-            script,
+
+    async def play(run: "Scenario") -> "Report":
+        return await call(
+            run,
             url=url or f"ws://127.0.0.1:{settings.port}/twilio/media",
             auth_token=tokens[0] if tokens else None,
             recording_dir=recording_dir,
             calls_dir=settings.calls_dir,
         )
-    )
-    if as_json:
-        typer.echo(report.json())
-    else:
-        show(report)
+
+    def tell(number: int, report: "Report") -> None:
+        if not quiet:
+            if script.repeat > 1:
+                typer.echo(f"{script.name}: run {number} of {script.repeat}")
+            show(report)
+
+    runs = await play_all(script, play, tell)
+    if script.repeat > 1 and not quiet:
+        typer.echo(f"{script.name}: {runs.passed} of {len(runs.reports)} runs passed")
+    return runs
 
 
 def show(report: "Report") -> None:
-    """The call's turns and times as a table on stdout."""
+    """The call's turns, times and expectations as tables on stdout."""
     from rich.console import Console
     from rich.table import Table
 
@@ -78,10 +135,38 @@ def show(report: "Report") -> None:
             console.print(
                 f"{name}: median {number(summary.p50)} ms, longest {number(summary.max)} ms, n = {summary.n}"
             )
+    for overlap in report.overlaps:
+        console.print(
+            f'{overlap.kind} "{overlap.text}" at {overlap.at_s:.1f} s: {reaction(overlap)}', markup=False
+        )
     for violation in report.violations:
         console.print(f"[red]protocol:[/red] {violation}")
     if report.recording:
         console.print(f"recording: {report.recording}")
+    _show_expectations(report, console)
+
+
+def reaction(overlap: "OverlapReport") -> str:
+    """What the agent did when it was spoken over, in words."""
+    if not overlap.placed:
+        return "the agent was not audible"
+    if overlap.stopped:
+        return f"the agent stopped after {number(overlap.stop_ms)} ms"
+    if overlap.duck_ms is None:
+        return "the agent talked on"
+    end = "came back" if overlap.restored else "talked on"
+    return f"the agent turned its voice down after {number(overlap.duck_ms)} ms and {end}"
+
+
+def _show_expectations(report: "Report", console: "Console") -> None:
+    if not report.verdicts:
+        return
+    failures = report.failures
+    held = len(report.verdicts) - len(failures)
+    console.print(f"expectations: {held} of {len(report.verdicts)} held", highlight=False)
+    for failure in failures:
+        console.print("FAILED", style="red", end=" ")
+        console.print(failure.message, markup=False, highlight=False, soft_wrap=True)
 
 
 def number(value: float | None) -> str:

@@ -9,33 +9,44 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from telephony.simulator.errors import CannotCall, SimulatorError, VoiceUnavailable
+    from telephony.simulator.expectations import Verdict
     from telephony.simulator.realtime import simulate
-    from telephony.simulator.report import Report, ServerTurn, TurnReport
+    from telephony.simulator.report import OverlapReport, Report, ServerTurn, TurnReport
+    from telephony.simulator.runs import virtual_speedup
     from telephony.simulator.scenario import Scenario
     from telephony.simulator.virtual import simulate_virtual
+    from telephony.simulator.witness import Witness
 
 _HOMES = {
     "CannotCall": "errors",
+    "OverlapReport": "report",
     "Report": "report",
     "Scenario": "scenario",
     "ServerTurn": "report",
     "SimulatorError": "errors",
     "TurnReport": "report",
+    "Verdict": "expectations",
     "VoiceUnavailable": "errors",
+    "Witness": "witness",
     "simulate": "realtime",
     "simulate_virtual": "virtual",
+    "virtual_speedup": "runs",
 }
 
 __all__ = [
     "CannotCall",
+    "OverlapReport",
     "Report",
     "Scenario",
     "ServerTurn",
     "SimulatorError",
     "TurnReport",
+    "Verdict",
     "VoiceUnavailable",
+    "Witness",
     "simulate",
     "simulate_virtual",
+    "virtual_speedup",
 ]
 
 

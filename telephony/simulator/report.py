@@ -1,5 +1,6 @@
 """What a simulated call came to: the turns, the times and what the server did wrong."""
 
+import hashlib
 import json
 import re
 import wave
@@ -120,6 +121,7 @@ class Report:
 
     def check(self) -> "Report":
         """This report; raises `AssertionError` with all that is wrong if an expectation failed."""
+        __tracebackhide__ = True  # pytest then shows the test's own line
         failures = self.failures
         if failures:
             head = f'{len(failures)} of {len(self.verdicts)} expectations of "{self.name}" failed'
@@ -141,6 +143,17 @@ class Report:
     @property
     def edge_stop_ms(self) -> Summary:
         return _summary(turn.edge_stop_ms for turn in self.turns)
+
+    def fingerprint(self) -> str:
+        """Hexadecimal; the same for two calls that came to the same report and the same samples."""
+        document = {**self.to_json(), "recording": None, "ending": self.ending, "call": self.call_sid}
+        for verdict in document["expectations"]:
+            verdict["message"] = ""  # it names the recording
+        digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode())
+        if self.hearing is not None:
+            digest.update(self.hearing.caller.tobytes())
+            digest.update(self.hearing.agent.tobytes())
+        return digest.hexdigest()
 
     def to_json(self) -> dict[str, Any]:
         """Times in ms. `p95` is null for fewer than 60 values."""

@@ -282,10 +282,32 @@ def _unfolded(step: object) -> object:
     return {"kind": kind, _BARE[kind]: value}
 
 
-def _not_empty(steps: tuple["Step", ...]) -> tuple["Step", ...]:
+_SPEAKING = ("say", "play", "interrupt")
+_OVERLAPPING = ("interrupt", "backchannel", "sound")
+
+
+def _sensible(steps: tuple["Step", ...]) -> tuple["Step", ...]:
     if not steps:
         raise ValueError("a scenario needs at least one step")
+    before: list[str] = []
+    for number, step in enumerate(steps, 1):
+        if isinstance(step, Expect):
+            _of_what_is_there(step, before, number)
+        before.append(step.kind)
     return steps
+
+
+def _of_what_is_there(step: "Expect", before: list[str], number: int) -> None:
+    wanted = step.wanted()
+    last = next((kind for kind in reversed(before) if kind in _SPEAKING or kind in _OVERLAPPING), "")
+    for name in ("no_stop", "stop_within"):
+        if name in wanted and last not in _OVERLAPPING:
+            raise ValueError(
+                f"step {number} expects {name}, but no interrupt, backchannel or sound stands just before it"
+            )
+    for name in ("transcript", "gap", "edge_gap", "no_cut_off"):
+        if name in wanted and not any(kind in _SPEAKING for kind in before):
+            raise ValueError(f"step {number} expects {name}, but the caller has said nothing before it")
 
 
 Step = Annotated[
@@ -311,7 +333,7 @@ class Scenario(BaseModel):
     echo: Echo | None = None
     repeat: Annotated[int, Field(ge=1, le=1000)] = 1
     """How often it is played by what plays whole files (`maya simulate`, `maya_caller`); see `runs`."""
-    steps: Annotated[tuple[Step, ...], AfterValidator(_not_empty)]
+    steps: Annotated[tuple[Step, ...], AfterValidator(_sensible)]
     folder: Path = Path()
     """Where `play` files lie; `load` sets it to the scenario's own folder."""
 

@@ -14,12 +14,17 @@ _LONGEST_WORD = 300
 """Text without any space is cut here; a voice could not say it anyway."""
 _LOOKAHEAD_CHARS = 16
 
-_FIRST_CLAUSE_WORDS = 3
+_FIRST_CLAUSE_WORDS = 2
 """Words before a comma, colon or dash that may end the first clause."""
+_ANSWERS = frozenset(("yes", "no"))
+"""Words that answer alone, and may stand alone before a comma."""
+_OPENING_WORDS = 4
+"""What leaves early must last until the rest is made: as long as less was said, clauses stay short."""
 _WORDS_BEFORE = {
     **dict.fromkeys(("but", "because", "so", "which", "although", "though", "while", "unless", "since"), 4),
+    **dict.fromkeys(("from", "until", "before", "after", "during", "between", "at", "on", "behind"), 4),
     **dict.fromkeys(("and", "or", "if", "when", "where"), 5),
-    **dict.fromkeys(("from", "until", "before", "after", "during", "between"), 6),
+    **dict.fromkeys(("in", "for", "next"), 5),
 }
 """Words that open a new clause, and how many must stand before them for the first clause to end there."""
 _PAIRING = frozenset(("between", "both", "either", "from"))
@@ -45,6 +50,7 @@ _CALENDAR = _set(
     " january february march april may june july august september october november december"
     " jan feb mar apr jun jul aug sep sept oct nov dec eastern central mountain pacific est pst"
 )
+_GOES_ON = ",;:—–-"
 _CLOSERS = "\"')]}”’»*_`"
 _OPENERS = "\"'([{“‘«*_`#>"
 _BRACKETS = {"(": ")", "[": "]", "{": "}", "“": "”", "«": "»"}
@@ -57,6 +63,7 @@ class ClauseChunker:
     def __init__(self) -> None:
         self._text = ""
         self._first = True
+        self._said = 0
 
     def push(self, text_piece: str) -> list[str]:
         """The clauses that are complete with this piece, each without white space around it. Most pieces
@@ -77,8 +84,9 @@ class ClauseChunker:
         clauses = []
         while (end := _cut(self._text, first=self._first, final=final)) is not None:
             clauses.append(self._text[:end].strip())
+            self._said += _words(self._text[:end])
+            self._first = self._said < _OPENING_WORDS and self._text[end - 1] in _GOES_ON
             self._text = self._text[end:].lstrip()
-            self._first = False
         return clauses
 
 
@@ -212,7 +220,8 @@ class _Scan:
         return line.isdigit() and len(line) <= 3
 
     def clause_end(self, at: int) -> int | None:
-        if _words(self.text[:at]) < _FIRST_CLAUSE_WORDS:
+        words = _words(self.text[:at])
+        if words < _FIRST_CLAUSE_WORDS and self.text[:at].strip().casefold() not in _ANSWERS:
             return None
         mark, before = self.text[at], self.text[:at].rstrip()
         end = at + 1

@@ -32,6 +32,15 @@ CASES = {
         "You can come by any day of the week",
         "before noon.",
     ],
+    "On Saturdays, we open from 9 a.m. to noon.": ["On Saturdays,", "we open from 9 a.m. to noon."],
+    "The results are ready after three days.": ["The results are ready", "after three days."],
+    "Sure, we can do that.": ["Sure, we can do that."],  # "Sure" alone answers nothing
+    # What was said so far is too short to last until the rest is made: the next clause leaves early too.
+    "Yes, the clinic is open on Saturday, from nine to noon, and on Monday.": [
+        "Yes,",
+        "the clinic is open",
+        "on Saturday, from nine to noon, and on Monday.",
+    ],
     # Afterwards whole sentences.
     "Yes. We are open, but only until five, and not on Sundays.": [
         "Yes.",

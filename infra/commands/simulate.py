@@ -112,6 +112,7 @@ async def _play(
 def show(report: "Report") -> None:
     """The call's turns, times and expectations as tables on stdout."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
@@ -119,8 +120,8 @@ def show(report: "Report") -> None:
     for turn in report.turns:
         agent = turn.agent_heard if turn.interrupted and turn.agent_heard else turn.agent
         table.add_row(
-            turn.caller or "",
-            (agent or "") + (" [interrupted]" if turn.interrupted else ""),
+            escape(turn.caller or ""),
+            escape((agent or "") + (" [interrupted]" if turn.interrupted else "")),
             number(turn.gap_ms),
             number(turn.edge_gap_ms),
             number(turn.stop_ms),
@@ -140,9 +141,9 @@ def show(report: "Report") -> None:
             f'{overlap.kind} "{overlap.text}" at {overlap.at_s:.1f} s: {reaction(overlap)}', markup=False
         )
     for violation in report.violations:
-        console.print(f"[red]protocol:[/red] {violation}")
+        console.print(f"[red]protocol:[/red] {escape(violation)}")
     if report.recording:
-        console.print(f"recording: {report.recording}")
+        console.print(f"recording: {escape(str(report.recording))}", soft_wrap=True)
     _show_expectations(report, console)
 
 

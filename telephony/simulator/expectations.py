@@ -116,6 +116,9 @@ class _Case:
             onset_s = self._overlap.at_s
             if self._overlap.placed:
                 lines.append(f'the {self._overlap.kind} "{self._overlap.text}" began at {onset_s:.1f} s')
+            if self._overlap.transcript:
+                taken = f'it was taken for a turn, understood as "{self._overlap.transcript}"'
+                lines.append(f'{taken} and answered "{self._overlap.agent or ""}"')
         if self._account is not None and name not in ("reply", "transcript"):
             lines.append(f'the agent said "{self._account.agent}"')
         if self._account is not None and self._account.heard != self._account.agent and name != "heard":

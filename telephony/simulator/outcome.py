@@ -8,7 +8,7 @@ from telephony.simulator.expectations import Evidence, judge
 from telephony.simulator.report import (
     Report,
     ServerTurn,
-    by_caller_turn,
+    account_of,
     overlap_reports,
     turn_reports,
     write_recording,
@@ -33,15 +33,16 @@ def conclude(
     recording = None
     if recording_dir is not None:
         recording = write_recording(Path(recording_dir), f"{caller.scenario.name}-{call_sid[-8:]}", hearing)
-    account = transcripts(call_sid) if transcripts else None
-    server = by_caller_turn(hearing, account)
-    turns, overlaps = turn_reports(hearing, server), overlap_reports(hearing)
+    told = transcripts(call_sid) if transcripts else None
+    account = account_of(hearing, told)
+    turns = turn_reports(hearing, account.turns)
+    overlaps = overlap_reports(hearing, account.overlaps)
     ending = caller.ending or "connection dropped"
     evidence = Evidence(
         hearing=hearing,
         turns=turns[len(turns) - len(hearing.turns) :],
         overlaps=overlaps,
-        server=None if account is None else server,
+        server=None if told is None else account.turns,
         ending=ending,
         recording=recording,
     )

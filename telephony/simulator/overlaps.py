@@ -10,9 +10,10 @@ finished what it had to say.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.line import LINE_RATE_HZ, Pcm
 from telephony import g711
@@ -145,21 +146,30 @@ def _sent_behind(playback: Playback, number: int, cleared: Cleared) -> bytes:
 def _likeness(taken: Pcm, sent: Pcm) -> tuple[float, float] | None:
     """The best correlation of the two over shifts of up to 120 ms, and the gain in dB from the one to the
     other there. None if either holds too little sound to tell."""
-    best: tuple[float, float] | None = None
-    least = max(VOICED_WINDOWS * WINDOW_SAMPLES, len(taken) // 2)
-    for shift in range(-_SLACK_SAMPLES, _SLACK_SAMPLES + 1):
-        one, other = taken[max(0, shift) :], sent[max(0, -shift) :]
-        length = min(len(one), len(other))
-        if length < least:
-            continue
-        a, b = one[:length].astype(np.float64), other[:length].astype(np.float64)
-        energy_a, energy_b = float(a @ a), float(b @ b)
-        if energy_a < VOICED_AMPLITUDE**2 * VOICED_WINDOWS * WINDOW_SAMPLES or energy_b == 0:
-            continue
-        alike = float(a @ b) / float(np.sqrt(energy_a * energy_b))
-        if best is None or alike > best[0]:
-            best = alike, 10 * float(np.log10(energy_b / energy_a))
-    return best
+    if not len(taken) or not len(sent):
+        return None
+    one, other = taken.astype(np.float64), sent.astype(np.float64)
+    shifts = np.arange(-_SLACK_SAMPLES, _SLACK_SAMPLES + 1)
+    shifts = shifts[(shifts < len(one)) & (-shifts < len(other))]
+    from_one, from_other = np.maximum(0, shifts), np.maximum(0, -shifts)
+    length = np.minimum(len(one) - from_one, len(other) - from_other)
+    products = np.correlate(one, other, "full")[shifts + len(other) - 1]
+    energy_one, energy_other = _energy(one, from_one, length), _energy(other, from_other, length)
+    tells = (
+        (length >= max(VOICED_WINDOWS * WINDOW_SAMPLES, len(one) // 2))
+        & (energy_one >= VOICED_AMPLITUDE**2 * VOICED_WINDOWS * WINDOW_SAMPLES)
+        & (energy_other > 0)
+    )
+    if not tells.any():
+        return None
+    alike = np.where(tells, products / np.sqrt(np.where(tells, energy_one * energy_other, 1.0)), -1.0)
+    best = int(alike.argmax())
+    return float(alike[best]), 10 * float(np.log10(energy_other[best] / energy_one[best]))
+
+
+def _energy(sound: NDArray[np.float64], start: NDArray[np.int64], length: NDArray[np.int64]) -> Any:
+    summed = np.concatenate(([0.0], np.cumsum(sound**2)))
+    return summed[start + length] - summed[start]
 
 
 def _came_back(agent: Pcm, at: int, until: int) -> bool:

@@ -78,6 +78,8 @@ class OverlapReport:
     audible sample; `duck_ms`, the `clear` from which on it was 10 dB softer or silent; `restored`, whether it
     came back to its level after having been turned down, None if it was not turned down. `turn` is the
     number of the caller's turn that it began (an interruption) or that was before it, -1 if none was.
+    `transcript` and `agent` are the server's account of it, where it took a backchannel or a sound for a
+    turn.
     """
 
     kind: OverlapKind
@@ -89,9 +91,14 @@ class OverlapReport:
     stop_ms: float | None
     duck_ms: float | None
     restored: bool | None
+    transcript: str | None = None
+    agent: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        names = ("kind", "text", "at_s", "placed", "turn", "stopped", "stop_ms", "duck_ms", "restored")
+        names = (
+            *("kind", "text", "at_s", "placed", "turn", "stopped", "stop_ms", "duck_ms", "restored"),
+            *("transcript", "agent"),
+        )
         return {name: getattr(self, name) for name in names}
 
 
@@ -172,8 +179,17 @@ class Report:
         return json.dumps(self.to_json(), indent=2, ensure_ascii=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The server's turns: by the number of the caller's turn they answer (-1: before the first), and by that
+    of the backchannel or sound which the server took for a turn."""
+
+    turns: Mapping[int, ServerTurn]
+    overlaps: Mapping[int, ServerTurn]
+
+
 def turn_reports(hearing: Hearing, server: Mapping[int, ServerTurn]) -> tuple[TurnReport, ...]:
-    """Join what was measured with what the server says it understood and said (`by_caller_turn`)."""
+    """Join what was measured with what the server says it understood and said (`Account.turns`)."""
     barge_ins = [_barge_in(hearing, number) for number in range(len(hearing.turns))]
     rows = []
     if barge_ins and barge_ins[0] is not None:
@@ -186,11 +202,13 @@ def turn_reports(hearing: Hearing, server: Mapping[int, ServerTurn]) -> tuple[Tu
     return tuple(rows)
 
 
-def overlap_reports(hearing: Hearing) -> tuple[OverlapReport, ...]:
+def overlap_reports(hearing: Hearing, server: Mapping[int, ServerTurn]) -> tuple[OverlapReport, ...]:
+    """`server` is `Account.overlaps`."""
     rows = []
-    for overlap, onset_s, measures in zip(
-        hearing.overlaps, hearing.overlap_onset_s, hearing.at_overlap, strict=True
+    for number, (overlap, onset_s, measures) in enumerate(
+        zip(hearing.overlaps, hearing.overlap_onset_s, hearing.at_overlap, strict=True)
     ):
+        account = server.get(number)
         rows.append(
             OverlapReport(
                 kind=overlap.kind,
@@ -202,6 +220,8 @@ def overlap_reports(hearing: Hearing) -> tuple[OverlapReport, ...]:
                 stop_ms=_ms(measures.stop_s) if measures else None,
                 duck_ms=_ms(measures.duck_s) if measures else None,
                 restored=measures.restored if measures else None,
+                transcript=account.caller if account else None,
+                agent=account.agent if account else None,
             )
         )
     return tuple(rows)
@@ -239,28 +259,43 @@ def _row(
     )
 
 
-def by_caller_turn(hearing: Hearing, server_turns: Sequence[ServerTurn] | None) -> Mapping[int, ServerTurn]:
-    """Server's turns by the number of the caller's turn they answer; -1 before the first.
-
-    Placed by time where the server tells it, so that a turn which the server split in two is joined again;
-    else in order, the first without words of the caller being the greeting.
-    """
+def account_of(hearing: Hearing, server_turns: Sequence[ServerTurn] | None) -> Account:
+    """Place the server's turns by time where the server tells it, so that a turn which the server split in
+    two is joined again; else in order, the first without words of the caller being the greeting."""
     placed: dict[int, ServerTurn] = {}
+    over: dict[int, ServerTurn] = {}
     expected = -1
     for turn in server_turns or ():
-        number = (
-            _turn_at(hearing, turn.speech_end_s) if turn.caller and turn.speech_end_s is not None else None
-        )
+        number = None
+        if turn.caller and turn.speech_end_s is not None:
+            overlap = _overlap_at(hearing, turn.speech_end_s)
+            if overlap is not None:
+                over[overlap] = _joined(over[overlap], turn) if overlap in over else turn
+                continue
+            number = _turn_at(hearing, turn.speech_end_s)
         if number is None:
             number = max(expected, 0) if turn.caller else expected
         expected = number + 1
         placed[number] = _joined(placed[number], turn) if number in placed else turn
-    return placed
+    return Account(placed, over)
 
 
 def _turn_at(hearing: Hearing, speech_end_s: float) -> int:
     begun = [n for n, turn in enumerate(hearing.turns) if turn.start / LINE_RATE_HZ <= speech_end_s]
     return begun[-1] if begun else 0
+
+
+def _overlap_at(hearing: Hearing, speech_end_s: float) -> int | None:
+    """The backchannel or sound that was the caller's last before then, if a turn was not."""
+    sample = speech_end_s * LINE_RATE_HZ
+    begun = [
+        (overlap.start, number)
+        for number, overlap in enumerate(hearing.overlaps)
+        if overlap.stop > overlap.start and overlap.kind != "interrupt" and overlap.start <= sample
+    ]
+    if not begun or any(begun[-1][0] <= turn.start <= sample for turn in hearing.turns):
+        return None
+    return begun[-1][1]
 
 
 def _joined(first: ServerTurn, second: ServerTurn) -> ServerTurn:

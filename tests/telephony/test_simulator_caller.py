@@ -303,3 +303,27 @@ def test_what_was_never_played_is_not_measured(goodbye, wait_s):
     edge."""
     report = call(script({"say": "one"}, {"wait": wait_s}, goodbye), Parrot(greeting=silence(0.1)))
     assert (report.turns[0].gap_ms, report.turns[0].edge_gap_ms) == (None, None)
+
+
+def test_a_backchannel_that_the_server_took_for_a_turn_is_no_part_of_the_turn_before():
+    account = [
+        ServerTurn("", "Hello.", "Hello."),
+        ServerTurn("Tell me.", "A long story.", "A long", speech_end_s=3.0),
+        ServerTurn("Mm-hmm.", "What?", "What?", speech_end_s=5.3),
+        ServerTurn("Thanks.", "Bye.", "Bye.", speech_end_s=99.0),
+    ]
+    report = call(
+        script(
+            *("listen", {"say": "two"}, {"backchannel": {"after_s": 0.5, "say": "three"}}, "listen"),
+            *({"say": "one"}, "listen"),
+        ),
+        Parrot(),
+        transcripts=lambda call_id: account,
+    )
+    assert [(turn.transcript, turn.agent) for turn in report.turns] == [
+        ("Tell me.", "A long story."),
+        ("Thanks.", "Bye."),
+    ]
+    (overlap,) = report.overlaps
+    assert overlap.at_s < 5.3
+    assert (overlap.transcript, overlap.agent, overlap.stopped) == ("Mm-hmm.", "What?", True)

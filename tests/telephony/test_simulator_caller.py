@@ -309,7 +309,7 @@ def test_a_backchannel_that_the_server_took_for_a_turn_is_no_part_of_the_turn_be
     account = [
         ServerTurn("", "Hello.", "Hello."),
         ServerTurn("Tell me.", "A long story.", "A long", speech_end_s=3.0),
-        ServerTurn("Mm-hmm.", "What?", "What?", speech_end_s=5.3),
+        ServerTurn("Mm-hmm.", "What?", "What?", speech_end_s=5.9),
         ServerTurn("Thanks.", "Bye.", "Bye.", speech_end_s=99.0),
     ]
     report = call(
@@ -325,5 +325,5 @@ def test_a_backchannel_that_the_server_took_for_a_turn_is_no_part_of_the_turn_be
         ("Thanks.", "Bye."),
     ]
     (overlap,) = report.overlaps
-    assert overlap.at_s < 5.3
+    assert 5.3 < overlap.at_s < 5.9
     assert (overlap.transcript, overlap.agent, overlap.stopped) == ("Mm-hmm.", "What?", True)

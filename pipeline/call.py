@@ -17,6 +17,7 @@ from pipeline.audible import audible_end, first_audible, level_dbfs
 from pipeline.call_voice import CallVoice
 from pipeline.caller_audio import CallerAudioBuffer
 from pipeline.conversation import Conversation, SpokenClause
+from pipeline.echo import LONGEST_DELAY_SAMPLES, EchoMeter
 from pipeline.events import (
     AgentAudio,
     AgentClause,
@@ -86,6 +87,7 @@ log = logging.getLogger(__name__)
 
 LEVEL_MATTERS_PROBABILITY = 0.35
 """Below it nobody speaks, and no level need be measured."""
+ECHO_SEGMENT_SAMPLES = LINE_RATE_HZ * 250 // 1000
 ARRIVALS_KEPT = 1_500
 """30 s of AudioFrames: what a meter is asked about lies at most a turn's last pause back."""
 METER_BEFORE, METER_BEHIND = LINE_RATE_HZ * 400 // 1000, LINE_RATE_HZ * 100 // 1000
@@ -115,7 +117,9 @@ class _Attempt:
 
     times: TurnTimes
     begun_in_round: int = 0
-    """When the reply was begun, in rounds of obeying."""
+    """When the reply was begun, in rounds of obeying; 0: not yet."""
+    confirmed: bool = False
+    """The turn was over as the reply had supposed."""
     transcription: asyncio.Task[None] | None = None
     reply: Reply | None = None
     making: asyncio.Task[None] | None = None
@@ -157,6 +161,8 @@ class Call:
         self._playout = Playout(lead_s=line.lead_s)
         self._core = TurnTaking(persona.turns, self._playout, persona.limits)
         self._audio = CallerAudioBuffer()
+        self._echo = EchoMeter()
+        self._sounded_to = -LONGEST_DELAY_SAMPLES
         self._history = History()
         self._conversation = Conversation(voice.takes_context)
         self._attempts: dict[int, _Attempt] = {}
@@ -258,7 +264,14 @@ class Call:
             self._tell(VoiceHeard(probability, start_sample, end_sample))
             return
         level = level_dbfs(self._audio.slice(start_sample, end_sample))
-        self._tell(VoiceHeard(probability, start_sample, end_sample, level))
+        self._tell(VoiceHeard(probability, start_sample, end_sample, level, self._echo_share(end_sample)))
+
+    def _echo_share(self, end_sample: int) -> float:
+        """How much of what arrived lately is our own voice."""
+        start = max(0, end_sample - ECHO_SEGMENT_SAMPLES)
+        if start > self._sounded_to + LONGEST_DELAY_SAMPLES:
+            return 0.0
+        return self._echo.share(self._audio.slice(start, end_sample), start)
 
     def _on_ear_failed(self, error: Exception) -> None:
         self._failure = error
@@ -318,6 +331,8 @@ class Call:
             # What left before the caller's first sample has no place in the record.
             pcm = piece.pcm[max(0, -start) :]
             if pcm.size:
+                self._echo.played(pcm, max(0, start))
+                self._sounded_to = max(0, start) + pcm.size
                 self._observer.observe(AgentAudio(max(0, start), pcm))
 
     # Obeying
@@ -352,6 +367,8 @@ class Call:
                     self._conversation.retract_caller()
                     self._turns -= 1
                     self._counters["turns"] -= 1
+                    if self._speaking is not None:
+                        self._counters["speculations_confirmed"] -= self._speaking.confirmed
                     self._drop(self._speaking)
                     self._speaking = None
                     # The reply may have been queued in this very round; nothing of it was sent.
@@ -510,11 +527,10 @@ class Call:
         attempt = self._attempts.pop(number)
         self._turns += 1
         self._counters["turns"] += 1
-        if attempt.begun_in_round == self._rounds:
-            # Begun with the turn's end, not ahead of it: no speculation.
-            self._counters["speculations"] -= 1
-        else:
-            self._counters["speculations_confirmed"] += 1
+        # A reply that is begun with the turn's end, not ahead of it, is no speculation.
+        attempt.confirmed = 0 < attempt.begun_in_round < self._rounds
+        self._counters["speculations"] -= attempt.begun_in_round == self._rounds
+        self._counters["speculations_confirmed"] += attempt.confirmed
         attempt.times = replace(
             attempt.times,
             turn=self._turns,

@@ -15,6 +15,7 @@ Positions are samples of the caller's audio (8 kHz); `now` is monotonic seconds.
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum, auto
 from typing import Literal
 
@@ -61,6 +62,7 @@ SENTENCE_VOICED_SAMPLES = LINE_RATE_HZ * 600 // 1000
 DETECTOR_LAG_SAMPLES = LINE_RATE_HZ * 120 // 1000
 """How far the detector's last word may lie behind the clock: packet, window, tick and jitter."""
 COMMIT_POLL_S = 0.02
+ECHO_SHARE = 0.5
 PAUSES_REMEMBERED = 12
 PART_FIRST_SAMPLES = LINE_RATE_HZ * 8 // 10
 PART_EVERY_SAMPLES = LINE_RATE_HZ * 12 // 10
@@ -223,6 +225,9 @@ class TurnTaking:
 
     def _voice(self, event: Voice, now: float) -> list[TurnAction]:
         self._heard_to = event.end_sample
+        if event.echo >= ECHO_SHARE:
+            # Our own voice, come back from a speaker-phone: nobody speaks.
+            event = replace(event, probability=0.0)
         change = self._detector.push(
             event.probability, event.start_sample, event.end_sample, event.level_dbfs
         )

@@ -89,6 +89,7 @@ class Corpus:
 
     def kinds(self) -> Mapping[str, int]:
         counts: dict[str, int] = {}
-        for item in (*self.turns, *self.overlaps):
+        items: tuple[Turn | Overlap, ...] = (*self.turns, *self.overlaps)
+        for item in items:
             counts[item.kind] = counts.get(item.kind, 0) + 1
         return counts

@@ -205,7 +205,9 @@ def _flite(sentence: Sequence[str], voice: Voice, name: str) -> tuple[Samples, l
         numbers = np.cumsum(commas)[:-1] - 1
         return samples, [pauses[number] for number in numbers], rate_hz
     # A comma without a pause of its own: each piece by itself, still with its comma.
-    sounds, borders, at = [], [], 0
+    sounds: list[Samples] = []
+    borders: list[tuple[int, int]] = []
+    at = 0
     for piece in pieces:
         sound, rate_hz, _ = _flite_says(piece, voice, name)
         if sounds:

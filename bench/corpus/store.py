@@ -45,11 +45,12 @@ def make(folder: Path | None = None, progress: Callable[[str], None] = lambda li
     if folder is None:
         return _folder()
     folder.mkdir(parents=True, exist_ok=True)
-    for item in (*whole.turns, *whole.overlaps):
+    items: tuple[Turn | Overlap, ...] = (*whole.turns, *whole.overlaps)
+    for item in items:
         _write_wav(folder / f"{item.id}.wav", item.pcm)
     for turn in whole.turns:
         _write_wav(folder / f"{turn.id}.heard.wav", heard(turn))
-    rows = [_row(item) for item in (*whole.turns, *whole.overlaps)]
+    rows = [_row(item) for item in items]
     (folder / "corpus.json").write_text(
         json.dumps({"digest": whole.digest, "items": rows}, indent=1), "utf-8"
     )

@@ -19,12 +19,12 @@ app = typer.Typer(
 )
 
 
-def _bench(name: str, as_json: bool, options: Mapping[str, object]) -> None:
+def _bench(name: str, as_json: bool, options: Mapping[str, object], function: str = "run") -> None:
     from infra.logs import configure_logging
 
     configure_logging("warning")
     given = {option: value for option, value in options.items() if value is not None}
-    report: Report = import_module(f"bench.{name}").run(**given)
+    report: Report = getattr(import_module(f"bench.{name}"), function)(**given)
     if as_json:
         typer.echo(report.to_json())
         return
@@ -44,15 +44,49 @@ def _bench(name: str, as_json: bool, options: Mapping[str, object]) -> None:
 @app.command()
 def turns(
     profile: Annotated[str | None, typer.Option(help="Models: embedded (default), tiny, maya.")] = None,
-    calls: Annotated[int | None, typer.Option(help="Only the first so many calls.")] = None,
-    keep: Annotated[Path | None, typer.Option(help="Keep both sides' recordings in this folder.")] = None,
+    calls: Annotated[
+        int | None, typer.Option(min=1, help="Only the first so many calls of each kind.")
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(help="turns (gaps, cut-offs) or overlaps (interruptions, mm-hmm).")
+    ] = None,
+    tiny: Annotated[
+        bool, typer.Option("--tiny", help="The tiny profile too, call by call in turns.")
+    ] = False,
+    peer: Annotated[str | None, typer.Option(help="pipecat: in turns with it, too.")] = None,
+    part: Annotated[str | None, typer.Option(help="held_out (default), or tuning while developing.")] = None,
+    speech_dir: Annotated[
+        Path | None, typer.Option(help="Recorded speech with a transcripts.csv, for the tuning part.")
+    ] = None,
+    keep: Annotated[Path | None, typer.Option(help="Keep all sides' recordings in this folder.")] = None,
+    make: Annotated[
+        bool, typer.Option("--make", help="Only make the corpus, and say what is in it.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="With --make: write WAV files there.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Response gap and stop time of whole calls on real models; about 12 minutes.
+    """Response gaps, cut-offs and interruptions of whole calls on real models; about 25 minutes.
 
     Example: [bold]maya bench turns --json[/bold]
     """
-    _bench("turns", as_json, {"profile": profile, "calls": calls, "keep": keep, "progress": _say})
+    if only not in (None, "turns", "overlaps"):
+        raise CommandError(f"--only {only}: it is turns or overlaps.")
+    if peer not in (None, "pipecat"):
+        raise CommandError(f"--peer {peer}: it is pipecat.")
+    if part not in (None, "tuning", "held_out"):
+        raise CommandError(f"--part {part}: it is held_out or tuning.")
+    if make:
+        _bench("turns", as_json, {"out": out, "progress": _say}, function="make_corpus")
+        return
+    options: dict[str, object] = {
+        "profile": profile,
+        "calls": calls,
+        "only": only,
+        "tiny": tiny,
+        "peer": peer,
+    }
+    options |= {"part": part, "speech_dir": speech_dir, "keep": keep, "progress": _say}
+    _bench("turns", as_json, options)
 
 
 @app.command()

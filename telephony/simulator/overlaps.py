@@ -33,6 +33,8 @@ DUCKED_DB = -10.0
 _RESTORED_DB = -3.0
 _ALIKE = 0.85
 """Correlation above which two sounds are one and the same."""
+_PERIODS = (LINE_RATE_HZ * 20 // 1000, LINE_RATE_HZ * 60 // 1000)
+_ASSUMED_DUCK_DB = -15.0
 _SLACK_SAMPLES = LINE_RATE_HZ * 120 // 1000
 """How far the server's idea of what was heard may lie beside Twilio's."""
 _COMPARED_SAMPLES = LINE_RATE_HZ * 200 // 1000
@@ -114,7 +116,12 @@ def _was_speaking(speech: Sequence[Run], overlap: Run, at: int) -> bool:
 
 
 def _level_behind(level_db: float, followed: _Followed) -> float:
-    return level_db + (followed.gain_db or 0.0) if followed.goes_on else -np.inf
+    if not followed.goes_on:
+        return -np.inf
+    if followed.gain_db is None:
+        # A server that clears what it then sends again wants it softer, if it was not so already.
+        return min(level_db, _ASSUMED_DUCK_DB)
+    return level_db + followed.gain_db
 
 
 def _followed(playback: Playback, number: int) -> _Followed:
@@ -130,8 +137,9 @@ def _followed(playback: Playback, number: int) -> _Followed:
         return _Followed(at_once and 2 * len(sent) >= min(len(taken), _COMPARED_SAMPLES), None)
     alike, gain_db = likeness
     silence = cleared.next_sample - cleared.sample
-    goes_on = silence < REACTION_S * LINE_RATE_HZ and alike > _ALIKE
-    return _Followed(goes_on, gain_db, silence > _SLACK_SAMPLES)
+    # After a silence, one vowel of the same voice could be taken for the other.
+    may_go_on = at_once or (silence < REACTION_S * LINE_RATE_HZ and not _is_periodic(taken))
+    return _Followed(may_go_on and alike > _ALIKE, gain_db, silence > _SLACK_SAMPLES)
 
 
 def _sent_behind(playback: Playback, number: int, cleared: Cleared) -> bytes:
@@ -165,6 +173,19 @@ def _likeness(taken: Pcm, sent: Pcm) -> tuple[float, float] | None:
     alike = np.where(tells, products / np.sqrt(np.where(tells, energy_one * energy_other, 1.0)), -1.0)
     best = int(alike.argmax())
     return float(alike[best]), 10 * float(np.log10(energy_other[best] / energy_one[best]))
+
+
+def _is_periodic(taken: Pcm) -> bool:
+    """Whether the sound is much like itself one or more periods of a voice later."""
+    sound = taken[:_COMPARED_SAMPLES].astype(np.float64)
+    shifts = np.arange(*_PERIODS, dtype=np.int64)
+    shifts = shifts[shifts < len(sound) // 2]
+    if not len(shifts):
+        return True
+    products = np.correlate(sound, sound, "full")[shifts + len(sound) - 1]
+    length = len(sound) - shifts
+    energies = _energy(sound, shifts, length) * _energy(sound, np.zeros_like(shifts), length)
+    return bool((products > _ALIKE * np.sqrt(np.maximum(energies, 1.0))).any())
 
 
 def _energy(sound: NDArray[np.float64], start: NDArray[np.int64], length: NDArray[np.int64]) -> Any:

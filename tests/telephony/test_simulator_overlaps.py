@@ -228,3 +228,60 @@ def test_an_answer_into_the_pause_of_an_interruption_is_a_cut_off():
     assert report.overlaps[0].stop_ms == pytest.approx(160, abs=10)
     patient = call(Talker("stop"), *steps, lines={0: tone(0.8), 2: tone(1.0)})
     assert patient.turns[-1].cut_off is False
+
+
+def test_a_duck_in_a_pause_of_the_agent_is_known_by_its_clear():
+    """Nothing can be compared there; the way back to the full level can."""
+    said = np.concatenate((voice(1.0), silence(0.3), voice(2.0, seed=2)))
+    ducked = (said * DUCKED).astype(np.int16)
+    playback = Playback()
+    playback.queue(g711.encode(said[: 8000 + 1600]), 0.0)
+    playback.clear(1.0)
+    playback.queue(g711.encode(ducked[8000 : 8000 + 4000]), 1.0)
+    found = measured(playback, Run(7_600, 10_000))
+    assert (found.stopped, found.duck_s, found.restored) == (False, 0.05, False)
+    playback.clear(1.4)
+    playback.queue(g711.encode(said[8000 + 3200 :]), 1.4)
+    found = measured(playback, Run(7_600, 10_000))
+    assert (found.stopped, found.duck_s, found.restored) == (False, 0.05, True)
+
+
+@pytest.mark.parametrize(("pause_s", "stopped"), [(0.1, False), (1.0, False), (2.5, True)])
+def test_the_same_sound_after_a_silence_goes_on_if_it_comes_soon(pause_s, stopped):
+    said = voice(3.0)
+    playback = Playback()
+    playback.queue(g711.encode(said[: 8000 + 1600]), 0.0)
+    playback.clear(1.0)
+    playback.queue(g711.encode(said[8000:]), 1.0 + pause_s)
+    assert measured(playback, Run(7_600, 10_000)).stopped is stopped
+
+
+def test_a_tone_after_a_silence_may_be_a_new_one():
+    """Every piece of it is like every other: only what follows at once is taken for the same."""
+    playback = Playback()
+    playback.queue(g711.encode(tone(2.0)), 0.0)
+    playback.clear(1.0)
+    playback.queue(g711.encode(tone(1.0)), 2.0)
+    assert measured(playback, Run(7_600, 10_000)).stopped
+    playback = Playback()
+    playback.queue(g711.encode(tone(2.0)), 0.0)
+    playback.clear(1.0)
+    playback.queue(g711.encode(tone(1.0)), 1.0)
+    assert not measured(playback, Run(7_600, 10_000)).stopped
+
+
+def test_a_packet_that_crossed_the_clear_is_no_going_on():
+    playback = Playback()
+    playback.queue(g711.encode(voice(2.0)), 0.0)
+    playback.clear(1.0)
+    playback.queue(g711.encode(voice(0.02, seed=3)), 1.0)
+    assert measured(playback, Run(7_600, 10_000)).stopped
+
+
+def test_a_clear_before_the_overlap_or_long_after_it_is_no_reaction():
+    playback = Playback()
+    playback.queue(g711.encode(voice(8.0)), 0.0)
+    playback.clear(4.0)
+    assert measured(playback, Run(33_000, 36_000)).duck_s is None
+    assert measured(playback, Run(8_000, 9_000)).duck_s is None
+    assert measured(playback, Run(20_000, 24_000)).duck_s == 1.5

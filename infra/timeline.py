@@ -31,6 +31,7 @@ CALLER_COLOUR = "#1f6f8b"
 AGENT_COLOUR = "#d9822b"
 INTERRUPTION_COLOUR = "#c62828"
 UNHEARD_COLOUR = "#9e9e9e"
+DUCK_COLOUR = "#7e57c2"
 
 
 class TimelineError(Exception):
@@ -46,6 +47,9 @@ class Stage:
     ends: str
     colour: str
 
+
+_LONGEST_DUCK_S = 1.0
+"""A voice that is turned down is stopped or turned up again by then."""
 
 STAGES = (
     Stage("end-of-turn wait", "speech_end_s", "committed_s", "#8e9aaf"),
@@ -92,6 +96,7 @@ class Drawing:
     caller_words: Sequence[Words]
     agent_words: Sequence[Words]
     interruptions_s: Sequence[float]
+    turned_down: Sequence[tuple[float, float]] = ()
 
 
 def render_timeline(folder: Path) -> Path:
@@ -120,21 +125,33 @@ def read_drawing(folder: Path) -> Drawing:
         caller=both[:, 0],
         agent=both[:, 1],
         bars=list(_bars(turns)),
-        gaps=[
-            (turn["times"]["speech_end_s"], turn["times"]["first_played_s"])
-            for turn in turns
-            if _known(turn["times"], "speech_end_s", "first_played_s")
-        ],
+        gaps=[gap for turn in turns if (gap := _gap(turn["times"])) is not None],
         caller_words=_caller_words(turns, document["utterances"], duration_s),
         agent_words=_agent_words(turns, duration_s),
         interruptions_s=[
             turn["agent_done_s"] for turn in turns if turn["interrupted"] and turn["agent_done_s"] is not None
         ],
+        turned_down=_turned_down(document.get("turned_down", []), duration_s),
     )
 
 
-def _known(times: Mapping[str, float | None], *names: str) -> bool:
-    return all(times.get(name) is not None for name in names)
+def _gap(times: Mapping[str, Any]) -> tuple[float, float] | None:
+    """From the caller's last sound to the agent's first, by level where that is known, else as detected."""
+    for begins, ends in (("audible_end_s", "first_audible_s"), ("speech_end_s", "first_played_s")):
+        start_s, end_s = times.get(begins), times.get(ends)
+        if start_s is not None and end_s is not None:
+            return start_s, end_s
+    return None
+
+
+def _turned_down(levels: Sequence[Mapping[str, Any]], duration_s: float) -> list[tuple[float, float]]:
+    """When the agent's voice was turned down; until the next change, whichever way."""
+    ends = [*(level["at_s"] for level in levels[1:]), duration_s]
+    return [
+        (level["at_s"], min(end_s, level["at_s"] + _LONGEST_DUCK_S))
+        for level, end_s in zip(levels, ends, strict=False)
+        if level["down"]
+    ]
 
 
 def _bars(turns: Sequence[dict[str, Any]]) -> Iterator[Bar]:
@@ -205,6 +222,7 @@ def _plot(drawing: Drawing, path: Path) -> None:
             Patch(color=AGENT_COLOUR, label="agent"),
             *(Patch(color=stage.colour, label=stage.label) for stage in STAGES),
             Patch(color=INTERRUPTION_COLOUR, label="interruption"),
+            Patch(color=DUCK_COLOUR, alpha=0.25, label="turned down"),
         ]
         figure.legend(
             handles=handles,
@@ -265,6 +283,9 @@ def _strip(panel: Any, drawing: Drawing, start_s: float, strip_s: float) -> None
                 )
     for bar in drawing.bars:
         _bar(panel, bar, start_s, end_s)
+    for down_s, up_s in drawing.turned_down:
+        if start_s <= up_s and down_s < end_s:
+            panel.axvspan(down_s, up_s, ymin=0.14, ymax=0.36, color=DUCK_COLOUR, alpha=0.25, zorder=0)
     for moment_s in drawing.interruptions_s:
         if start_s <= moment_s < end_s:
             panel.axvline(moment_s, ymin=0.14, ymax=0.88, color=INTERRUPTION_COLOUR, linewidth=1.6)

@@ -65,21 +65,6 @@ def test_stage_times_are_in_order_and_add_up_to_the_gap() -> None:
     assert (times.first_played_s - times.speech_end_s) * 1000 == pytest.approx(gap_ms, abs=60)
 
 
-def test_buffered_audio_does_not_play_on_after_barge_in() -> None:
-    """pipecat#366, fastrtc#303, cloudflare/agents#2261: `clear` goes out with the decision."""
-    _, report = interrupted()
-    stops = [t.edge_stop_ms for t in report.turns if t.edge_stop_ms is not None]
-    assert len(stops) == 1
-    assert stops[0] < 400
-
-
-def test_first_syllables_of_an_interruption_are_kept() -> None:
-    """livekit/agents#3261: the transcriber gets the interruption from before its first sample."""
-    house, _ = interrupted()
-    spoken_s = 0.08 * len("stop it now please")
-    assert house.transcriber.durations_s[-1] >= spoken_s
-
-
 def test_hanging_up_while_the_agent_thinks() -> None:
     house = House(transcriber=hears("hello"), chat=ScriptedChat(first_token_s=5.0))
     house.play(["listen", {"say": "hello there"}, {"wait": 1.5}, "hang_up"])

@@ -117,9 +117,11 @@ class House:
     def _observer(self, info: LineInfo) -> Observed:
         return self.calls.setdefault(info.call_id, Observed() if self.calls else self.observed)
 
-    def play(self, steps: Sequence[object], lines: Mapping[int, Pcm] | None = None) -> Report:
-        """A simulated caller on a Twilio stream."""
-        scenario = Scenario.model_validate({"name": "test", "steps": list(steps)})
+    def play(
+        self, steps: Sequence[object], lines: Mapping[int, Pcm] | None = None, **settings: object
+    ) -> Report:
+        """A simulated caller on a Twilio stream; `settings` are the scenario's other fields."""
+        scenario = Scenario.model_validate({"name": "test", "steps": list(steps), **settings})
         speeches = {}
         for number, step in enumerate(scenario.steps):
             text = getattr(step, "text", None) or getattr(step, "say", None)

@@ -50,7 +50,7 @@ class OverlapMeasures:
     `stopped`: a `clear` cut the agent off, and it did not go on with what it was saying. `stop_s`: its last
     audible sample; None where `stopped` is false, except for an interruption, whose agent may talk on to
     its end. `duck_s`: the first `clear` behind which the agent was 10 dB softer or silent. `restored`: it was
-    turned down and came back to its level; None if it was never turned down. `silent_from` is the sample of
+    turned down, or paused, and came back to its level; None if it never was. `silent_from` is the sample of
     the edge's timeline where the agent was cut off, None if it was not.
     """
 
@@ -87,7 +87,7 @@ def measure_overlap(
         if duck_s is None and (level_db <= DUCKED_DB or followed.pauses):
             duck_s = (cleared.sample - overlap.start) / LINE_RATE_HZ
         silent_from = None if followed.goes_on else cleared.sample
-        ducked = ducked or (followed.goes_on and level_db <= DUCKED_DB)
+        ducked = ducked or (followed.goes_on and (level_db <= DUCKED_DB or followed.pauses))
         restored = ducked and level_db >= _RESTORED_DB
     if ducked and silent_from is None and not restored:
         restored = _came_back(agent, overlap.start, len(agent) if until is None else until)

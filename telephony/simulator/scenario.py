@@ -151,8 +151,11 @@ class Sound(BaseModel):
     model_config = _FROZEN
     kind: Literal["sound"] = "sound"
     after_s: _Seconds
+    like: Literal["cough", "click", "door", "breath"] | None = None
+    """See `telephony.simulator.sounds`."""
     file: str = ""
-    """WAV or FLAC, relative to the scenario's folder; may be left out where `speeches` holds the step."""
+    """In place of `like`: WAV or FLAC, relative to the scenario's folder. Both may be left out where
+    `speeches` holds the step."""
     text: str = ""
     """What it is, for the report."""
     timeout_s: _Seconds = 20.0

@@ -25,6 +25,7 @@ from telephony.simulator.caller import Speech
 from telephony.simulator.errors import VoiceUnavailable
 from telephony.simulator.measure import WINDOW_SAMPLES
 from telephony.simulator.scenario import Backchannel, Interrupt, Play, Say, Scenario, Sound
+from telephony.simulator.sounds import make_sound
 
 Speeches = Mapping[int, Speech]
 """A scenario's lines, by the number of their step from 0."""
@@ -73,11 +74,13 @@ def render(scenario: Scenario, given: Speeches | None = None) -> dict[int, Speec
             case Play():
                 speeches[number] = Speech.of(step.text, read_audio(scenario.folder / step.file))
             case Sound():
-                if not step.file:
+                if step.file:
+                    sound = read_audio(scenario.folder / step.file)
+                elif step.like:
+                    sound = make_sound(step.like)
+                else:
                     raise VoiceUnavailable(f"{scenario.where(number)}: the sound names no file")
-                speeches[number] = Speech.of(
-                    step.text or Path(step.file).stem, read_audio(scenario.folder / step.file)
-                )
+                speeches[number] = Speech.of(step.text or Path(step.file).stem or step.like or "", sound)
     return speeches
 
 

@@ -70,7 +70,7 @@ def test_an_agent_that_stays_quiet_has_not_come_back():
 
 def test_an_agent_that_holds_its_breath_and_goes_on_has_not_stopped():
     overlap = once("hold and restore")
-    assert overlap.stopped is False
+    assert (overlap.stopped, overlap.restored) == (False, True)
     assert overlap.duck_ms == pytest.approx(60, abs=0.3)
 
 

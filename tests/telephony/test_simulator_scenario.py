@@ -3,7 +3,19 @@ from pathlib import Path
 import pytest
 
 from pipeline.documents import DocumentError
-from telephony.simulator.scenario import Drop, HangUp, Interrupt, Keys, Listen, Play, Say, Scenario, Wait
+from telephony.simulator.scenario import (
+    Backchannel,
+    Drop,
+    HangUp,
+    Interrupt,
+    Keys,
+    Listen,
+    Play,
+    Say,
+    Scenario,
+    Sound,
+    Wait,
+)
 
 WHOLE = """
 name: opening hours
@@ -65,6 +77,9 @@ def test_defaults_are_a_phone_call(tmp_path):
         ("steps:\n  - dance: 3\n", 2, "the steps are listen, say"),
         ("steps:\n  - listen\n  - say:\n", 3, 'step "say" needs a value'),
         ("steps:\n  - interrupt: {after: 1, say: x}\n", 2, 'did you mean "after_s"?'),
+        ("steps:\n  - dtmf: 12\n", 2, 'keys must be quoted: dtmf: "12"'),
+        ("steps:\n  - dtmf:\n", 2, 'step "dtmf" needs a value'),
+        ("steps:\n  - sound: {after_s: 1, like: cow}\n", 2, "cough"),
         ("steps:\n  - keys: 12\n", 2, 'keys must be quoted: keys: "12"'),
         ("steps:\n  - keys: '1x'\n", 2, "pattern"),
         ("steps:\n  - wait: -1\n", 2, "greater than or equal to 0"),
@@ -84,3 +99,32 @@ def test_mistakes_are_named_with_file_and_line(tmp_path, text, line, words):
     assert caught.value.line == line or line is None
     assert words in str(caught.value)
     assert "call.yaml" in str(caught.value)
+
+
+def test_what_sounds_over_the_agent(tmp_path):
+    scenario = load(
+        tmp_path,
+        "steps:\n  - backchannel: {after_s: 3, say: mm-hmm}\n  - sound: {after_s: 1, file: cough.wav}\n"
+        "  - sound: {after_s: 1, like: door, timeout_s: 5}\n  - dtmf: '1#'\n",
+    )
+    assert scenario.steps == (
+        Backchannel(after_s=3, say="mm-hmm"),
+        Sound(after_s=1, file="cough.wav"),
+        Sound(after_s=1, like="door", timeout_s=5),
+        Keys(digits="1#"),
+    )
+
+
+def test_steps_know_where_they_are_written(tmp_path):
+    scenario = load(tmp_path, "name: x\nsteps:\n  - listen\n\n  - say:\n      text: a\n  - hang_up\n")
+    assert [scenario.where(number) for number in range(3)] == [f"{tmp_path}/call.yaml:{n}" for n in (3, 5, 7)]
+    assert Scenario.model_validate({"steps": ["listen"]}).where(0) == 'step 1 of "call"'
+    assert scenario.runs()[0].where(1) == scenario.where(1)
+
+
+SHIPPED = sorted((Path(__file__).parents[2] / "infra" / "scenarios").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_scenarios_that_come_along_can_be_read(path):
+    assert Scenario.load(path).steps

@@ -103,6 +103,10 @@ class PipecatServer:
             return self._log.read_text(encoding="utf-8", errors="replace").splitlines()
         return []
 
+    def errors(self) -> list[str]:
+        """What pipecat reported as an error so far: a bench that quotes figures should find none."""
+        return [line for line in self.log_lines() if " | ERROR " in line or " | CRITICAL " in line]
+
     def wait_until_ready(self, progress: Callable[[str], None], limit_s: float = _LOADING_LIMIT_S) -> None:
         """Return once both processes serve, the persona's prompt has been evaluated and one whole call has
         been held, so that every file and cache is warm. `progress` gets what is being waited for. Blocks;

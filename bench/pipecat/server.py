@@ -65,6 +65,14 @@ HEARING_RATE_HZ = 16_000
 LINE_RATE_HZ = 8_000
 
 
+class LlamaCppLLMService(OpenAILLMService):
+    """pipecat's OpenAI service, told as its local services (Ollama and others) are that the server knows no
+    role "developer". `llama_cpp.server` refuses such messages, and pipecat leaves one in the context when the
+    caller cut the agent off without a word that was understood: every later turn of the call would fail."""
+
+    supports_developer_role = False
+
+
 class HibariTTSService(TTSService):
     """The voice as pipecat's guide to services of one's own has it, in the form of its local voices (Kokoro,
     Piper): one sentence in, 16-bit sound at the pipeline's rate out."""
@@ -171,10 +179,10 @@ async def hold_call(websocket: WebSocket, settings: dict[str, Any], synthesizer:
         compute_type=settings["whisper_compute_type"],
         settings=WhisperSTTService.Settings(model=settings["whisper"]),
     )
-    llm = OpenAILLMService(
+    llm = LlamaCppLLMService(
         api_key="not-needed",
         base_url=settings["llm_url"],
-        settings=OpenAILLMService.Settings(
+        settings=LlamaCppLLMService.Settings(
             model=settings["llm"],
             system_instruction=settings["system"],
             temperature=0.0,

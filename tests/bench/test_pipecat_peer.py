@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -182,6 +183,16 @@ def test_one_that_is_never_ready_is_given_up_and_both_are_stopped(tmp_path, stan
     assert not alive(server.llama.pid)
 
 
+def test_errors_of_pipecat_are_told_from_other_lines(tmp_path, stand_in):
+    stand_in(
+        "#!/bin/sh\necho '12:00 | ERROR    | the model is gone'\necho an ERROR of words\nexec sleep 60\n"
+    )
+    with pipecat_server(tmp_path, tmp_path / "log") as server:
+        while len(server.log_lines()) < 4:
+            time.sleep(0.01)
+        assert server.errors() == ["12:00 | ERROR    | the model is gone"] * 2
+
+
 @pytest.mark.realtime
 async def test_it_is_ready_once_the_prompt_is_evaluated_and_a_call_was_held(tmp_path, stand_in):
     """From within a running loop, as a bench of several servers may ask."""
@@ -231,13 +242,14 @@ def test_pipecat_holds_a_call(tmp_path):
     with pipecat_server(tmp_path / "run", tmp_path / "log", profile="tiny") as server:
         server.wait_until_ready(lambda line: None, limit_s=200)
         report = asyncio.run(simulate(patient, url=server.stream_url, calls_dir=server.calls_dir))
-        log = "\n".join(server.log_lines())
+        log, errors = "\n".join(server.log_lines()), server.errors()
     turn = report.turns[0]
     assert report.violations == ()
     assert report.ending == "caller hung up"
     assert turn.gap_ms is not None
     assert "saturday" in (turn.transcript or "").lower()
     assert turn.agent
+    assert errors == []
     # Its documented defaults, as it prints them itself.
     assert "confidence=0.7 start_secs=0.2 stop_secs=0.2 min_volume=0.6" in log
     assert "smart-turn-v3.2-cpu.onnx" in log

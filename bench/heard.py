@@ -133,9 +133,7 @@ def _report(
     figures: dict[str, object] = {
         **rate("heard_exact", sum(o.exact for o in outcomes), n),
         **rate("heard_within_one", sum(o.within_one for o in outcomes), n),
-        **rate(
-            "heard_exact_own_timing", sum(o.played >= 0 and o.believed == o.by_the_voice for o in outcomes), n
-        ),
+        **rate("heard_exact_own_timing", own, n),
         **(rate("heard_exact_network", sum(o.exact for o in behind), len(behind)) if behind else {}),
         "heard_more_than_heard": sum(o.believed > o.heard for o in outcomes),
         "heard_less_than_heard": sum(o.believed < o.heard for o in outcomes),
@@ -195,7 +193,7 @@ class _Bench:
         self._sentences = sentences()
         self._synthesizer = _InlineHibari()
         self._aligner = Aligner()
-        self._clauses: dict[str, tuple[Samples, list[Span], list[float]]] = {}
+        self._clauses: dict[str, tuple[Samples, list[Span], list[Span]]] = {}
         self.deviations_ms: list[float] = []
 
     def call(self, number: int, *, network: bool) -> _Played:
@@ -310,31 +308,30 @@ class _Bench:
             words = speakable(clause).strip()
             if _letters(spoken) != _letters(words.split()):
                 raise ValueError(f"{words!r} is not spoken as heard.toml says: {' '.join(spoken)!r}")
-            audio, spans, ends_s = self._clause(words)
+            audio, spans, own = self._clause(words)
             pcm.append(to_pcm(resampler.push(audio)))
             middles += [start + middle for middle in _middles(part, spans, resampler.delay_s)]
-            own = list(zip([0.0, *ends_s[:-1]], ends_s, strict=True))
             own_middles += [start + middle for middle in _middles(part, own, resampler.delay_s)]
             start += pcm[-1].size
         pcm.append(to_pcm(resampler.flush()))
         return _Answer(np.concatenate(pcm), middles, own_middles)
 
-    def _clause(self, words: str) -> tuple[Samples, list[Span], list[float]]:
+    def _clause(self, words: str) -> tuple[Samples, list[Span], list[Span]]:
+        """The audio of a clause, and where its words lie by the alignment and by the voice."""
         if words not in self._clauses:
-            audio, ends_s = asyncio.run(self._spoken(words))
+            audio, own = asyncio.run(self._spoken(words))
             spans = self._aligner.spans(words.split(), audio)
-            own = zip([0.0, *ends_s[:-1]], ends_s, strict=True)
             self.deviations_ms += [
                 500 * (first + last - start - end)
                 for (start, end), (first, last) in zip(spans, own, strict=True)
             ]
-            self._clauses[words] = audio, spans, ends_s
+            self._clauses[words] = audio, spans, own
         return self._clauses[words]
 
-    async def _spoken(self, words: str) -> tuple[Samples, list[float]]:
+    async def _spoken(self, words: str) -> tuple[Samples, list[Span]]:
         voice = await self._synthesizer.open()
         chunks = [chunk async for chunk in voice.speak(words, utterance="bench")]
-        return np.concatenate(chunks), list(voice.word_ends("bench"))
+        return np.concatenate(chunks), list(voice.word_spans("bench"))
 
 
 class _InlineHibari(HibariSynthesizer):
@@ -403,8 +400,7 @@ def _middles(tokens: Sequence[Token], spans: Sequence[Span], delay_s: float) -> 
 
 def played_part(recording: Pcm, clean: Pcm, after: int) -> tuple[int, int]:
     """From where to where `recording`, from sample `after` on, holds the beginning of `clean`, which may
-    turn quieter on its way; (-1, -1) if it does not. Where the sound stops in a silence of `clean`, the end of
-    that silence counts."""
+    turn quieter on its way; (-1, -1) if it does not. Digital silence at the end counts as not played."""
     clean = g711.decode(g711.encode(clean))
     first = int(np.argmax(clean != 0))
     opening = clean[first : first + _OPENING_SAMPLES].tobytes()
@@ -419,8 +415,9 @@ def played_part(recording: Pcm, clean: Pcm, after: int) -> tuple[int, int]:
     heard = np.concatenate((np.zeros(length - len(heard)), heard))
     for at in range(0, length, _BLOCK):
         if not _alike(heard[at : at + _BLOCK], clean[at : at + _BLOCK].astype(np.float64)):
-            sounding = np.flatnonzero(heard[at : at + _BLOCK])
-            return start, start + at + (int(sounding[-1]) + 1 if sounding.size else 0)
+            # What the line fills in is exactly zero, and the quietest speech is not.
+            sounding = np.flatnonzero(heard[: at + _BLOCK])
+            return start, start + (int(sounding[-1]) + 1 if sounding.size else 0)
     return start, start + length
 
 

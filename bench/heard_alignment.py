@@ -75,7 +75,7 @@ class Aligner:
 
     def _word(self, phonemes: str) -> Samples:
         if phonemes not in self._words:
-            sound = np.asarray(self._voice.from_phonemes(phonemes + ".", seed=0), np.float32)
+            sound = np.asarray(self._voice.from_phonemes(phonemes + ",", seed=0), np.float32)
             start, stop = _sounding(sound)
             self._words[phonemes] = sound[start:stop]
         return self._words[phonemes]

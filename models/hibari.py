@@ -29,9 +29,9 @@ from models.hibari_words import (
     Phoneme,
     Reader,
     SpokenWord,
-    ends_of,
     network_outputs,
     phonemes_of,
+    spans_of,
     spoken_words,
     with_step_counts,
 )
@@ -61,7 +61,7 @@ _OTHER_PAUSE_S = 0.06
 
 @dataclass(frozen=True, slots=True)
 class SpokenPiece:
-    """A piece of a text: its audio, and when each word ends in it, in seconds; none if unknown."""
+    """A piece of a text: its audio, and when each word sounds in it; none if that is unknown."""
 
     audio: Samples
     words: Sequence[SpokenWord] = ()
@@ -79,20 +79,22 @@ class _Utterance:
     def add(self, piece: SpokenPiece) -> None:
         del self.to_come[0]
         start_s = self.samples / RATE_HZ
-        self.spoken += [SpokenWord(said.word, start_s + said.end_s) for said in piece.words]
+        self.spoken += [
+            SpokenWord(said.word, start_s + said.start_s, start_s + said.end_s) for said in piece.words
+        ]
         self.samples += len(piece.audio)
 
-    def word_ends(self) -> tuple[float, ...]:
+    def word_spans(self) -> tuple[tuple[float, float], ...]:
         """Words that are still to be synthesised are taken to come at the pace of those before."""
         if not self.spoken:
             return ()
-        pace_s = self.samples / RATE_HZ / sum(len(said.word) for said in self.spoken)
         words = list(self.spoken)
         end_s = self.samples / RATE_HZ
+        pace_s = end_s / sum(len(said.word) for said in self.spoken)
         for word in " ".join(self.to_come).split():
-            end_s += pace_s * len(word)
-            words.append(SpokenWord(word, end_s))
-        return ends_of(self.text.split(), words)
+            start_s, end_s = end_s, end_s + pace_s * len(word)
+            words.append(SpokenWord(word, start_s, end_s))
+        return spans_of(self.text.split(), words)
 
 
 class HibariSynthesizer:
@@ -204,12 +206,15 @@ class HibariVoice:
     def _shared_key(self, utterance: str) -> tuple[int, float, str]:
         return id(self._voice), self._speed, utterance
 
-    def word_ends(self, utterance: str) -> Sequence[float]:
-        """Where each word of the text ends, in seconds of its audio, the pause after it left out; see
-        `models.hibari_words` for how exact it is. Pieces that are still to be synthesised are estimated, so
-        ask when you need it."""
+    def word_spans(self, utterance: str) -> Sequence[tuple[float, float]]:
+        """From when to when each word of the text sounds, in seconds of its audio; see `models.hibari_words`
+        for how exact it is. Pieces that are still to be synthesised are estimated: ask when you need it."""
         said = self._utterances.get(utterance) or self._shared.get(self._shared_key(utterance))
-        return () if said is None else said.word_ends()
+        return () if said is None else said.word_spans()
+
+    def word_ends(self, utterance: str) -> Sequence[float]:
+        """Where each word ends; the pause after it belongs to no word."""
+        return [end_s for _, end_s in self.word_spans(utterance)]
 
     def prepare(self, context: Sequence[Speech]) -> None:
         return None
@@ -280,10 +285,13 @@ def synthesise(voice: Any, text: str, speed: float) -> SpokenPiece:
     if not timed or not audio.size:
         return SpokenPiece(audio)
     start_s, end_s = (sample / RATE_HZ for sample in sounding(raw))
+
+    def placed(moment_s: float) -> float:
+        return min(max(moment_s, start_s), end_s) - start_s
+
     words = spoken_words(reader.readings, phonemes, voice.vocab, raw, RATE_HZ)
     return SpokenPiece(
-        audio,
-        [SpokenWord(said.word, min(max(said.end_s, start_s), end_s) - start_s) for said in words],
+        audio, [SpokenWord(said.word, placed(said.start_s), placed(said.end_s)) for said in words]
     )
 
 

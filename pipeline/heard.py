@@ -18,8 +18,9 @@ _SYLLABLE_S = 0.11
 _LETTER_S = 0.015
 _SPELT_LETTER_S = 0.2
 _PAUSES_S = {",": 0.15, ";": 0.2, ":": 0.2, ".": 0.3, "!": 0.3, "?": 0.3}
-_MEASURED_PAUSES_S = {",": 0.06, ";": 0.3, ":": 0.25, ".": 0.3, "!": 0.3, "?": 0.3}
-"""As the bundled voice makes them inside a clause; after most commas it makes none."""
+_MEASURED_PAUSES_S = {",": 0.06, ";": 0.3, ":": 0.25, "!": 0.3, "?": 0.3}
+"""As the bundled voice makes them inside a clause; after most commas it makes none. A point inside a clause
+mostly ends an abbreviation."""
 
 _MARKS = ".,;:!?\"'()[]“”‘’…"
 _GAP = 0.6
@@ -39,14 +40,16 @@ def heard_words(
     *,
     complete: bool = True,
     word_end_samples: Sequence[int] | None = None,
+    word_spans: Sequence[tuple[int, int]] | None = None,
 ) -> str:
     """The beginning of `text` that was heard, cut between words, without white space around it.
 
     `spoken_samples` is the length of the clause's audio (8 kHz), `heard_samples` how much of it was played. A
     word was heard when at least half of it was played. All of the audio is all of the text, none is "".
     `complete=False`: the voice was still at it, so the clause is taken to last as long as its words usually
-    do, if that is longer. `word_end_samples` are measured ends of the words (split at white space), in order;
-    they replace the estimate. Raises ValueError when their number is not that of the words.
+    do, if that is longer. `word_spans` tell from when to when each word (split at white space) sounds, in
+    samples, and `word_end_samples` only when each ends; they replace the estimate. Raises ValueError when
+    their number is not that of the words.
     """
     text = text.strip()
     words = list(_TOKEN.finditer(text))
@@ -54,10 +57,13 @@ def heard_words(
         return ""
     if complete and heard_samples >= spoken_samples:
         return text
-    if word_end_samples is None:
-        middles = _estimated(words, spoken_samples, complete)
-    else:
+    if word_spans is not None:
+        _check_number(words, word_spans)
+        middles = [(start + end) / 2 for start, end in word_spans]
+    elif word_end_samples is not None:
         middles = _measured(words, word_end_samples)
+    else:
+        middles = _estimated(words, spoken_samples, complete)
     end = 0
     for word, middle in zip(words, middles, strict=True):
         if middle > heard_samples:
@@ -66,9 +72,13 @@ def heard_words(
     return text[:end]
 
 
+def _check_number(words: Sequence[object], measured: Sequence[object]) -> None:
+    if len(measured) != len(words):
+        raise ValueError(f"{len(measured)} measured words for {len(words)} words")
+
+
 def _measured(words: list[re.Match[str]], ends: Sequence[int]) -> list[float]:
-    if len(ends) != len(words):
-        raise ValueError(f"{len(ends)} word ends for {len(words)} words")
+    _check_number(words, ends)
     middles = [ends[0] / 2]
     for (word, end), following in pairwise(zip(words, ends, strict=True)):
         # A word begins where the pause after the one before it is over; of the pause only the mark is known.
@@ -112,14 +122,25 @@ def _spoken_s(word: str) -> float:
 
 
 def written_word_ends(text: str, words: str, spoken_ends_s: Sequence[float]) -> tuple[int, ...] | None:
-    """Where each word of `text` (split at white space) ends, in samples at 8 kHz, for `heard_words`.
+    """Where each word of `text` ends, in samples at 8 kHz: as `written_word_spans`, of a voice that tells
+    ends alone."""
+    spans = written_word_spans(text, words, [(end_s, end_s) for end_s in spoken_ends_s])
+    return None if spans is None else tuple(end for _, end in spans)
 
-    `words` is `text` as it was spoken, `speakable(text)`, and `spoken_ends_s` tells where each of its words
-    ends. A word that was spoken as several ends with the last of them; one that was not spoken ends with the
-    one before it. None when it cannot be told: no times, or a text that has little to do with the words.
+
+def written_word_spans(
+    text: str, words: str, spoken_spans_s: Sequence[tuple[float, float]]
+) -> tuple[tuple[int, int], ...] | None:
+    """From when to when each word of `text` (split at white space) sounds, in samples at 8 kHz, for
+    `heard_words`.
+
+    `words` is `text` as it was spoken, `speakable(text)`, and `spoken_spans_s` tells from when to when each
+    of its words sounds. A word that was spoken as several lasts from the first of them to the last; one that
+    was not spoken has no length and lies behind the one before it. None when it cannot be told: no times, or
+    a text that has little to do with the words.
     """
     spoken = [_letters(word) for word in words.split()]
-    if not spoken or len(spoken_ends_s) != len(spoken):
+    if not spoken or len(spoken_spans_s) != len(spoken):
         return None
     written = text.split()
     expected = [
@@ -128,10 +149,20 @@ def written_word_ends(text: str, words: str, spoken_ends_s: Sequence[float]) -> 
     owners = _owners([(number, word) for number, word in expected if word], spoken)
     if owners is None:
         return None
-    ends = [0] * len(written)
-    for owner, end_s in zip(owners, spoken_ends_s, strict=True):
-        ends[owner] = round(end_s * LINE_RATE_HZ)
-    return tuple(accumulate(ends, max))
+    owned: dict[int, list[tuple[float, float]]] = {}
+    for owner, span in zip(owners, spoken_spans_s, strict=True):
+        owned.setdefault(owner, []).append(span)
+    spans: list[tuple[int, int]] = []
+    before = 0
+    for number in range(len(written)):
+        parts = owned.get(number)
+        start, before = (
+            (before, before)
+            if parts is None
+            else (round(parts[0][0] * LINE_RATE_HZ), round(parts[-1][1] * LINE_RATE_HZ))
+        )
+        spans.append((start, before))
+    return tuple(spans)
 
 
 def _as_spoken(token: str) -> list[str]:

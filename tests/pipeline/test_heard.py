@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.heard import heard_words, written_word_ends
+from pipeline.heard import heard_words, written_word_ends, written_word_spans
 from pipeline.speakable import speakable
 
 SECOND = 8_000
@@ -93,7 +93,7 @@ def test_measured_word_ends_replace_the_estimate() -> None:
     assert heard_words("a b c", 8_000, 3_999, word_end_samples=ends) == "a"
     assert heard_words("a b c", 8_000, 4_000, word_end_samples=ends) == "a b"
     assert heard_words("a b c", 8_000, 7_500, word_end_samples=ends) == "a b c"
-    with pytest.raises(ValueError, match="2 word ends for 3 words"):
+    with pytest.raises(ValueError, match="2 measured words for 3 words"):
         heard_words("a b c", 8_000, 100, word_end_samples=[1, 2])
 
 
@@ -179,3 +179,18 @@ def test_a_word_begins_behind_the_pause_before_it() -> None:
     ends = [4_000, 8_400]
     assert heard_words("Yes: we", 9_000, 7_000, word_end_samples=ends) == "Yes:"
     assert heard_words("Yes we", 9_000, 7_000, word_end_samples=ends) == "Yes we"
+
+
+def test_spans_say_where_the_middle_of_a_word_lies() -> None:
+    spans = [(0, 1_000), (5_000, 7_000), (7_000, 8_000)]
+    assert heard_words("a b c", 8_000, 499, word_spans=spans) == ""
+    assert heard_words("a b c", 8_000, 5_999, word_spans=spans) == "a"
+    assert heard_words("a b c", 8_000, 6_000, word_spans=spans) == "a b"
+    with pytest.raises(ValueError, match="3 measured words for 2 words"):
+        heard_words("a b", 8_000, 100, word_spans=spans)
+
+
+def test_written_words_last_as_long_as_all_that_was_spoken_for_them() -> None:
+    spoken = [(0.0, 0.1), (0.1, 0.2), (0.3, 0.6), (0.6, 1.0), (1.25, 1.5)]
+    spans = written_word_spans("It — is $80 now.", "It, is eighty dollars now.", spoken)
+    assert spans == ((0, 800), (800, 800), (800, 1_600), (2_400, 8_000), (10_000, 12_000))

@@ -200,7 +200,8 @@ def _limit(limit: float | str) -> tuple[str, float]:
 
 
 def _not_placed(overlap: "OverlapReport") -> str:
-    return f'the {overlap.kind} "{overlap.text}" was not placed: the agent was not audible'
+    at = f"the agent was not audible at {overlap.at_s:.1f} s"
+    return f'the {overlap.kind} "{overlap.text}" met silence: {at}'
 
 
 def _seconds(ms: float | None) -> str:

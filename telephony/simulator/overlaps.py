@@ -35,6 +35,8 @@ _ALIKE = 0.85
 """Correlation above which two sounds are one and the same."""
 _PERIODS = (LINE_RATE_HZ * 20 // 1000, LINE_RATE_HZ * 60 // 1000)
 _ASSUMED_DUCK_DB = -15.0
+_SMALLEST_SHIFT = 1e-6
+"""Of two shifts that fit alike, as in a tone, the smaller one is meant."""
 _SLACK_SAMPLES = LINE_RATE_HZ * 120 // 1000
 """How far the server's idea of what was heard may lie beside Twilio's."""
 _COMPARED_SAMPLES = LINE_RATE_HZ * 200 // 1000
@@ -50,7 +52,9 @@ class OverlapMeasures:
     `stopped`: a `clear` cut the agent off, and it did not go on with what it was saying. `stop_s`: its last
     audible sample; None where `stopped` is false, except for an interruption, whose agent may talk on to
     its end. `duck_s`: the first `clear` behind which the agent was 10 dB softer or silent. `restored`: it was
-    turned down, or paused, and came back to its level; None if it never was. `silent_from` is the sample of
+    turned down, or paused, and came back to its level; None if it never was. `slip_s`: of what it
+    was saying, how much was lost (above 0) or repeated (below 0) where it went on behind a `clear`, the worst
+    of several; None where that cannot be told. `silent_from` is the sample of
     the edge's timeline where the agent was cut off, None if it was not.
     """
 
@@ -58,6 +62,7 @@ class OverlapMeasures:
     stop_s: float | None
     duck_s: float | None
     restored: bool | None
+    slip_s: float | None
     silent_from: int | None
 
 
@@ -66,6 +71,8 @@ class _Followed(NamedTuple):
 
     goes_on: bool
     gain_db: float | None
+    slip_samples: int | None = None
+    """Lost (above 0) or repeated (below 0) between the two."""
     pauses: bool = False
     """It goes on, but not at once: silence lies between."""
 
@@ -79,6 +86,7 @@ def measure_overlap(
     if until is not None:
         limit = min(limit, until)
     level_db, duck_s, silent_from, ducked, restored = 0.0, None, None, False, False
+    slips = []
     for number, cleared in enumerate(playback.clears):
         if not overlap.start <= cleared.sample < limit or not _was_speaking(speech, overlap, cleared.sample):
             continue
@@ -87,6 +95,8 @@ def measure_overlap(
         if duck_s is None and (level_db <= DUCKED_DB or followed.pauses):
             duck_s = (cleared.sample - overlap.start) / LINE_RATE_HZ
         silent_from = None if followed.goes_on else cleared.sample
+        if followed.goes_on and followed.slip_samples is not None:
+            slips.append(followed.slip_samples / LINE_RATE_HZ)
         ducked = ducked or (followed.goes_on and (level_db <= DUCKED_DB or followed.pauses))
         restored = ducked and level_db >= _RESTORED_DB
     if ducked and silent_from is None and not restored:
@@ -96,6 +106,7 @@ def measure_overlap(
         stop_s=_stop_s(speech, overlap, silent_from, kind),
         duck_s=duck_s,
         restored=restored if ducked else None,
+        slip_s=max(slips, key=abs, default=None),
         silent_from=silent_from,
     )
 
@@ -135,11 +146,11 @@ def _followed(playback: Playback, number: int) -> _Followed:
     if likeness is None:
         # A packet that crossed the `clear` on its way is not speech that goes on.
         return _Followed(at_once and 2 * len(sent) >= min(len(taken), _COMPARED_SAMPLES), None)
-    alike, gain_db = likeness
+    alike, gain_db, slip = likeness
     silence = cleared.next_sample - cleared.sample
     # After a silence, one vowel of the same voice could be taken for the other.
     may_go_on = at_once or (silence < REACTION_S * LINE_RATE_HZ and not _is_periodic(taken))
-    return _Followed(may_go_on and alike > _ALIKE, gain_db, silence > _SLACK_SAMPLES)
+    return _Followed(may_go_on and alike > _ALIKE, gain_db, slip, silence > _SLACK_SAMPLES)
 
 
 def _sent_behind(playback: Playback, number: int, cleared: Cleared) -> bytes:
@@ -151,9 +162,10 @@ def _sent_behind(playback: Playback, number: int, cleared: Cleared) -> bytes:
     return bytes(playback.timeline[start : following.sample]) + following.unplayed
 
 
-def _likeness(taken: Pcm, sent: Pcm) -> tuple[float, float] | None:
-    """The best correlation of the two over shifts of up to 120 ms, and the gain in dB from the one to the
-    other there. None if either holds too little sound to tell."""
+def _likeness(taken: Pcm, sent: Pcm) -> tuple[float, float, int] | None:
+    """The best correlation of the two over shifts of up to 120 ms, the gain in dB from the one to the other
+    there, and the shift: samples of `taken` that `sent` leaves out. None if either holds too little sound to
+    tell."""
     if not len(taken) or not len(sent):
         return None
     one, other = taken.astype(np.float64), sent.astype(np.float64)
@@ -171,8 +183,9 @@ def _likeness(taken: Pcm, sent: Pcm) -> tuple[float, float] | None:
     if not tells.any():
         return None
     alike = np.where(tells, products / np.sqrt(np.where(tells, energy_one * energy_other, 1.0)), -1.0)
-    best = int(alike.argmax())
-    return float(alike[best]), 10 * float(np.log10(energy_other[best] / energy_one[best]))
+    best = int((alike - _SMALLEST_SHIFT * np.abs(shifts)).argmax())
+    gain_db = 10 * float(np.log10(energy_other[best] / energy_one[best]))
+    return float(alike[best]), gain_db, int(shifts[best])
 
 
 def _is_periodic(taken: Pcm) -> bool:

@@ -76,9 +76,11 @@ class OverlapReport:
     interruption is spoken all the same). The rest is measured at the server's edge, from that sample on, and
     None if it was not placed: `stopped`, the agent was cut off for good with `clear`; `stop_ms`, its last
     audible sample; `duck_ms`, the `clear` from which on it was 10 dB softer or silent; `restored`, whether it
-    came back to its level after having been turned down, None if it was not turned down. `turn` is the
-    number of the caller's turn that it began (an interruption) or that was before it, -1 if none was.
-    `transcript` and `agent` are the server's account of it, where it took a backchannel or a sound for a
+    came back to its level after having been turned down, None if it was not turned down; `slip_ms`, what was
+    lost (above 0) or repeated (below 0) of its words where it went on, None where nothing tells.
+
+    `turn` is the number of the caller's turn that it began (an interruption) or that was before it, -1 if none
+    was. `transcript` and `agent` are the server's account of it, where it took a backchannel or a sound for a
     turn.
     """
 
@@ -91,13 +93,14 @@ class OverlapReport:
     stop_ms: float | None
     duck_ms: float | None
     restored: bool | None
+    slip_ms: float | None = None
     transcript: str | None = None
     agent: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         names = (
             *("kind", "text", "at_s", "placed", "turn", "stopped", "stop_ms", "duck_ms", "restored"),
-            *("transcript", "agent"),
+            *("slip_ms", "transcript", "agent"),
         )
         return {name: getattr(self, name) for name in names}
 
@@ -220,6 +223,7 @@ def overlap_reports(hearing: Hearing, server: Mapping[int, ServerTurn]) -> tuple
                 stop_ms=_ms(measures.stop_s) if measures else None,
                 duck_ms=_ms(measures.duck_s) if measures else None,
                 restored=measures.restored if measures else None,
+                slip_ms=_ms(measures.slip_s) if measures else None,
                 transcript=account.caller if account else None,
                 agent=account.agent if account else None,
             )

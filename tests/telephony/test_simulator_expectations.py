@@ -197,7 +197,7 @@ def test_an_overlap_that_was_not_placed_meets_nothing():
         {"expect": {"no_stop": True}},
     ]
     (verdict,) = play(Parrot(greeting=silence(0.1)), steps).failures
-    assert "was not placed: the agent was not audible" in verdict.message
+    assert "met silence: the agent was not audible at 1.0 s" in verdict.message
 
 
 def test_an_interruption_is_expected_of_as_a_turn_and_as_an_overlap():

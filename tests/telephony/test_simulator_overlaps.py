@@ -54,6 +54,8 @@ def test_an_agent_that_ducks_and_comes_back():
     overlap = once("duck and restore")
     assert (overlap.stopped, overlap.stop_ms, overlap.restored) == (False, None, True)
     assert overlap.duck_ms == pytest.approx(60, abs=0.3)
+    # The talker's account is a packet's way behind Twilio's: it may say some milliseconds twice.
+    assert overlap.slip_ms == pytest.approx(0, abs=6)
 
 
 def test_an_agent_that_ducks_and_stops():
@@ -175,7 +177,7 @@ def test_what_goes_on_beside_the_cut_goes_on_all_the_same(beside_ms):
     playback.clear(1.0)
     playback.queue(g711.encode((said[8000 + beside_ms * 8 :] * DUCKED).astype(np.int16)), 1.0)
     found = measured(playback, Run(7_600, 10_000))
-    assert (found.stopped, found.duck_s) == (False, 0.05)
+    assert (found.stopped, found.duck_s, found.slip_s) == (False, 0.05, beside_ms / 1000)
 
 
 @dataclass

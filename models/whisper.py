@@ -4,6 +4,10 @@ faster-whisper's own `transcribe` always encodes 30 s. A turn is shorter, and en
 this path encodes the speech and a second of silence, at least the model's floor (`WindowPolicy`), and looks
 again through 30 s when the text looks like a loop. The audio is padded, not its log-mel picture: zeros there
 are not silence. faster-whisper gives the loader, tokenizer, log-mel and prompt; CTranslate2 does the rest.
+
+A glimpse at a voice that has only begun encodes 2 s and decodes a word: the decoder may loop after it, and
+that does not matter. It has a worker and a replica of its own, so it neither waits for a transcription nor
+ends one.
 """
 
 import asyncio
@@ -15,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from models.base import STT_RATE_HZ, ModelError, ModelFailed, ModelMissing, Samples, Transcript
+from models.base import STT_RATE_HZ, Glimpse, ModelError, ModelFailed, ModelMissing, Samples, Transcript
 from models.catalogue import WindowPolicy
+from models.glimpse import judge, sound_of
 from models.hearsay import Evidence, loud_level, noise, once, recited, suspicious, unspoken, voiced_seconds
 
 log = logging.getLogger(__name__)
@@ -37,17 +43,28 @@ _SPARE_TOKENS = 12
 _LONGEST_HOT_WORDS = 100
 """Tokens. Each costs a little of every transcription, and Whisper has room for 223."""
 
+_GLIMPSE_WINDOW_S = 2.0
+_GLIMPSE_LONGEST_S = 1.5
+"""Of a longer clip the beginning counts."""
+_GLIMPSE_TOKENS = 3
+_GLIMPSE_RANKED = 100
+"""Likeliest first tokens that are looked at: 0.95 of the probability and more."""
+
 
 class TooLong(ModelError):
     """More than 30 s of audio: the caller of `transcribe` must cut the turn at a pause."""
 
 
 class WhisperTranscriber:
-    """One model, one worker thread, requests in the order of arrival.
+    """One model, one worker thread, requests in the order of arrival; and another thread for glimpses.
 
     The constructor blocks while it reads the files and raises `ModelMissing`; the worker then encodes
     30 s of silence (2 s for base on one core) before the first request. `threads` are the cores of one
     transcription. `compute_type` as in CTranslate2: "int8" on CPUs, "float16" on GPUs.
+
+    `glimpse_folder` is another Whisper for glimpses, in its languages; None glimpses with this one, whose
+    replica shares the weights (14 MB more for base). tiny.en takes 62 MB, half the time and sees better:
+    beginnings of 0.35 s were told apart with an area under the curve of 0.98, by base of 0.92.
     """
 
     def __init__(
@@ -59,11 +76,18 @@ class WhisperTranscriber:
         compute_type: str = "int8",
         device: str = "cpu",
         device_index: int = 0,
+        glimpse_folder: Path | None = None,
     ) -> None:
         self._window = window
-        self._model = _load(folder, threads, compute_type, device, device_index)
+        replicas = 1 if glimpse_folder else 2
+        self._model = _load(folder, threads, compute_type, device, device_index, replicas)
+        self._glimpser = self._model
+        if glimpse_folder is not None:
+            self._glimpser = _load(glimpse_folder, 1, compute_type, device, device_index, 1)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="whisper")
+        self._glimpses = ThreadPoolExecutor(1, thread_name_prefix="glimpse")
         self._tokenizers: dict[str, Any] = {}
+        self._glimpse_tokenizers: dict[str, Any] = {}
         self._suppressed: list[int] = []
         self._tokenizer("en")
         self._encoded_silence: Any = None
@@ -97,9 +121,64 @@ class WhisperTranscriber:
         except Exception as error:
             raise ModelFailed(f"Whisper failed on {duration_s:.1f} s of audio: {error}") from error
 
+    async def glimpse(self, audio: Samples, *, language: str = "en") -> Glimpse:
+        """What the first 0.1-1 s of a voice, (n,) float32 at 16 kHz with at most 0.2 s before it, will turn
+        out to be: 40 ms of CPU with tiny.en, 75 with base. Runs beside a running `transcribe`.
+
+        Never blocks the loop; cancelled, it is dropped if it waits. Silence and less than 0.1 s are noise. A
+        language that the glimpsing model lacks is heard as English. Raises `ModelFailed`.
+        """
+        samples = np.asarray(audio, dtype=np.float32).reshape(-1)[: round(_GLIMPSE_LONGEST_S * STT_RATE_HZ)]
+        try:
+            return await asyncio.wrap_future(self._glimpses.submit(self._glimpse, samples, language))
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and not task.cancelling():
+                raise ModelFailed("Whisper was closed before it came to this glimpse.") from None
+            raise
+        except Exception as error:
+            raise ModelFailed(f"Whisper failed on a glimpse: {error}") from error
+
     async def aclose(self) -> None:
         """Drop what waits; what runs ends on its own."""
         self._worker.shutdown(wait=False, cancel_futures=True)
+        self._glimpses.shutdown(wait=False, cancel_futures=True)
+
+    # Below runs on the glimpses' thread.
+
+    def _glimpse(self, audio: Samples, language: str) -> Glimpse:
+        audio = _sane(audio)
+        if len(audio) < SHORTEST_S * STT_RATE_HZ or _silent(audio):
+            return Glimpse(backchannel=0.0, noise=1.0, speech=0.0)
+        audio = _raised(audio)
+        model = self._glimpser
+        tokenizer = self._glimpse_tokenizer(language)
+        prompt: list[int] = model.get_prompt(tokenizer, [], without_timestamps=True)
+        window = np.pad(audio, (0, round(_GLIMPSE_WINDOW_S * STT_RATE_HZ) - len(audio)))
+        result = model.model.generate(
+            model.encode(model.feature_extractor(window, padding=0)),
+            [prompt],
+            beam_size=1,
+            max_length=max(len(prompt) + _GLIMPSE_TOKENS, 2 * _GLIMPSE_TOKENS),
+            return_logits_vocab=True,
+            return_no_speech_prob=True,
+            suppress_blank=True,
+        )[0]
+        logits = np.array(result.logits[0], dtype=np.float64)
+        first, second = (_ranked(step, tokenizer) for step in (logits[0], logits[min(1, len(logits) - 1)]))
+        return judge(
+            first,
+            second if len(logits) > 1 else {},
+            text=tokenizer.decode(result.sequences_ids[0]).strip(),
+            no_speech_probability=result.no_speech_prob,
+            sound=sound_of(audio),
+        )
+
+    def _glimpse_tokenizer(self, language: str) -> Any:
+        known = language if language in self._glimpser.supported_languages else "en"
+        if known not in self._glimpse_tokenizers:
+            self._glimpse_tokenizers[known] = _tokenizer_of(self._glimpser, known)
+        return self._glimpse_tokenizers[known]
 
     # Below runs on the worker thread.
 
@@ -109,9 +188,8 @@ class WhisperTranscriber:
     def _hear(self, audio: Samples, language: str, hot_words: str, cancelled: threading.Event) -> Transcript:
         duration_s = len(audio) / STT_RATE_HZ
         nothing = Transcript("", duration_s, no_speech_probability=1.0)
-        audio = np.clip(np.nan_to_num(audio, nan=0.0, posinf=0.0, neginf=0.0), -1.0, 1.0)
-        loudest = float(np.abs(audio).max(initial=0.0))
-        if duration_s < SHORTEST_S or loudest < 10 ** (SILENT_DBFS / 20) or cancelled.is_set():
+        audio = _sane(audio)
+        if duration_s < SHORTEST_S or _silent(audio) or cancelled.is_set():
             return nothing
         audio = _raised(audio)
         voiced_s = voiced_seconds(audio)
@@ -195,18 +273,37 @@ class WhisperTranscriber:
 
     def _tokenizer(self, language: str) -> Any:
         if language not in self._tokenizers:
-            from faster_whisper.tokenizer import Tokenizer
             from faster_whisper.transcribe import get_suppressed_tokens
 
-            tokenizer = Tokenizer(
-                self._model.hf_tokenizer,
-                self._model.model.is_multilingual,
-                task="transcribe",
-                language=language,
-            )
+            tokenizer = _tokenizer_of(self._model, language)
             self._tokenizers[language] = tokenizer
             self._suppressed = list(get_suppressed_tokens(tokenizer, [-1]) or ())
         return self._tokenizers[language]
+
+
+def _tokenizer_of(model: Any, language: str) -> Any:
+    from faster_whisper.tokenizer import Tokenizer
+
+    return Tokenizer(model.hf_tokenizer, model.model.is_multilingual, task="transcribe", language=language)
+
+
+def _ranked(logits: NDArray[np.float64], tokenizer: Any) -> dict[str, float]:
+    """Probabilities of the likeliest tokens, as Whisper writes them."""
+    shares = np.exp(logits - np.logaddexp.reduce(logits))
+    ranked: dict[str, float] = {}
+    for token in np.argpartition(-shares, _GLIMPSE_RANKED)[:_GLIMPSE_RANKED]:
+        written = tokenizer.decode([int(token)])
+        ranked[written] = ranked.get(written, 0.0) + float(shares[token])
+    return ranked
+
+
+def _sane(audio: Samples) -> Samples:
+    sane: Samples = np.clip(np.nan_to_num(audio, nan=0.0, posinf=0.0, neginf=0.0), -1.0, 1.0)
+    return sane
+
+
+def _silent(audio: Samples) -> bool:
+    return float(np.abs(audio).max(initial=0.0)) < 10 ** (SILENT_DBFS / 20)
 
 
 def _raised(audio: Samples) -> Samples:
@@ -223,7 +320,9 @@ def _raised(audio: Samples) -> Samples:
     return raised
 
 
-def _load(folder: Path, threads: int, compute_type: str, device: str, device_index: int) -> Any:
+def _load(
+    folder: Path, threads: int, compute_type: str, device: str, device_index: int, replicas: int
+) -> Any:
     try:
         from faster_whisper import WhisperModel
     except ImportError as error:
@@ -239,6 +338,7 @@ def _load(folder: Path, threads: int, compute_type: str, device: str, device_ind
             device_index=device_index,
             compute_type=compute_type,
             cpu_threads=threads,
+            num_workers=replicas,
             local_files_only=True,
         )
     except Exception as error:

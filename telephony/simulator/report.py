@@ -79,9 +79,9 @@ class OverlapReport:
     came back to its level after having been turned down, None if it was not turned down; `slip_ms`, what was
     lost (above 0) or repeated (below 0) of its words where it went on, None where nothing tells.
 
-    `turn` is the number of the caller's turn that it began (an interruption) or that was before it, -1 if none
-    was. `transcript` and `agent` are the server's account of it, where it took a backchannel or a sound for a
-    turn.
+    `turn` is the number of the caller's turn that it began (an interruption) or that was before it, -1 if
+    there was none. `transcript` and `agent` are the server's account of it, where it took a backchannel or a
+    sound for a turn.
     """
 
     kind: OverlapKind

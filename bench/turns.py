@@ -87,7 +87,7 @@ def run(
         if only != "overlaps":
             bench.conversations(conversation_calls(material)[:calls], folder, tiny=tiny, peer=peer)
         if only != "turns":
-            bench.overlaps(overlap_calls(material)[:calls], folder)
+            bench.overlaps(overlap_calls(material)[:calls], folder, peer=peer)
     return bench.report()
 
 
@@ -145,15 +145,14 @@ class _Bench:
         alone = measured_alone(self._profile, CLINIC_PERSONA, self._part)
         with ExitStack() as stack:
             servers = [self._maya(stack, self._profile, folder / self._profile, None)]
-            if tiny:
+            if tiny and self._profile != "tiny":
                 servers.append(self._maya(stack, "tiny", folder / "tiny", None))
             if peer:
-                servers.append(self._pipecat(stack, folder / "pipecat"))
+                servers.append(self._pipecat(stack, folder / "pipecat", CLINIC_PERSONA))
             results = asyncio.run(self._play(calls, servers))
         for server in servers:
             played = results[server.name]
-            ours = server.name == self._profile
-            prefix = "" if ours else f"{server.name}_"
+            prefix = self._prefix(server)
             self._figures |= turn_figures(played, prefix) | account_figures(played, prefix)
             self._details[f"{prefix}turns"] = [turn.to_json() for result in played for turn in result.turns]
             self._keep_violations(prefix, played)
@@ -163,16 +162,23 @@ class _Bench:
                 self._figures, "edge_gap_p50_ms", "pipecat_edge_gap_p50_ms"
             )
 
-    def overlaps(self, calls: Sequence[PlannedCall], folder: Path) -> None:
+    def overlaps(self, calls: Sequence[PlannedCall], folder: Path, *, peer: str | None) -> None:
         with ExitStack() as stack:
-            server = self._maya(stack, self._profile, folder / "announcement", ANNOUNCEMENT)
-            results = asyncio.run(self._play(calls, [server]))[server.name]
-        self._figures |= overlap_figures(results)
-        self._details["overlaps"] = [each.to_json() for result in results for each in result.overlaps]
-        self._keep_violations("overlap_", results)
+            servers = [self._maya(stack, self._profile, folder / "announcement", ANNOUNCEMENT)]
+            if peer:
+                servers.append(self._pipecat(stack, folder / "pipecat-announcement", ANNOUNCEMENT))
+            results = asyncio.run(self._play(calls, servers))
+        for server in servers:
+            played, prefix = results[server.name], self._prefix(server)
+            self._figures |= overlap_figures(played, prefix)
+            self._details[f"{prefix}overlaps"] = [each.to_json() for call in played for each in call.overlaps]
+            self._keep_violations(f"{prefix}overlap_", played)
 
     def report(self) -> Report:
         return Report(self._figures, notes=tuple(self._notes), details=self._details)
+
+    def _prefix(self, server: _Server) -> str:
+        return "" if server.name == self._profile else f"{server.name}_"
 
     def _against_alone(self, alone: dict[str, float], played: Sequence[CallResult]) -> None:
         longest_ms = load_persona(CLINIC_PERSONA).turns.endpoint_silence_s * 1000
@@ -208,11 +214,11 @@ class _Bench:
 
         return _Server(profile, call, calls_dir)
 
-    def _pipecat(self, stack: ExitStack, folder: Path) -> _Server:
+    def _pipecat(self, stack: ExitStack, folder: Path, persona: Path) -> _Server:
         from bench.pipecat_peer import pipecat_server
 
         server = stack.enter_context(
-            pipecat_server(folder, folder / "server.log", profile=self._profile, persona=CLINIC_PERSONA)
+            pipecat_server(folder, folder / "server.log", profile=self._profile, persona=persona)
         )
         server.wait_until_ready(self._progress)
 

@@ -206,28 +206,33 @@ def account_figures(results: Sequence[CallResult], prefix: str = "") -> dict[str
     return figures | spread(f"{prefix}stage_sum_error", errors, digits=1)
 
 
-def overlap_figures(results: Sequence[CallResult]) -> dict[str, object]:
+def overlap_figures(results: Sequence[CallResult], prefix: str = "") -> dict[str, object]:
+    """Who stopped the agent, how fast, and who did not."""
     seen = [overlap for result in results for overlap in result.overlaps]
     figures: dict[str, object] = {}
     taking = [each for each in seen if each.overlap.takes_floor]
     telling = [each for each in taking if each.report.placed and not _done_by_itself(each.report)]
     if telling:
         stopped = [each for each in telling if each.report.stopped]
-        figures |= rate("yield_rate", len(stopped), len(telling))
-        figures["yield_left_out"] = len(taking) - len(telling)
+        figures |= rate(f"{prefix}yield_rate", len(stopped), len(telling))
+        figures[f"{prefix}yield_left_out"] = len(taking) - len(telling)
         figures |= spread(
-            "stop", [each.report.stop_ms for each in stopped if each.report.stop_ms is not None]
+            f"{prefix}stop", [each.report.stop_ms for each in stopped if each.report.stop_ms is not None]
         )
-        figures |= spread("duck", [duck for each in telling if (duck := _duck_ms(each.report)) is not None])
+        figures |= spread(
+            f"{prefix}duck", [duck for each in telling if (duck := _duck_ms(each.report)) is not None]
+        )
     for name, kinds in _KEPT.items():
         through = [each for each in seen if each.overlap.kind in kinds and each.report.placed]
         if through:
-            figures |= rate(name, sum(not each.report.stopped for each in through), len(through))
+            figures |= rate(f"{prefix}{name}", sum(not each.report.stopped for each in through), len(through))
     turned_down = [
         each.report for each in seen if not each.overlap.takes_floor and each.report.restored is not None
     ]
     if turned_down:
-        figures |= rate("restored", sum(bool(report.restored) for report in turned_down), len(turned_down))
+        figures |= rate(
+            f"{prefix}restored", sum(bool(report.restored) for report in turned_down), len(turned_down)
+        )
     return figures
 
 

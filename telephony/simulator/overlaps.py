@@ -98,6 +98,9 @@ def measure_overlap(
         if followed.goes_on and followed.slip_samples is not None:
             slips.append(followed.slip_samples / LINE_RATE_HZ)
         ducked = ducked or (followed.goes_on and (level_db <= DUCKED_DB or followed.pauses))
+        if level_db >= -DUCKED_DB:
+            # It had turned its voice down without a `clear`: nothing of it lay in the buffer then.
+            level_db, ducked = 0.0, True
         restored = ducked and level_db >= _RESTORED_DB
     if ducked and silent_from is None and not restored:
         restored = _came_back(agent, overlap.start, len(agent) if until is None else until)

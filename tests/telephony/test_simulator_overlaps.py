@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from pipeline.line import Line, LineClosed, Pcm
+from pipeline.playout import Playout, SendAudio
 from telephony import g711
 from telephony.simulator.caller import Speech
 from telephony.simulator.measure import Run, utterances, voiced_runs
@@ -287,3 +288,34 @@ def test_a_clear_before_the_overlap_or_long_after_it_is_no_reaction():
     assert measured(playback, Run(33_000, 36_000)).duck_s is None
     assert measured(playback, Run(8_000, 9_000)).duck_s is None
     assert measured(playback, Run(20_000, 24_000)).duck_s == 1.5
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_mayas_own_playout_is_seen_through_exactly(seed):
+    """Ducks and comes back at times on no grid; neither a sample is lost nor one said twice."""
+    duck_s = 1.0 + 0.0137 * seed
+    playout, playback = Playout(), Playback()
+    playout.append(voice(6.0, seed=seed))
+    playout.finish()
+    ducks = {round(duck_s, 4): playout.duck, round(duck_s + 0.31, 4): playout.restore}
+    for now in sorted({*(number * 0.02 for number in range(250)), *ducks}):
+        if now in ducks and ducks[now](now):
+            playback.clear(now)
+        for action in playout.due(now):
+            if isinstance(action, SendAudio):
+                playback.queue(g711.encode(action.pcm), now)
+    found = measured(playback, Run(7_600, 9_000))
+    assert (found.stopped, found.restored) == (False, True)
+    assert found.duck_s == pytest.approx(duck_s - 0.95, abs=0.0002)
+    assert found.slip_s == pytest.approx(0, abs=0.0002)
+
+
+def test_an_agent_that_ducked_while_nothing_was_buffered_is_known_by_its_return():
+    said = voice(3.0)
+    playback = Playback()
+    playback.queue(g711.encode(said[:8000]), 0.0)
+    playback.queue(g711.encode((said[8000:11_200] * DUCKED).astype(np.int16)), 1.0)
+    playback.clear(1.2)
+    playback.queue(g711.encode(said[9600:]), 1.2)
+    found = measured(playback, Run(7_600, 9_000))
+    assert (found.stopped, found.restored, found.duck_s) == (False, True, None)

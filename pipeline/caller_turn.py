@@ -38,6 +38,8 @@ class CallerTurn:
     voiced_samples: int = 0
     pauses_s: list[float] = field(default_factory=list)
     """Inside the turn: silences behind which the caller went on."""
+    retried: bool = False
+    """Hearing or answering it failed once already."""
     interrupts: bool = False
     """It began over the agent's voice, and cut it off."""
 

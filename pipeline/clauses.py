@@ -14,8 +14,9 @@ _LONGEST_WORD = 300
 """Text without any space is cut here; a voice could not say it anyway."""
 _LOOKAHEAD_CHARS = 16
 
-_FIRST_CLAUSE_WORDS = 2
-"""Words before a comma, colon or dash that may end the first clause."""
+_WORDS_BEFORE_COMMA = 2
+_WORDS_BEFORE_MARK = 3
+"""Words before a colon, semicolon or dash that may end the first clause."""
 _ANSWERS = frozenset(("yes", "no"))
 """Words that answer alone, and may stand alone before a comma."""
 _OPENING_WORDS = 4
@@ -191,7 +192,7 @@ class _Scan:
             following += 1
         run = self.text[at] == "…" or self.text[at - 1 : at] == "."
         if self.char(following).islower():
-            long_enough = self.first and _words(self.text[:at]) >= _FIRST_CLAUSE_WORDS
+            long_enough = self.first and _words(self.text[:at]) >= _WORDS_BEFORE_MARK
             return end if run and long_enough else None
         if run or self.text[at] != ".":
             return end
@@ -221,7 +222,8 @@ class _Scan:
 
     def clause_end(self, at: int) -> int | None:
         words = _words(self.text[:at])
-        if words < _FIRST_CLAUSE_WORDS and self.text[:at].strip().casefold() not in _ANSWERS:
+        least = _WORDS_BEFORE_COMMA if self.text[at] == "," else _WORDS_BEFORE_MARK
+        if words < least and self.text[:at].strip().casefold() not in _ANSWERS:
             return None
         mark, before = self.text[at], self.text[:at].rstrip()
         end = at + 1

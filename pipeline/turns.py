@@ -446,7 +446,18 @@ class TurnTaking:
 
     def _failed(self, event: AttemptFailed, now: float) -> list[TurnAction]:
         known = self._turn.attempt(event.attempt)
-        return self.close("apology", "goodbye", now) if known else []
+        if known is None:
+            return []
+        if known is not self._turn.current or self._turn.retried or self.state is State.SPEAKING:
+            return self.close("apology", "goodbye", now)
+        return self._try_again(known)
+
+    def _try_again(self, failed: Attempt) -> list[TurnAction]:
+        """Before the caller has heard anything, a failure can still be one that nobody notices."""
+        self._turn.retried = True
+        actions: list[TurnAction] = [RetractTurn()] if self._turn.committed else []
+        self._turn.committed = False
+        return [*actions, DropAttempt(failed.number), self._new_attempt(failed.end_sample)]
 
     def close(
         self, phrase: Literal["apology", "goodbye"], reason: HangUpReason, now: float

@@ -247,7 +247,8 @@ def test_over_a_whole_call_contexts_only_grow() -> None:
     assert len(answered) >= 5
     sounds: dict[str, CallerSpeech] = {}
     for context in answered + house.synthesizer.prepared:
-        assert len(set(keys(context))) == len(context)
+        own = [key for key in keys(context) if not key.startswith(SHARED)]
+        assert len(set(own)) == len(own), "only a stock phrase is ever said twice"
         for speech in context:
             if isinstance(speech, CallerSpeech):
                 known = sounds.setdefault(speech.key, speech)

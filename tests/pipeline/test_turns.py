@@ -195,11 +195,38 @@ def test_a_failed_model_ends_in_an_apology(when: str) -> None:
     if when == "speaking":
         talk.tell(ReplyAudible())
     actions = talk.tell(AttemptFailed(1))
+    if when != "speaking":
+        assert isinstance(actions[-1], Transcribe), "nothing was heard yet: once more, and nobody notices"
+        actions = talk.tell(AttemptFailed(2))
     assert actions[-1] == SpeakStock("apology")
     assert talk.core.state is State.CLOSING
     talk.speech(1.0)
     assert talk.tell(PlayedOut()) == [FinishReply(), HangUp("goodbye")]
     assert talk.core.state is State.ENDED
+
+
+def test_a_reply_that_fails_before_it_is_heard_is_made_again() -> None:
+    talk = Conversation().greeted()
+    talk.speech(1.0)
+    talk.silence(0.2)
+    talk.tell(Transcribed(1, "hello"))
+    talk.silence(0.7)
+    retract, drop, again = talk.tell(AttemptFailed(1))
+    assert (retract, drop) == (RetractTurn(), DropAttempt(1))
+    assert isinstance(again, Transcribe)
+    assert (again.attempt, again.end_sample) == (2, of(talk.actions, Transcribe)[0].end_sample)
+    assert [type(a) for a in talk.tell(Transcribed(2, "hello"))] == [StartReply, CommitTurn]
+
+
+def test_a_failure_in_a_pause_that_was_none_is_forgotten() -> None:
+    talk = Conversation().greeted()
+    talk.speech(1.0)
+    talk.silence(0.2)
+    talk.tell(AttemptFailed(1))
+    talk.speech(0.5)
+    talk.silence(0.2)
+    talk.tell(Transcribed(3, "my number is four"))
+    assert of(talk.silence(1.0), CommitTurn)
 
 
 def test_a_model_that_never_answers_ends_in_an_apology() -> None:

@@ -134,6 +134,12 @@ class Model:
         ends = self._lib.llama_vocab_is_eog
         return tuple(token for token in range(self.vocabulary_size) if ends(self._vocab, token))
 
+    def stop_tokens(self) -> tuple[int, ...]:
+        """Tokens that begin with a full stop, a question mark or an exclamation mark. Takes 0.1 s; one caller
+        at a time."""
+        pieces = map(self.piece, range(self.vocabulary_size))
+        return tuple(token for token, piece in enumerate(pieces) if piece.lstrip()[:1] in (b".", b"?", b"!"))
+
     def close(self) -> None:
         with self._in_use:
             if self._handle:

@@ -6,6 +6,7 @@ evaluated once and shared; a request evaluates only what differs from what the s
 
 import asyncio
 import itertools
+import re
 import weakref
 from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
@@ -13,9 +14,12 @@ from pathlib import Path
 from models.base import Message, ModelError, ModelFailed
 from models.llama.audit import Counters, Meter, Usage
 from models.llama.binding import Context, Model
-from models.llama.engine import PREFIX_SEQUENCES, Done, Engine, Event, Occupancy, Sink, TurnEnd
+from models.llama.engine import PREFIX_SEQUENCES, Closing, Done, Engine, Event, Occupancy, Sink, TurnEnd
 from models.llama.history import History
 from models.llama.templates import Piece, Template, choose_template
+
+_CLOSING_MARKS = " .,;:?!-\u2026"
+_FULL_STOP = re.compile(r"\.|[?!]+")
 
 PROMPT_TOKENS_PER_STEP = 32
 """So that a cancel takes effect within one step of 32 prompt tokens."""
@@ -165,16 +169,18 @@ class LlamaSession:
         begins with the tokens already decoded, at once.
 
         `on_turn_end` is called while the iterator is awaited, once; not when the last message is not the
-        user's. The last token of words that a prefill has evaluated passes through the model once more for
-        it, in the batch that opens the reply."""
+        user's. It is told whether the message ends after its last word; the punctuation there is a
+        transcriber's guess and counts for nothing. The last word (or its last token, and the stop) of what a
+        prefill has evaluated passes through the model once more for it, in the batch that opens the reply."""
         shown = self._fit(messages, growing=False)
         target = self._tokens(self._template.reply(shown))
-        asks = on_turn_end is not None and bool(shown) and shown[-1].role == "user"
-        words = len(self._tokens(self._template.growing(shown))) if asks else 0
+        closing = self._closing(shown, target) if on_turn_end is not None else None
         room = len(self._prefix) + self._share - len(target)
         number = next(self._requests)
         events: asyncio.Queue[Event] = asyncio.Queue()
-        self._engine.reply(self._ticket, number, target, min(max_tokens, room), _sink(events), words=words)
+        self._engine.reply(
+            self._ticket, number, target, min(max_tokens, room), _sink(events), closing=closing
+        )
         try:
             while not isinstance(event := await events.get(), Done):
                 if isinstance(event, ModelError):
@@ -203,6 +209,19 @@ class LlamaSession:
             raise ModelFailed("this session of the language model is closed")
         render = self._template.growing if growing else self._template.reply
         return self._history.fit(messages, lambda some: len(_tokens(self._model, render(some))))
+
+    def _closing(self, shown: Sequence[Message], target: Sequence[int]) -> Closing | None:
+        """Where in `target` the user's last word ends, and the stop behind it."""
+        if not shown or shown[-1].role != "user":
+            return None
+        *before, last = shown
+        text = last.content.strip()
+        bare = text.rstrip(_CLOSING_MARKS)
+        stop = len(self._tokens(self._template.growing(shown)))
+        words = self._tokens(self._template.growing([*before, Message("user", bare)]))
+        if not bare or target[: len(words)] != words:
+            return Closing(stop, stop)
+        return Closing(len(words), stop if _FULL_STOP.fullmatch(text[len(bare) :]) else len(words))
 
     def _tokens(self, pieces: Sequence[Piece]) -> list[int]:
         return self._prefix + _tokens(self._model, pieces)

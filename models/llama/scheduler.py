@@ -63,8 +63,8 @@ class _Sequence:
     kept: int | None = None
     """Where the prompt leaves memory. Memory is cut there only when the first changed token is evaluated: a
     request that is withdrawn before that has destroyed nothing. None: no cut is due."""
-    watched: int = -1
-    """A position of the prompt whose logits are wanted; -1: none but the last."""
+    watched: frozenset[int] = frozenset()
+    """Positions of the prompt whose logits are wanted, besides the last one of a reply's."""
 
     @property
     def position(self) -> int:
@@ -114,11 +114,11 @@ class Scheduler:
         return any(s.state is not State.IDLE for s in self._sequences.values())
 
     def submit(
-        self, sequence: int, target: Sequence[int], *, reply: bool, watched: int | None = None
+        self, sequence: int, target: Sequence[int], *, reply: bool, watched: Iterable[int] = ()
     ) -> tuple[int, ...]:
         """Ask that `sequence`'s memory become `target`, and with `reply` that decoding start from there.
         Replaces any earlier request. A prefill that memory covers already (it may hold more) is over at once:
-        `IDLE`. `watched`: the logits after this position of `target` are wanted as well, so that it is
+        `IDLE`. `watched`: the logits after these positions of `target` are wanted as well, so that they are
         evaluated (again) whatever memory holds.
 
         Returns tokens that an earlier reply to this very prompt chose before it was cancelled: they begin
@@ -127,14 +127,14 @@ class Scheduler:
             raise ValueError("an empty prompt")
         s = self._sequences[sequence]
         self._rest(s)
-        if watched is not None and not 0 <= watched < len(target):
-            raise ValueError(f"position {watched} is outside the prompt")
-        if reply and s.chosen and s.answers(target) and watched is None:
+        positions = frozenset(watched)
+        if any(not 0 <= position < len(target) for position in positions):
+            raise ValueError(f"positions {sorted(positions)} are not all inside the prompt")
+        if reply and s.chosen and s.answers(target) and not positions:
             s.state, s.next_token = State.DECODING, s.chosen[-1]
             return tuple(s.chosen)
-        kept = common_prefix(s.memory, target)
-        if watched is not None:
-            kept, s.watched = min(kept, watched), watched
+        kept = min(common_prefix(s.memory, target), *positions, len(target))
+        s.watched = positions
         if kept == len(target):
             if not reply:
                 return ()
@@ -154,7 +154,7 @@ class Scheduler:
     @staticmethod
     def _rest(s: _Sequence) -> None:
         s.state, s.target, s.replying, s.next_token, s.kept = State.IDLE, [], False, -1, None
-        s.watched = -1
+        s.watched = frozenset()
 
     def forget(self, sequence: int, length: int) -> None:
         """The model lost what `sequence` held from position `length` on; any request of it is dropped."""
@@ -209,7 +209,7 @@ class Scheduler:
                 number,
                 position,
                 s.target[position],
-                wants_logits=(s.replying and position == last) or position == s.watched,
+                wants_logits=(s.replying and position == last) or position in s.watched,
             )
             for position in range(s.position, s.position + count)
         ]

@@ -226,17 +226,24 @@ async def turn_end(session: LlamaSession, *messages: Message) -> float:
     return told[0]  # type: ignore[return-value]
 
 
-def plain_turn_end(gguf: Path, text: str) -> float:
+def plain_turn_end(gguf: Path, words: str, stop: str) -> float:
     """The same by the plainest road: one pass, the whole vocabulary, softmax in 64 bits."""
     model = Model(gguf)
     context = Context(model, context_tokens=512, sequences=1, batch_tokens=256, threads=1)
-    pieces = [*CHATML.prefix(PREFIX), Piece("<|im_start|>user\n", True), Piece(text, False)]
+    pieces = [*CHATML.prefix(PREFIX), Piece("<|im_start|>user\n", True), Piece(words, False)]
     held = [t for p in pieces for t in model.tokenize(p.text, special=p.markup)]
+    word = len(held) - 1
+    held += model.tokenize(stop, special=False)
     try:
-        rows = context.decode([Entry(0, i, t, i == len(held) - 1) for i, t in enumerate(held)])
-        weights = np.exp(next(iter(rows.values())).astype(np.float64))
+        rows = context.decode([Entry(0, i, t, i >= word) for i, t in enumerate(held)])
+        after = {entry.position: np.exp(row.astype(np.float64)) for entry, row in rows.items()}
         ends = [model.tokenize(name, special=True)[0] for name in ("<|im_end|>", "<|endoftext|>")]
-        return float(weights[ends].sum() / weights.sum())
+        stops = [
+            t for t in range(model.vocabulary_size) if model.piece(t).strip().startswith((b".", b"?", b"!"))
+        ]
+        end = {position: float(weights[ends].sum() / weights.sum()) for position, weights in after.items()}
+        stopped = float(after[word][stops].sum() / after[word].sum())
+        return end[word] + stopped * (end[len(held) - 1] if stop else 0.2)
     finally:
         context.close()
         model.close()
@@ -246,7 +253,15 @@ async def test_a_question_is_more_likely_over_than_words_that_ask_for_more(chat:
     session = await chat.open(PREFIX)
     over = await turn_end(session, user("What time do you open on Saturday?"))
     unfinished = await turn_end(session, user("What time do you open on"))
-    assert unfinished < 0.05 < 0.3 < over
+    assert unfinished < 0.05 < 0.2 < over
+
+
+@pytest.mark.parametrize("mark", ["", "...", ","])
+async def test_marks_that_are_no_stop_change_nothing(chat: LlamaChat, mark: str) -> None:
+    session = await chat.open(PREFIX)
+    bare = await turn_end(session, user("What time do you open on"))
+    assert await turn_end(session, user("What time do you open on" + mark)) == pytest.approx(bare, rel=0.1)
+    assert bare < 0.05
 
 
 async def test_the_turns_end_costs_no_token_when_the_reply_evaluates_the_words(chat: LlamaChat) -> None:
@@ -261,18 +276,22 @@ async def test_the_turns_end_costs_no_token_when_the_reply_evaluates_the_words(c
     assert text == await answer(plain, question, max_tokens=5)
 
 
+@pytest.mark.parametrize("stop", ["", "?", "."])
 @pytest.mark.parametrize(
     "before", ["", "What time do you open", "What time do you open on Saturday?", "longer"]
 )
 async def test_the_turns_end_is_the_softmax_after_the_last_word_whatever_was_evaluated_before(
-    gguf: Path, chat: LlamaChat, before: str
+    gguf: Path, chat: LlamaChat, before: str, stop: str
 ) -> None:
-    text = "What time do you open on Saturday?"
+    words = "What time do you open on Saturday"
+    text = words + stop
     session = await chat.open(PREFIX)
     if before:
         await session.prefill([user(text + " Or on Sunday" if before == "longer" else before)])
-    assert await turn_end(session, user(text)) == pytest.approx(plain_turn_end(gguf, text), rel=0.1)
-    assert chat.counters().reevaluated == (before in (text, "longer")), "the last word's token at most"
+    assert await turn_end(session, user(text)) == pytest.approx(plain_turn_end(gguf, words, stop), rel=0.1)
+    covered = before in (text, "longer")
+    again = 1 + bool(stop) if covered else before.startswith(words)
+    assert chat.counters().reevaluated == again, "the last word's token and the stop at most"
 
 
 async def test_the_turns_end_of_a_replayed_reply_is_remembered(chat: LlamaChat) -> None:
@@ -283,7 +302,7 @@ async def test_the_turns_end_of_a_replayed_reply_is_remembered(chat: LlamaChat) 
     assert await turn_end(session, question) == first
     assert chat.counters().evaluated - before.evaluated <= 2
     assert await turn_end(session, user("What is the")) < first
-    assert chat.counters().reevaluated == 1
+    assert chat.counters().reevaluated == 1, "`the`, which was not the last word before"
 
 
 async def test_the_turns_end_is_the_users_and_nobody_elses(chat: LlamaChat) -> None:

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from models.base import ModelBusy, ModelError, ModelFailed
 from models.llama.audit import Meter, Usage
 from models.llama.binding import DecodeFailed
-from models.llama.engine import Done, Engine, Event, TurnEnd
+from models.llama.engine import Closing, Done, Engine, Event, TurnEnd
 from models.llama.scheduler import Entry
 
 END = 99
+STOP = 90
+"""Stands for a full stop."""
 POISON = 66
 """A batch with this token fails as `llama_decode` does."""
 NOT_A_NUMBER = 77
@@ -32,6 +34,9 @@ class PretendedVocabulary:
 
     def end_tokens(self) -> tuple[int, ...]:
         return (END, 98)
+
+    def stop_tokens(self) -> tuple[int, ...]:
+        return (STOP,)
 
     def close(self) -> None:
         self.closed = True
@@ -108,11 +113,15 @@ class Rig:
         self.engine.prefill(ticket, self._number, target, events.put)
         return events.get(timeout=10)
 
-    def asked(self, ticket: int, target: Sequence[int], *, words: int, max_tokens: int = 2) -> list[Event]:
-        """All that the sink of a reply hears which asks for the end of its first `words` tokens."""
+    def asked(
+        self, ticket: int, target: Sequence[int], *, words: int, stop: int = 0, max_tokens: int = 2
+    ) -> list[Event]:
+        """All that the sink of a reply hears which asks how likely its first `words` tokens end there, whose
+        stop comes after `stop` tokens."""
         events: Queue[Event] = Queue()
         self._number += 1
-        self.engine.reply(ticket, self._number, target, max_tokens, events.put, words=words)
+        closing = Closing(words, stop or words)
+        self.engine.reply(ticket, self._number, target, max_tokens, events.put, closing=closing)
         heard: list[Event] = []
         while not heard or isinstance(heard[-1], str | TurnEnd):
             heard.append(events.get(timeout=10))
@@ -122,11 +131,15 @@ class Rig:
         return [entry.token for step in self.memory.steps[since:] for entry in step]
 
 
-def end_after(token: int) -> TurnEnd:
-    """What `PretendedMemory` takes the words' end for."""
+def share(after: int, *tokens: int) -> float:
+    """The probability that `PretendedMemory` gives to `tokens` after `after`."""
     e = float(np.exp(1))
-    ends = (e + 1) if token + 1 in (98, END) else 2
-    return TurnEnd(pytest.approx(ends / (e + 99)))  # type: ignore[arg-type]
+    return sum(e if token == after + 1 else 1 for token in tokens) / (e + 99)
+
+
+def end_after(word: int, stop: int | None = None) -> TurnEnd:
+    ends = share(word, 98, END) + share(word, STOP) * (0.2 if stop is None else share(stop, 98, END))
+    return TurnEnd(pytest.approx(ends))  # type: ignore[arg-type]
 
 
 def read(events: Queue[Event]) -> tuple[str, Event]:
@@ -162,6 +175,16 @@ def test_how_likely_the_words_end_comes_before_the_first_piece_and_once(rig: Rig
     assert rig.asked(0, (1, 2, 3, 30, 50, 40, 41), words=5)[0] == end_after(50)
 
 
+def test_a_stop_behind_the_words_counts_as_far_as_it_ends_them(rig: Rig) -> None:
+    """Whether the transcriber heard a full stop is not the model's evidence."""
+    rig.open(0)
+    steps = len(rig.memory.steps)
+    assert rig.asked(0, (1, 2, 3, 89, 90, 40), words=4, stop=5)[0] == end_after(89, 90)
+    assert rig.evaluated(steps)[:3] == [89, 90, 40]
+    assert rig.asked(0, (1, 2, 3, 89, 97, 40), words=4, stop=5)[0] == end_after(89, 97)
+    assert end_after(89, 97) != end_after(89, 90)
+
+
 def test_the_words_end_may_be_asked_for_in_a_later_step_than_the_prompts_end(rig: Rig) -> None:
     rig.open(0)
     assert rig.asked(0, (1, 2, 3, 97, *range(60)), words=4)[0] == end_after(97)
@@ -177,6 +200,10 @@ def test_words_that_were_evaluated_ahead_pass_once_more_by_their_last_token(rig:
     steps = len(rig.memory.steps)
     assert rig.asked(0, (1, 2, 3, 20, 97, 40), words=5)[0] == end_after(97)
     assert rig.evaluated(steps)[:1] == [40], "what was said of them is remembered"
+    rig.prefill(0, (1, 2, 3, 20, 30, 31))
+    steps = len(rig.memory.steps)
+    assert rig.asked(0, (1, 2, 3, 20, 30, 31, 40), words=5, stop=6)[0] == end_after(30, 31)
+    assert rig.evaluated(steps)[:3] == [30, 31, 40], "the last word and its stop"
 
 
 def test_a_replayed_reply_tells_the_end_again_and_evaluates_nothing_twice(rig: Rig) -> None:

@@ -214,10 +214,10 @@ def test_a_reply_from_inside_memory_evaluates_its_last_token_again() -> None:
 def test_a_watched_position_wants_logits_and_is_evaluated_whatever_memory_holds() -> None:
     scheduler = Scheduler()
     scheduler.open(0, memory=[1, 2])
-    scheduler.submit(0, [1, 2, 3, 4, 5], reply=True, watched=2)
+    scheduler.submit(0, [1, 2, 3, 4, 5], reply=True, watched=[2])
     assert [e.position for e in planned(scheduler) if e.wants_logits] == [2, 4]
     scheduler.open(1, memory=[1, 2, 3, 4])
-    scheduler.submit(1, [1, 2, 3, 4, 5], reply=True, watched=2)
+    scheduler.submit(1, [1, 2, 3, 4, 5], reply=True, watched=[2])
     cuts, entries = (step := scheduler.plan()).cuts, [e for e in step.entries if e.sequence == 1]
     assert cuts == ((1, 2),)
     assert [(e.token, e.wants_logits) for e in entries] == [(3, True), (4, False), (5, True)]
@@ -232,7 +232,7 @@ def test_a_reply_is_not_replayed_where_logits_of_its_prompt_are_wanted() -> None
     scheduler.submit(0, [1, 2, 3], reply=True)
     step(scheduler, next_token=50)
     scheduler.cancel(0)
-    assert scheduler.submit(0, [1, 2, 3], reply=True, watched=1) == ()
+    assert scheduler.submit(0, [1, 2, 3], reply=True, watched=[1]) == ()
     assert tokens_of(planned(scheduler), 0) == [2, 3]
 
 
@@ -256,8 +256,8 @@ def test_misuse_is_told() -> None:
         scheduler.sampled(0, 1)
     with pytest.raises(ValueError, match="out of order"):
         scheduler.recorded([Entry(0, 7, 1, False)])
-    with pytest.raises(ValueError, match="outside the prompt"):
-        scheduler.submit(0, [1, 2], reply=True, watched=2)
+    with pytest.raises(ValueError, match="inside the prompt"):
+        scheduler.submit(0, [1, 2], reply=True, watched=[2])
     with pytest.raises(KeyError):
         scheduler.submit(1, [1], reply=False)
     with pytest.raises(ValueError, match="prompt_tokens"):
@@ -282,11 +282,12 @@ def test_whatever_is_asked_memory_stays_true_and_nothing_is_evaluated_twice(data
         if action in ("prefill", "reply"):
             target = data.draw(prompts)
             unchanged = common_prefix(held[sequence], target)
-            watched = data.draw(st.none() | st.integers(0, len(target) - 1)) if action == "reply" else None
+            inside = st.integers(0, len(target) - 1)
+            watched = data.draw(st.lists(inside, max_size=2)) if action == "reply" else []
             audit.requested(sequence, target)
             replay = scheduler.submit(sequence, target, reply=action == "reply", watched=watched)
-            if watched is not None:
-                excused += max(0, unchanged - watched)
+            if watched:
+                excused += max(0, unchanged - min(watched))
             elif action == "reply" and unchanged == len(target) and not replay:
                 excused += 1
         elif action == "cancel":

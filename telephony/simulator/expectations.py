@@ -1,13 +1,16 @@
 """Whether a finished call did what its scenario's `expect` steps want, and if not, what happened instead."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.line import LINE_RATE_HZ
 from telephony.simulator.caller import Ending, Hearing, Referent
-from telephony.simulator.scenario import Expect, Scenario, words
+from telephony.simulator.expect import Expect, Throughout, words
+from telephony.simulator.measure import UTTERANCE_PAUSE_S
+from telephony.simulator.scenario import Scenario
 
 if TYPE_CHECKING:
     from telephony.simulator.report import OverlapReport, ServerTurn, TurnReport
@@ -43,12 +46,13 @@ class Evidence:
     overlaps: Sequence["OverlapReport"]
     server: Mapping[int, "ServerTurn"] | None
     ending: Ending
+    violations: Sequence[str]
     recording: Path | None
 
 
 def judge(scenario: Scenario, referents: Mapping[int, Referent], evidence: Evidence) -> tuple[Verdict, ...]:
-    """A verdict for each expectation, in the order of the file."""
-    verdicts = []
+    """A verdict for each expectation: those of the whole call, then those of the steps in their order."""
+    verdicts = _judge_throughout(scenario, evidence) if scenario.expect else []
     for number, step in enumerate(scenario.steps):
         if not isinstance(step, Expect):
             continue
@@ -59,6 +63,53 @@ def judge(scenario: Scenario, referents: Mapping[int, Referent], evidence: Evide
             message = "" if complaint is None else f"{where}: {complaint}{case.background(name)}"
             verdicts.append(Verdict(where, expectation, complaint is None, message))
     return tuple(verdicts)
+
+
+def _judge_throughout(scenario: Scenario, evidence: Evidence) -> list[Verdict]:
+    verdicts = []
+    where = scenario.where(None)
+    for name, wanted in scenario.expect.wanted().items() if scenario.expect else ():
+        complaints = list(_complaints_throughout(name, wanted, evidence))
+        message = f"{where}: {complaints[0]}" if complaints else ""
+        if len(complaints) > 1:
+            message += f"\n    and in {len(complaints) - 1} more"
+        verdicts.append(Verdict(where, f"{name}: {_as_written(wanted)}", not complaints, message))
+    return verdicts
+
+
+def _complaints_throughout(name: str, wanted: Any, evidence: Evidence) -> Iterator[str]:
+    if name == "ending":
+        if evidence.ending != wanted:
+            yield f"expected the call to end with: {wanted}, but it was: {evidence.ending}"
+        return
+    if name == "no_violations":
+        yield from (f"expected no violation of the protocol, but {what}" for what in evidence.violations)
+        return
+    for referent in _those_meant(name, wanted, evidence):
+        case = _Case(evidence, referent)
+        complaint = case.complaint(name, wanted)
+        if complaint is not None:
+            yield complaint + case.background(name)
+
+
+def _those_meant(name: str, wanted: Any, evidence: Evidence) -> Iterator[Referent]:
+    """Every turn or overlap that an expectation of the whole call is about."""
+    if name in ("no_stop", "stop_within"):
+        for number, overlap in enumerate(evidence.overlaps):
+            if overlap.placed and (overlap.kind == "interrupt") == (name == "stop_within"):
+                yield Referent(overlap.turn, number)
+        return
+    for number, turn in enumerate(evidence.turns):
+        unanswered = name in ("gap", "edge_gap") and turn.gap_ms is None
+        if not unanswered or _waited_s(evidence.hearing, number) > _limit(wanted)[1] + UTTERANCE_PAUSE_S:
+            yield Referent(number, None)
+
+
+def _waited_s(hearing: Hearing, number: int) -> float:
+    """How long the caller gave the agent to answer a turn."""
+    last_s = hearing.at_ear[number].last_voiced_s
+    following = hearing.turns[number + 1].start / LINE_RATE_HZ if number + 1 < len(hearing.turns) else None
+    return (hearing.duration_s if following is None else following) - (last_s or 0.0)
 
 
 def says(text: str, wanted: str) -> bool:

@@ -44,11 +44,12 @@ def conclude(
         overlaps=overlaps,
         server=None if told is None else account.turns,
         ending=ending,
+        violations=(*caller.twilio.violations, *violations),
         recording=recording,
     )
     return Report(
         turns=turns,
-        violations=(*caller.twilio.violations, *violations),
+        violations=tuple(evidence.violations),
         recording=recording,
         ending=ending,
         duration_s=hearing.duration_s,

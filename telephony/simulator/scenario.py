@@ -6,6 +6,7 @@
     noise: {kind: street, level_dbfs: -45}
     echo: {level_db: -30, delay_ms: 250}
     repeat: 3
+    expect: {gap: "< 3", no_violations: true}
     steps:
       - listen
       - say: When are you open on Saturday?
@@ -21,26 +22,19 @@ Steps: `listen` (until the agent has spoken and finished), `say` (text, or `{tex
 or FLAC file beside the scenario), `wait` (seconds), `interrupt` (speak `after_s` after the agent became
 audible), `backchannel` ("mm-hmm", which takes no turn), `sound` (a cough, a door: not speech), `keys` or
 `dtmf` ("12#"), `expect` (about the turn or the overlap before it; judged when the call is over), `hang_up`,
-`drop` (the connection is lost, without a goodbye).
+`drop` (the connection is lost, without a goodbye). The `expect` of the whole scenario is about every turn and
+overlap in it.
 """
 
 import difflib
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
 from pipeline.documents import read_yaml
 from pipeline.documents.yaml_nodes import read_yaml_nodes
+from telephony.simulator.expect import Expect, Throughout
 from telephony.simulator.network import NetworkModel
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
@@ -167,77 +161,6 @@ class Keys(BaseModel):
     digits: Annotated[str, Field(pattern=r"^[0-9*#A-D]+$")]
 
 
-_GAP = re.compile(r"\s*(<=?|>=?)?\s*(\d+(?:\.\d+)?)\s*(?:s)?\s*")
-
-
-def _a_text(text: str) -> str:
-    if len(text) > 2 and text.startswith("/") and text.endswith("/"):
-        try:
-            re.compile(text[1:-1])
-        except re.error as error:
-            raise ValueError(f"{text} is not a regular expression: {error}") from None
-    elif not words(text):
-        raise ValueError(f'"{text}" holds no word')
-    return text
-
-
-def _a_gap(value: object) -> object:
-    if isinstance(value, str) and not _GAP.fullmatch(value):
-        raise ValueError(f'a gap reads 1.5 (at most), "< 1.5" or "> 0.2" (seconds), not "{value}"')
-    return value
-
-
-def words(text: str) -> str:
-    """The words of `text`, folded, each with a space before and behind: what expectations compare."""
-    found = re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.replace("\u2019", "'").casefold())
-    return f" {' '.join(found)} " if found else ""
-
-
-_Pattern = Annotated[_Text, AfterValidator(_a_text)]
-_Limit = Annotated[_Seconds | str, BeforeValidator(_a_gap)]
-
-
-class Expect(BaseModel):
-    """What must hold for the caller's turn, or the overlap, just before. Judged when the call is over.
-
-    Texts are words in their order, whatever the case and punctuation; the last one may go on ("saturday"
-    fits "Saturdays", "noon" does not fit "afternoon"); `/.../` is a regular expression, case ignored. `gap`
-    and `edge_gap` are seconds: 1.5 (at most), "< 1.5", "> 0.2".
-    """
-
-    model_config = _FROZEN
-    kind: Literal["expect"] = "expect"
-    transcript: _Pattern | None = None
-    """What the server understood of the turn."""
-    reply: _Pattern | None = None
-    """What the agent said in answer to the turn."""
-    heard: _Pattern | None = None
-    """What the caller heard of that answer."""
-    gap: _Limit | None = None
-    """Response gap at the caller's ear."""
-    edge_gap: _Limit | None = None
-    """Response gap at the server's edge."""
-    no_stop: bool | None = None
-    """True: the agent talked on through the overlap. False: it stopped."""
-    stop_within: _Seconds | None = None
-    """The overlap stopped the agent, and its last sample was heard so soon, at the server's edge."""
-    no_cut_off: bool | None = None
-    """True: the agent did not begin to speak within the turn."""
-
-    @model_validator(mode="after")
-    def _of_something(self) -> Self:
-        if not self.wanted():
-            raise ValueError(f"expect what? ({', '.join(EXPECTATIONS)})")
-        return self
-
-    def wanted(self) -> dict[str, Any]:
-        """The expectations that were written down, by name."""
-        return {name: value for name in EXPECTATIONS if (value := getattr(self, name)) is not None}
-
-
-EXPECTATIONS = tuple(name for name in Expect.model_fields if name != "kind")
-
-
 class HangUp(BaseModel):
     model_config = _FROZEN
     kind: Literal["hang_up"] = "hang_up"
@@ -336,12 +259,15 @@ class Scenario(BaseModel):
     echo: Echo | None = None
     repeat: Annotated[int, Field(ge=1, le=1000)] = 1
     """How often it is played by what plays whole files (`maya simulate`, `maya_caller`); see `runs`."""
+    expect: Throughout | None = None
+    """What must hold in every turn and overlap of the call."""
     steps: Annotated[tuple[Step, ...], AfterValidator(_sensible)]
     folder: Path = Path()
     """Where `play` files lie; `load` sets it to the scenario's own folder."""
 
     _source: Path | None = PrivateAttr(default=None)
     _lines: tuple[int, ...] = PrivateAttr(default=())
+    """Of the steps, and last of `expect`."""
 
     @classmethod
     def load(cls, path: Path | str) -> "Scenario":
@@ -351,14 +277,16 @@ class Scenario(BaseModel):
         scenario = scenario.model_copy(update={"folder": path.parent / scenario.folder})
         _, lines = read_yaml_nodes(path.read_text(encoding="utf-8-sig"))
         scenario._source = path
-        scenario._lines = tuple(lines[("steps", number)] for number in range(len(scenario.steps)))
+        steps = tuple(lines[("steps", number)] for number in range(len(scenario.steps)))
+        scenario._lines = (*steps, lines.get(("expect",), 0))
         return scenario
 
-    def where(self, step: int) -> str:
-        """Where step number `step` (from 0) is written: `hours.yaml:9`, or `step 4 of "call"`."""
-        if self._source is None:
-            return f'step {step + 1} of "{self.name}"'
-        return f"{self._source}:{self._lines[step]}"
+    def where(self, step: int | None) -> str:
+        """Where step number `step` (from 0), or the `expect` of the whole, is written: `hours.yaml:9`, or
+        `step 4 of "call"`."""
+        if self._source is not None:
+            return f"{self._source}:{self._lines[-1 if step is None else step]}"
+        return f'"{self.name}"' if step is None else f'step {step + 1} of "{self.name}"'
 
     def runs(self) -> "tuple[Scenario, ...]":
         """The scenario `repeat` times, the network's and the noise's seed one higher each time."""

@@ -233,6 +233,8 @@ def test_cut_offs_are_expected_against():
         ("steps:\n  - say: x\n  - expect: {reply: /(/}\n", 3, "is not a regular expression"),
         ("steps:\n  - say: x\n  - expect: {reply: '...'}\n", 3, "holds no word"),
         ("steps:\n  - say: x\n  - expect: {replay: noon}\n", 3, 'did you mean "reply"?'),
+        ("steps: [listen]\nexpect: {reply: noon}\n", 2, "reply"),
+        ("steps: [listen]\nexpect: {}\n", 2, "expect what? (gap, edge_gap"),
         ("repeat: 0\nsteps: [listen]\n", 1, "greater than or equal to 1"),
         ("steps: [listen]\nnoise: {kind: rain, level_dbfs: -40}\n", 2, "'white'"),
         ("steps: [listen]\necho: {delay_ms: 5}\n", 2, "greater than or equal to 20"),
@@ -256,3 +258,70 @@ def test_the_documented_scenario_can_be_read(tmp_path):
     assert (scenario.repeat, len(scenario.steps)) == (3, 9)
     wanted = {name for step in scenario.steps if isinstance(step, Expect) for name in step.wanted()}
     assert wanted == {"transcript", "reply", "gap", "no_stop", "stop_within"}
+
+
+def throughout(agent: Any, steps: list[Any], **expect: Any) -> Report:
+    network = {"delay_ms": 60, "jitter_ms": 0}
+    document = {"name": "whole", "network": network, "steps": steps, "expect": expect}
+    scenario = Scenario.model_validate(document)
+    return simulate_virtual(scenario, parrots(agent), speeches=spoken(scenario))
+
+
+TWO = ["listen", {"say": "one"}, "listen", {"say": "one"}]
+
+
+@pytest.mark.parametrize(
+    ("expect", "holds"),
+    [
+        ({"gap": 1.0}, True),
+        ({"gap": 0.5}, False),
+        ({"edge_gap": "< 0.7"}, False),
+        ({"no_cut_off": True}, True),
+        ({"no_violations": True}, True),
+        ({"ending": "caller hung up"}, True),
+        ({"ending": "agent hung up"}, False),
+    ],
+)
+def test_expectations_of_the_whole_call(expect, holds):
+    """The last turn is not waited for, and not held against the agent."""
+    assert [verdict.passed for verdict in throughout(Parrot(), TWO, **expect).verdicts] == [holds]
+
+
+def test_the_first_failure_of_the_whole_call_is_told_and_the_others_are_counted():
+    (verdict,) = throughout(Parrot(), [*TWO, "listen"], gap="< 0.5").failures
+    assert verdict.where == '"whole"'
+    assert 'expected a gap below 0.5 s, but it was 0.92 s\n    the caller said "one" from 2.' in verdict.message
+    assert verdict.message.endswith("and in 1 more")
+
+
+def test_a_turn_that_was_waited_for_in_vain_fails_the_whole_call():
+    (verdict,) = throughout(Parrot(turns=0, answer=lambda heard: silence(0.1)), [*TWO, {"wait": 3}], gap=1).failures
+    assert "but the turn was not answered" in verdict.message
+
+
+def test_overlaps_of_the_whole_call():
+    steps = [
+        *({"backchannel": {"after_s": 2, "say": "mm-hmm"}}, {"wait": 2}),
+        *({"interrupt": {"after_s": 1, "say": "stop"}}, {"wait": 2}),
+    ]
+    report = throughout(Talker("duck and restore"), steps, no_stop=True, stop_within=0.5)
+    assert [(verdict.expectation, verdict.passed) for verdict in report.verdicts] == [
+        ("no_stop: true", True),
+        ("stop_within: 0.5", False),
+    ]
+
+
+def test_a_violation_of_the_protocol_is_told():
+    class Dying(Parrot):
+        async def __call__(self, line: Any) -> Any:
+            raise RuntimeError("dies")
+
+    (verdict,) = throughout(Dying(), [{"wait": 2}], no_violations=True).failures
+    assert "expected no violation of the protocol, but at 0." in verdict.message
+
+
+def test_the_line_of_the_whole_calls_expectations(tmp_path):
+    path = tmp_path / "hours.yaml"
+    path.write_text("name: hours\nexpect:\n  ending: agent hung up\nsteps: [{wait: 1}]\n")
+    (verdict,) = simulate_virtual(Scenario.load(path), parrots(Parrot())).failures
+    assert verdict.where == f"{path}:2"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pipeline.line import AUDIO_FRAME_S, AUDIO_FRAME_SAMPLES, LINE_RATE_HZ, Pcm
 from telephony import g711
 from telephony.simulator.ear import Ear
+from telephony.simulator.expect import Expect
 from telephony.simulator.measure import (
     UTTERANCE_PAUSE_S,
     Run,
@@ -34,7 +35,6 @@ from telephony.simulator.scenario import (
     Backchannel,
     Drop,
     Echo,
-    Expect,
     HangUp,
     Interrupt,
     Keys,

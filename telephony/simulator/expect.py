@@ -86,9 +86,9 @@ class Expect(_Expectations):
 
 
 class Throughout(_Expectations):
-    """What must hold for every turn and every overlap of the call. `gap`, `edge_gap` and `no_cut_off` are about
-    the turns (not about one that the caller did not wait to have answered), `no_stop` about backchannels and
-    sounds, `stop_within` about interruptions; see `Expect`."""
+    """What must hold for every turn and every overlap of the call. `gap`, `edge_gap` and `no_cut_off` are
+    about the turns (not about one that the caller did not wait to have answered), `no_stop` about
+    backchannels and sounds, `stop_within` about interruptions; see `Expect`."""
 
     gap: _Limit | None = None
     edge_gap: _Limit | None = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.line import LINE_RATE_HZ
 from telephony.simulator.caller import Ending, Hearing, Referent
-from telephony.simulator.expect import Expect, Throughout, words
+from telephony.simulator.expect import Expect, words
 from telephony.simulator.measure import UTTERANCE_PAUSE_S
 from telephony.simulator.scenario import Scenario
 

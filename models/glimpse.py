@@ -6,6 +6,7 @@ has no word: it is known by its spectrum, which ends where /m/ ends. Noise is kn
 flat as breath, or that does not move at all.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -25,9 +26,21 @@ BACKCHANNELS = frozenset(
 FOLLOWED = {"i": frozenset({"see"}), "all": frozenset({"right"}), "got": frozenset({"it"})}
 """First tokens that are a listener's only with these second ones."""
 
-_HALF_SHARE = 0.10
-"""Probability of all backchannels together at which the words speak for one as much as against it: the rest
-of the first token's probability is spread over what else such a sound may become."""
+HOLDS = frozenset(
+    ["stop", "wait", "weight", "no", "nope", "hold", "hang", "don't", "please", "excuse", "sorry", "hey"]
+)
+"""First tokens of what stops a speaker, so heard."""
+
+_BIAS = -0.2
+_PER_BACKCHANNEL, _FLOOR_BACKCHANNEL = -1.635, 0.005
+_PER_OTHER, _FLOOR_OTHER = 0.286, 0.02
+_PER_HOLD, _FLOOR_HOLD = 0.852, 0.01
+_PER_NO_SPEECH = -0.86
+_PER_HUM = -8.0
+"""Weights of a logistic regression on the logarithms of what the first token gives to backchannels, to the
+likeliest other word and to `HOLDS`; with the probability of no speech. Fitted with tiny.en on the first 0.22,
+0.29 and 0.35 s of 622 clips of 11 voices (six of them the corpus's tuning part), checked leaving each voice
+out once: of what one in twenty backchannels exceeds, 60, 75 and 86 % of the rest exceed it too."""
 
 _WINDOW, _HOP = 512, 256
 _BAND_HZ = (250.0, 3400.0)
@@ -78,21 +91,27 @@ def judge(
 ) -> Glimpse:
     """`first` are the probabilities of the first tokens, at least of the likeliest; `second` those of what
     follows the likeliest one. Tokens as Whisper writes them."""
-    words = sum(share for token, share in first.items() if _plain(token) in BACKCHANNELS)
+    shares: dict[str, float] = {}
+    for token, share in first.items():
+        shares[_plain(token)] = shares.get(_plain(token), 0.0) + share
+    backchannels = sum(share for word, share in shares.items() if word in BACKCHANNELS)
     likeliest = _plain(max(first, key=lambda token: first[token])) if first else ""
     if likeliest in FOLLOWED:
-        begun = sum(share for token, share in first.items() if _plain(token) == likeliest)
         goes_on = sum(share for token, share in second.items() if _plain(token) in FOLLOWED[likeliest])
-        words += begun * goes_on
-    worded = words / (words + _HALF_SHARE)
-    backchannel = max(worded, hummed(sound, no_speech_probability))
-    noise = wordless(sound, no_speech_probability)
-    return Glimpse(
-        backchannel=(1 - noise) * backchannel,
-        noise=noise,
-        speech=(1 - noise) * (1 - backchannel),
-        text=text,
+        backchannels += shares[likeliest] * goes_on
+    others = (share for word, share in shares.items() if word not in BACKCHANNELS and word not in FOLLOWED)
+    holds = sum(share for word, share in shares.items() if word in HOLDS)
+    evidence = (
+        _BIAS
+        + _PER_BACKCHANNEL * math.log(backchannels + _FLOOR_BACKCHANNEL)
+        + _PER_OTHER * math.log(max(others, default=0.0) + _FLOOR_OTHER)
+        + _PER_HOLD * math.log(holds + _FLOOR_HOLD)
+        + _PER_NO_SPEECH * no_speech_probability
+        + _PER_HUM * hummed(sound, no_speech_probability)
     )
+    speech = 1 / (1 + math.exp(-evidence))
+    noise = wordless(sound, no_speech_probability)
+    return Glimpse((1 - noise) * (1 - speech), noise, (1 - noise) * speech, text)
 
 
 def hummed(sound: Sound, no_speech_probability: float) -> float:

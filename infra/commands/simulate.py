@@ -153,6 +153,8 @@ def reaction(overlap: "OverlapReport") -> str:
         return "the agent was not audible"
     if overlap.stopped:
         return f"the agent stopped after {number(overlap.stop_ms)} ms"
+    if overlap.kind == "interrupt" and overlap.stop_ms is None:
+        return "the agent had just finished"
     if overlap.duck_ms is None:
         return "the agent talked on"
     end = "came back" if overlap.restored else "talked on"

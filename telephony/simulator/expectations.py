@@ -225,7 +225,9 @@ class _Case:
         if not overlap.placed:
             return f"{expected}, but {_not_placed(overlap)}"
         if overlap.stop_ms is None:
-            return f"{expected}, but it talked on over the {overlap.kind}"
+            finished = overlap.kind == "interrupt"
+            did = "had just finished" if finished else f"talked on over the {overlap.kind}"
+            return f"{expected}, but it {did}"
         if overlap.stop_ms <= limit_s * 1000:
             return None
         return f"{expected}, but it was audible for {_seconds(overlap.stop_ms)} more"

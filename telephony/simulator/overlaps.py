@@ -39,6 +39,7 @@ _SMALLEST_SHIFT = 1e-6
 """Of two shifts that fit alike, as in a tone, the smaller one is meant."""
 _SLACK_SAMPLES = LINE_RATE_HZ * 120 // 1000
 """How far the server's idea of what was heard may lie beside Twilio's."""
+_JUST_HEARD_SAMPLES = LINE_RATE_HZ * 60 // 1000
 _COMPARED_SAMPLES = LINE_RATE_HZ * 200 // 1000
 _LEVEL_SAMPLES = LINE_RATE_HZ * 2
 
@@ -88,7 +89,7 @@ def measure_overlap(
     level_db, duck_s, silent_from, ducked, restored = 0.0, None, None, False, False
     slips = []
     for number, cleared in enumerate(playback.clears):
-        if not overlap.start <= cleared.sample < limit or not _was_speaking(speech, overlap, cleared.sample):
+        if not overlap.start <= cleared.sample < limit or not _meets_speech(speech, overlap, cleared):
             continue
         followed = _followed(playback, number)
         level_db = _level_behind(level_db, followed)
@@ -123,10 +124,14 @@ def _stop_s(speech: Sequence[Run], overlap: Run, silent_from: int | None, kind: 
     return None if stop is None else stop / LINE_RATE_HZ
 
 
-def _was_speaking(speech: Sequence[Run], overlap: Run, at: int) -> bool:
-    """A `clear` into silence stops nobody."""
+def _meets_speech(speech: Sequence[Run], overlap: Run, cleared: Cleared) -> bool:
+    """A `clear` stops nobody who was not speaking about when the overlap began, or had come to an end by
+    itself: nothing is buffered then, and nothing was heard just before. (A server that sends no sooner than
+    it must has nothing buffered either, but is heard up to the `clear`.)"""
     reach = overlap.start - round(UTTERANCE_PAUSE_S * LINE_RATE_HZ)
-    return any(run.start < at and run.stop > reach for run in speech)
+    spoke = any(run.start < cleared.sample and run.stop > reach for run in speech)
+    speaks = any(run.start < cleared.sample <= run.stop + _JUST_HEARD_SAMPLES for run in speech)
+    return spoke and (speaks or bool(cleared.unplayed))
 
 
 def _level_behind(level_db: float, followed: _Followed) -> float:

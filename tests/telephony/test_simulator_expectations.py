@@ -201,6 +201,22 @@ def test_an_overlap_that_was_not_placed_meets_nothing():
     assert "met silence: the agent was not audible at 1.0 s" in verdict.message
 
 
+@pytest.mark.parametrize("after_s", [1.15, 1.25])
+def test_an_interruption_behind_the_agents_last_word_meets_nothing(after_s):
+    """At the ear it has just ended, at the edge it had ended before. The parrot sends its `clear` all the
+    same."""
+    steps = [{"interrupt": {"after_s": after_s, "say": "stop"}}, {"expect": {"no_stop": False}}, {"wait": 1}]
+    report = play(Parrot(greeting=tone(1.0)), steps)
+    assert (report.overlaps[0].placed, report.overlaps[0].stopped) == (True, False)
+    assert not report.verdicts[0].passed
+
+
+def test_what_is_said_of_an_agent_that_had_just_finished():
+    steps = [{"interrupt": {"after_s": 1.25, "say": "stop"}}, {"expect": {"stop_within": 1}}, {"wait": 1}]
+    (verdict,) = play(Parrot(greeting=tone(1.0)), steps).failures
+    assert "to stop within 1 s, but it had just finished" in verdict.message
+
+
 def test_an_interruption_is_expected_of_as_a_turn_and_as_an_overlap():
     steps = [
         {"interrupt": {"after_s": 1, "say": "stop"}},

@@ -319,3 +319,21 @@ def test_an_agent_that_ducked_while_nothing_was_buffered_is_known_by_its_return(
     playback.queue(g711.encode(said[9600:]), 1.2)
     found = measured(playback, Run(7_600, 9_000))
     assert (found.stopped, found.restored, found.duck_s) == (False, True, None)
+
+
+def test_a_clear_behind_the_last_word_stops_nobody():
+    """The reply ended by itself while the caller began to speak."""
+    playback = Playback()
+    playback.queue(g711.encode(voice(1.0)), 0.0)
+    playback.clear(1.1)
+    assert not measured(playback, Run(7_600, 9_600)).stopped
+
+
+def test_a_server_that_sends_no_sooner_than_it_must_is_stopped_too():
+    """Nothing is buffered when it clears, but it was heard until then."""
+    playback = Playback()
+    for number in range(50):
+        playback.queue(g711.encode(voice(0.02, seed=number)), number * 0.02)
+    playback.clear(1.001)
+    found = measured(playback, Run(7_600, 9_600))
+    assert (found.stopped, found.stop_s) == (True, 0.05)

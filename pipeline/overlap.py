@@ -1,0 +1,286 @@
+"""A voice over the agent's: does it take the floor? Decisions only; time is the place in the caller's audio.
+
+    judge.hear(...)          every window of the detector, while the agent speaks
+    judge.wanted_glimpse()   after it: what to glimpse at now, if anything
+    judge.glimpsed(...)      when that has come back
+    judge.transcribed(text)  when an utterance that was let pass has been transcribed
+
+Each answers with a verdict. "quiet": no voice, or an echo of our own. "undecided": somebody makes a sound; the
+agent turns its voice down. "stop": the floor is the caller's. "keep": it was no wish to speak; the agent goes
+on at its level. "keep" may still become "stop" while the same utterance goes on; "stop" is final until `reset`.
+
+A glimpse gives the odds that somebody wants to speak. Early ones see one syllable, so they must be surer; what
+none has decided by `DECIDED_BY_SAMPLES` is let pass, and watched. Listeners speak softer than people who
+interrupt, so the level shifts the odds a little; somebody far below the caller's usual level is not talking to
+the agent, unless the word is "stop".
+"""
+
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from models.base import Glimpse
+from pipeline.endpointing import OFFSET_PROBABILITY, ONSET_PROBABILITY
+from pipeline.line import LINE_RATE_HZ
+
+Verdict = Literal["quiet", "undecided", "stop", "keep"]
+BargeIn = Literal["polite", "eager", "never"]
+
+DUCK_VOICED_SAMPLES = LINE_RATE_HZ * 64 // 1000
+"""Two windows of voice: one alone is often a click."""
+PREROLL_SAMPLES = LINE_RATE_HZ * 100 // 1000
+"""Before the first voiced window, for a glimpse: the detector comes after soft consonants."""
+GLIMPSES_AT = tuple(LINE_RATE_HZ * ms // 1000 for ms in (128, 192, 288, 416, 544, 672))
+"""After the first voiced window began. The fourth and later ones come while the voice goes on: they see
+whether "okay" is followed by "and how"."""
+SURE = (2.6, 2.2, 1.0, 1.5, 1.5, 1.5)
+"""Log odds that stop the agent, for each glimpse."""
+DECIDED_BY_SAMPLES = LINE_RATE_HZ * 320 // 1000
+"""The detector's grid, a packet and the wait for the last glimpse come on top: 400 ms in all."""
+LAST_GLIMPSE_SAMPLES = LINE_RATE_HZ * 96 // 1000
+"""How long a glimpse that is on its way at the decision is waited for."""
+GOES_ON_SAMPLES = LINE_RATE_HZ * 800 // 1000
+"""No backchannel lasts so long ("oh, okay": 0.77 s)."""
+DIP_SAMPLES = LINE_RATE_HZ * 64 // 1000
+"""A voice that goes on may be as quiet as a consonant for so long."""
+ENDS_SAMPLES = LINE_RATE_HZ * 300 // 1000
+"""Silence that ends the utterance; the breath inside "mm-hmm" takes 0.1 s."""
+
+LEVEL_ODDS = 0.35
+"""Per dB over `_LISTENERS_DB`. A listener's sounds are softer than speech for the floor."""
+_LISTENERS_DB, _MOST_LEVEL_DB = -1.0, 4.0
+ASIDE_DB = -8.5
+"""Under the caller's usual level: somebody else, or the caller to somebody else."""
+AUDIBLE_DB = -18.0
+"""Under the usual level: echo and rustle are no voice here, whatever the detector says."""
+UNKNOWN_DBFS = -26.0
+"""Usual level of a caller who has not spoken yet; nothing is decided by it but what is audible."""
+USUAL_MEMORY_SAMPLES = 3 * LINE_RATE_HZ
+"""Of voice: the usual level's memory."""
+ECHO_SHARE = 0.5
+"""From here on a window is our own voice come back."""
+NOISE_SHARE = 0.6
+
+STOP_WORDS = frozenset(["stop", "wait", "no", "nope", "don't", "enough", "quiet", "hold", "hang"])
+_LISTENING = frozenset(
+    word
+    for line in (
+        "yeah yes yep yup ya okay ok right alright all sure mm mmm mhm hmm hm uh huh uhhuh mmhmm um oh ah",
+        "aha great good fine cool exactly i see got it thanks thank you",
+    )
+    for word in line.split()
+)
+
+
+def takes_floor(text: str, *, aside: bool = False) -> bool:
+    """Whether words ask the agent to stop: any but a listener's; spoken `aside`, only a stop word."""
+    words = re.findall(r"[a-z']+|\d+", text.lower().replace("-", ""))
+    if aside:
+        return bool(words) and words[0] in STOP_WORDS
+    return any(word not in _LISTENING for word in words)
+
+
+def _goes_further(text: str) -> bool:
+    """Whether a listener's word is followed by another one: "okay, and". The last word may be cut."""
+    words = re.findall(r"[a-z']+", text.lower().replace("-", ""))
+    return len(words) > 1 and words[0] in _LISTENING and any(word not in _LISTENING for word in words[1:])
+
+
+class UsualLevel:
+    """How loud a caller speaks: the mean power of the voice so far, the last seconds counting most."""
+
+    def __init__(self) -> None:
+        self._power: float | None = None
+
+    def hear(self, probability: float, level_dbfs: float, samples: int) -> None:
+        """A window of a caller who has the floor."""
+        if probability < ONSET_PROBABILITY:
+            return
+        power = 10 ** (level_dbfs / 10)
+        part = 1.0 if self._power is None else samples / USUAL_MEMORY_SAMPLES
+        self._power = power if self._power is None else self._power + part * (power - self._power)
+
+    @property
+    def dbfs(self) -> float | None:
+        """RMS while voiced; None before the first voice."""
+        return None if self._power is None else 10 * math.log10(max(self._power, 1e-10))
+
+
+@dataclass(slots=True)
+class _Utterance:
+    start_sample: int
+    end_sample: int
+    """Of the last voiced window."""
+    voiced_samples: int = 0
+    energy: float = 0.0
+    glimpses: int = 0
+    """Of `GLIMPSES_AT`, how many were taken or passed by."""
+    awaited: int | None = None
+    seen: list[Glimpse] = field(default_factory=list)
+    verdict: Verdict = "undecided"
+
+    def level_dbfs(self) -> float:
+        return 10 * math.log10(max(self.energy / max(1, self.voiced_samples), 1e-10))
+
+
+class OverlapJudge:
+    """One call's. `policy` as in the persona; `eager_s` is its `barge_in_s`."""
+
+    def __init__(self, policy: BargeIn = "polite", *, eager_s: float = 0.16) -> None:
+        self._policy = policy
+        self._eager_samples = round(eager_s * LINE_RATE_HZ)
+        self._utterance: _Utterance | None = None
+        self._numbers = 0
+        self._heard_to = 0
+        self._last: _Utterance | None = None
+        self.usual = UsualLevel()
+        """Feed it the windows of the caller's own turns."""
+
+    @property
+    def verdict(self) -> Verdict:
+        utterance = self._utterance
+        if utterance is None or utterance.voiced_samples < DUCK_VOICED_SAMPLES:
+            return "quiet"
+        return utterance.verdict
+
+    @property
+    def start_sample(self) -> int | None:
+        """Where the voice that is judged began; None while there is none."""
+        return None if self._utterance is None else self._utterance.start_sample
+
+    @property
+    def aside(self) -> bool:
+        """Whether the utterance in hand, or the last one, is far below the caller's usual level."""
+        utterance = self._utterance or self._last
+        return utterance is not None and self._relative_db(utterance) < ASIDE_DB
+
+    def reset(self) -> None:
+        """The agent fell silent, or begins to speak: what was heard before is not over its voice."""
+        self._utterance = self._last = None
+
+    def hear(
+        self, probability: float, level_dbfs: float, echo: float, start_sample: int, end_sample: int
+    ) -> Verdict:
+        """The window [start_sample, end_sample) while the agent speaks; `echo` is our own voice's share."""
+        self._heard_to = end_sample
+        usual = self.usual.dbfs
+        audible = level_dbfs >= (UNKNOWN_DBFS if usual is None else usual) + AUDIBLE_DB
+        needed = ONSET_PROBABILITY if self._utterance is None else OFFSET_PROBABILITY
+        if probability >= needed and audible and echo < ECHO_SHARE:
+            self._voice(level_dbfs, start_sample, end_sample)
+        elif self._utterance is not None:
+            self._silence(self._utterance)
+        if self._utterance is not None:
+            self._decide(self._utterance)
+        return self.verdict
+
+    def _voice(self, level_dbfs: float, start_sample: int, end_sample: int) -> None:
+        if self._utterance is None:
+            self._utterance = _Utterance(start_sample, end_sample)
+        utterance = self._utterance
+        utterance.end_sample = end_sample
+        utterance.voiced_samples += end_sample - start_sample
+        utterance.energy += 10 ** (level_dbfs / 10) * (end_sample - start_sample)
+
+    def _silence(self, utterance: _Utterance) -> None:
+        click = utterance.voiced_samples < DUCK_VOICED_SAMPLES
+        ended = utterance.verdict == "keep" and self._heard_to - utterance.end_sample >= ENDS_SAMPLES
+        if click or ended:
+            self._last = None if click else utterance
+            self._utterance = None
+
+    # Glimpses
+
+    def wanted_glimpse(self) -> tuple[int, int, int] | None:
+        """(number, start, end): glimpse at these samples now, and tell `glimpsed`. Each is asked for once,
+        and none while another is on its way."""
+        utterance = self._utterance
+        if (
+            self._policy != "polite"
+            or utterance is None
+            or utterance.verdict == "stop"
+            or utterance.awaited is not None
+            or utterance.voiced_samples < DUCK_VOICED_SAMPLES
+            or (utterance.verdict == "keep" and not self._sounding(utterance))
+        ):
+            return None
+        due = sum(self._heard_to >= utterance.start_sample + at for at in GLIMPSES_AT)
+        if due <= utterance.glimpses:
+            return None
+        utterance.glimpses = due
+        self._numbers += 1
+        utterance.awaited = self._numbers
+        return self._numbers, max(0, utterance.start_sample - PREROLL_SAMPLES), self._heard_to
+
+    def glimpsed(self, number: int, glimpse: Glimpse | None) -> Verdict:
+        """What the glimpse `number` saw, None if it failed; one of a former utterance is ignored."""
+        utterance = self._utterance
+        if utterance is None or utterance.awaited != number:
+            return self.verdict
+        utterance.awaited = None
+        if glimpse is not None:
+            utterance.seen.append(glimpse)
+            self._weigh(utterance, glimpse)
+            self._decide(utterance)
+        return self.verdict
+
+    def transcribed(self, text: str) -> Verdict:
+        """All words of the last utterance that was let pass. "stop" when they ask for the floor after all."""
+        aside = self.aside
+        if self._policy == "polite" and takes_floor(text, aside=aside):
+            utterance = self._utterance or self._last
+            if utterance is not None:
+                utterance.verdict = "stop"
+                self._utterance = utterance
+            return "stop"
+        return self.verdict
+
+    # The decision
+
+    def _decide(self, utterance: _Utterance) -> None:
+        if utterance.verdict == "stop" or utterance.voiced_samples < DUCK_VOICED_SAMPLES:
+            return
+        if self._policy == "never":
+            utterance.verdict = "keep"
+            return
+        if self._policy == "eager":
+            if utterance.voiced_samples >= self._eager_samples:
+                utterance.verdict = "stop"
+            elif self._heard_to - utterance.end_sample >= ENDS_SAMPLES:
+                utterance.verdict = "keep"
+            return
+        elapsed = self._heard_to - utterance.start_sample
+        if utterance.verdict == "undecided" and elapsed >= DECIDED_BY_SAMPLES:
+            late = elapsed >= DECIDED_BY_SAMPLES + LAST_GLIMPSE_SAMPLES
+            if utterance.awaited is None or late:
+                utterance.verdict = "keep"
+        if utterance.voiced_samples >= GOES_ON_SAMPLES and not self._lets_pass(utterance):
+            utterance.verdict = "stop"
+
+    def _lets_pass(self, utterance: _Utterance) -> bool:
+        """However long it lasts: talk to somebody else, or no voice."""
+        noise = bool(utterance.seen) and utterance.seen[-1].noise >= NOISE_SHARE
+        return noise or self._relative_db(utterance) < ASIDE_DB
+
+    def _weigh(self, utterance: _Utterance, glimpse: Glimpse) -> None:
+        relative_db = self._relative_db(utterance)
+        if relative_db < ASIDE_DB:
+            if takes_floor(glimpse.text, aside=True) and glimpse.speech > 0.5:
+                utterance.verdict = "stop"
+            return
+        odds = math.log(max(glimpse.speech, 1e-4) / max(1 - glimpse.speech, 1e-4))
+        shift = min(_MOST_LEVEL_DB, max(-_MOST_LEVEL_DB, relative_db - _LISTENERS_DB))
+        if self.usual.dbfs is not None:
+            odds += LEVEL_ODDS * shift
+        further = glimpse.noise < NOISE_SHARE and self._sounding(utterance) and _goes_further(glimpse.text)
+        # By the time at which it was taken, not at which it came.
+        if odds >= SURE[utterance.glimpses - 1] or further:
+            utterance.verdict = "stop"
+
+    def _sounding(self, utterance: _Utterance) -> bool:
+        return self._heard_to - utterance.end_sample <= DIP_SAMPLES
+
+    def _relative_db(self, utterance: _Utterance) -> float:
+        usual = self.usual.dbfs
+        return 0.0 if usual is None else utterance.level_dbfs() - usual

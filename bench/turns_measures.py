@@ -94,7 +94,9 @@ class CallResult:
 def result_of(call: PlannedCall, report: CallReport, calls_dir: Path | None) -> CallResult:
     """Join what was planned with what was measured and with the server's transcript. Blocks."""
     document = _transcript(calls_dir, report.call_sid)
-    outcome = document.get("outcome") or {}
+    outcome = document.get("outcome")
+    # Another server may tell its outcome in a word.
+    counters = outcome.get("counters") if isinstance(outcome, dict) else None
     return CallResult(
         name=call.scenario.name,
         turns=tuple(_turn_results(call, report, document.get("turns") or [])),
@@ -104,7 +106,7 @@ def result_of(call: PlannedCall, report: CallReport, calls_dir: Path | None) -> 
             for overlap, seen in zip(call.overlaps, report.overlaps, strict=False)
         ),
         violations=tuple(report.violations),
-        counters={name: int(count) for name, count in (outcome.get("counters") or {}).items()},
+        counters={name: int(count) for name, count in (counters or {}).items()},
     )
 
 

@@ -204,7 +204,9 @@ def test_a_server_without_a_transcript_is_measured_all_the_same(tmp_path: Path) 
     played = report(
         (TurnReport("a", None, None, None, 950.0, 850.0, False, None), TurnMeasures(8.0, 10.0, 0.85, None))
     )
-    for folder in (None, tmp_path):
+    (tmp_path / "peer" / "CA1").mkdir(parents=True)
+    (tmp_path / "peer" / "CA1" / "transcript.json").write_text('{"outcome": "ended", "turns": [{}]}')
+    for folder in (None, tmp_path, tmp_path / "peer"):
         (each,) = result_of(planned, played, folder).turns
         assert (each.gap_ms, each.stages, each.wait_ms, each.transcript) == (850.0, {}, None, "")
 

@@ -252,7 +252,8 @@ class _Bench:
         began = time.monotonic()
         try:
             report = await server.call(planned)
-        except SimulatorError as failure:
+        except (SimulatorError, OSError, ExceptionGroup) as failure:
+            # One lost call must not cost the twenty minutes before it.
             self._notes.append(f"{planned.scenario.name} against {server.name} failed: {failure}")
             return None
         result = await asyncio.to_thread(result_of, planned, report, server.calls_dir)

@@ -1,16 +1,143 @@
-"""How long a silence must last before the caller's turn is over."""
+"""How long a silence must last before the caller's turn is over. Pure.
 
+People pause inside their turns: half a second as often as not, longer than 1.2 s one time in ten. So a fixed
+silence either cuts them off or is felt after every question. What was said tells more: nobody stops after
+"and", few go on after a question. So the persona's silence is multiplied by what the words show (`Cue`), and
+by the language model's opinion of whether the message ends here.
+
+Each factor is a likelihood ratio raised to one power: the weights are those of a logistic regression on the
+tuning part of `bench.corpus`; `_STEEPNESS` is what the curve of dead air against cut-offs asks for
+(`bench.endpoints`).
+"""
+
+import math
+import re
 from dataclasses import dataclass
+from enum import Enum
 
 from pipeline.persona import TurnTaking
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
+    """What is known of a turn at a pause."""
+
     text: str | None = None
+    """The turn's words; None while they are being transcribed."""
     ends: float | None = None
+    """The language model's probability that the message ends after its last word; None while unknown."""
     pauses_s: tuple[float, ...] = ()
+    """This caller's pauses so far that turned out to be no ends."""
+
+
+class Cue(Enum):
+    """What the last words show. The first that fits counts."""
+
+    NO_WORDS = "nothing that the transcriber trusts"
+    HANGING = "a word that asks for more: and, at, my, is, um"
+    SPELLING = "letters are being spelled"
+    DIGITS = "a number is being given that is not as long as a telephone number"
+    NUMBER = "a whole telephone number, or a date with its year"
+    QUESTION = "a question mark"
+    OPEN = "a comma, a dash, an ellipsis"
+    WORD = "one word alone"
+    SENTENCE = "a full stop"
+    UNMARKED = "no mark at all"
+
+
+_PULL = {
+    Cue.NO_WORDS: 0.0,
+    Cue.HANGING: -2.0,
+    Cue.SPELLING: -0.5,
+    Cue.DIGITS: -1.0,
+    Cue.NUMBER: 1.0,
+    Cue.QUESTION: 1.5,
+    Cue.OPEN: -1.5,
+    Cue.WORD: 0.9,
+    Cue.SENTENCE: 0.9,
+    Cue.UNMARKED: 0.0,
+}
+"""Log odds that a pause with this cue is the turn's end."""
+_MODEL_WEIGHT = 0.4
+_MODEL_MIDDLE = -2.5
+"""Log odds of the language model that say nothing either way."""
+_MODEL_REACH = 5.0
+_STEEPNESS = 0.3
+_SHORTEST_S = 0.25
+_LONGEST_S = 3.0
+
+_HANGING = frozenset(
+    word
+    for line in (
+        "a an the my your his her its our their this these those some any no every",
+        "and or but nor so because if whether when while since until unless although though than that",
+        "which who whose where what how of to in on at for from with by about into onto over under between",
+        "before after during without near is am are was were be been being has have had do does did will",
+        "would can could should may might must i i'm i'd i'll i've we we're he he's she she's they they're",
+        "it's that's there's you're let's not just only very really also then wanted want need ask say says",
+        "guess number name mr mrs ms dr doctor um uh uhm er erm hmm mm well okay so anyway actually",
+    )
+    for word in line.split()
+)
+_DIGIT_WORDS = frozenset(
+    ("zero", "oh", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+)
+_JOINS_DIGITS = frozenset(("and", "then", "double", "triple"))
+_WHOLE_NUMBERS = (7, 10, 11)
+"""Digits of a telephone number: local, national, with the country's 1."""
+_OPEN_MARKS = (",", ";", ":", "-", "…", "...")
+_WORD = re.compile(r"[a-z0-9']+")
+_DATE = re.compile(r"\b(19|20)\d\d\W*$")
+_LETTERS = re.compile(r"(?:(?:\b[A-Za-z]|\b[A-Z]{2,})\b[\s.,-]*)+$")
 
 
 def silence_needed_s(evidence: Evidence, policy: TurnTaking) -> float:
-    return policy.endpoint_silence_s
+    """Seconds from the caller's last voiced sample after which the turn is over. Ask again when evidence
+    arrives."""
+    odds = 0.0
+    if evidence.text is not None:
+        odds += _PULL[cue(evidence.text)]
+    if evidence.ends is not None:
+        odds += _MODEL_WEIGHT * (_log_odds(evidence.ends) - _MODEL_MIDDLE)
+    needed_s = policy.endpoint_silence_s * math.exp(-_STEEPNESS * odds)
+    return min(max(needed_s, _SHORTEST_S), _LONGEST_S)
+
+
+def cue(text: str) -> Cue:
+    """What the last words of `text`, as a transcriber writes them, show."""
+    text = text.strip()
+    words = _WORD.findall(text.lower().replace("\u2019", "'"))
+    if not words:
+        return Cue.NO_WORDS
+    if text.endswith("?"):
+        return Cue.QUESTION
+    if words[-1] in _HANGING:
+        return Cue.HANGING
+    if _DATE.search(text):
+        return Cue.NUMBER
+    if digits := _digits_at_the_end(words):
+        return Cue.NUMBER if digits in _WHOLE_NUMBERS else Cue.DIGITS
+    if _LETTERS.search(text):
+        return Cue.SPELLING
+    if text.endswith(_OPEN_MARKS):
+        return Cue.OPEN
+    if len(words) == 1:
+        return Cue.WORD
+    return Cue.SENTENCE if text.endswith((".", "!")) else Cue.UNMARKED
+
+
+def _digits_at_the_end(words: list[str]) -> int:
+    count = 0
+    for word in reversed(words):
+        if word.isdigit():
+            count += len(word)
+        elif word in _DIGIT_WORDS:
+            count += 1
+        elif not (count and word in _JOINS_DIGITS):
+            break
+    return count
+
+
+def _log_odds(probability: float) -> float:
+    bounded = min(max(probability, 1e-9), 1 - 1e-9)
+    return min(max(math.log(bounded / (1 - bounded)), -_MODEL_REACH), _MODEL_REACH)

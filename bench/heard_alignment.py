@@ -136,22 +136,25 @@ def _warped(first: Matrix, second: Matrix) -> NDArray[np.int64]:
     """The cheapest path, (n, 2) steps of both, from their common start to their common end (Sakoe and Chiba
     1978, symmetric without weights)."""
     squares = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1)[None] - 2 * first @ second.T
-    cost = np.sqrt(np.maximum(0.0, squares))
-    total = np.full((len(first) + 1, len(second) + 1), np.inf)
-    total[0, 0] = 0.0
-    for row in range(1, len(first) + 1):
-        here = cost[row - 1]
-        entering = (np.minimum(total[row - 1, :-1], total[row - 1, 1:]) + here).tolist()
-        along = np.inf
-        line = [np.inf]
-        for entered, step in zip(entering, here.tolist(), strict=True):
-            along = min(entered, along + step)
-            line.append(along)
-        total[row] = line
-    row, column = len(first), len(second)
-    path = []
-    while row and column:
-        path.append((row - 1, column - 1))
-        choice = int(np.argmin((total[row - 1, column - 1], total[row - 1, column], total[row, column - 1])))
-        row, column = row - (choice != 2), column - (choice != 1)
+    rows, columns = squares.shape
+    # Diagonal by diagonal, so that numpy does a whole one at a time: entry (row, row + column) is a pair.
+    cost = np.full((rows, rows + columns - 1), np.inf)
+    for row in range(rows):
+        cost[row, row : row + columns] = np.sqrt(np.maximum(0.0, squares[row]))
+    total = np.full_like(cost, np.inf)
+    total[0, 0] = cost[0, 0]
+    for diagonal in range(1, rows + columns - 1):
+        entering = total[:, diagonal - 1].copy()
+        entering[1:] = np.minimum(entering[1:], total[:-1, diagonal - 1])
+        if diagonal > 1:
+            entering[1:] = np.minimum(entering[1:], total[:-1, diagonal - 2])
+        total[:, diagonal] = entering + cost[:, diagonal]
+    row, column = rows - 1, columns - 1
+    path = [(row, column)]
+    while row or column:
+        before = [(row - 1, column - 1), (row - 1, column), (row, column - 1)]
+        row, column = min(
+            (pair for pair in before if min(pair) >= 0), key=lambda pair: float(total[pair[0], sum(pair)])
+        )
+        path.append((row, column))
     return np.asarray(path[::-1], np.int64)

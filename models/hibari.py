@@ -228,7 +228,7 @@ def pieces(text: str) -> list[str]:
     anywhere. Pieces without a letter or digit are dropped: hibari would make a breath of them. A point before
     a lower case letter ends no sentence: "nine A.M. to noon"."""
     short: list[str] = []
-    for sentence in re.split(r"(?<=[.!?…])\s+(?![a-z])|\n+", _readable(text).strip()):
+    for sentence in re.split(r"(?<=[!?…])\s+|(?<=\.)\s+(?![a-z])|\n+", _readable(text).strip()):
         short += _shorten(sentence)
     return [piece for piece in short if any(character.isalnum() for character in piece)]
 

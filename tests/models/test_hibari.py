@@ -1,6 +1,7 @@
 import asyncio
 import socket
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,16 @@ import pytest
 
 from models import hibari
 from models.base import ModelError, ModelFailed, ModelMissing
-from models.hibari import LONGEST_PIECE, HibariSynthesizer, finish, limit, pieces
+from models.hibari import (
+    LONGEST_PIECE,
+    RATE_HZ,
+    REMEMBERED,
+    HibariSynthesizer,
+    SpokenPiece,
+    finish,
+    limit,
+    pieces,
+)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +92,7 @@ async def test_a_long_text_begins_to_sound_before_it_is_done(synthesizer: Hibari
     asked: list[str] = []
     submit = synthesizer.submit
 
-    def counting(model: object, text: str, speed: float) -> "asyncio.Future[np.ndarray]":
+    def counting(model: object, text: str, speed: float) -> "asyncio.Future[SpokenPiece]":
         asked.append(text)
         return submit(model, text, speed)
 
@@ -146,7 +156,7 @@ async def test_a_failure_hurts_one_text_only(
 ) -> None:
     real = hibari.synthesise
 
-    def failing(voice: object, text: str, speed: float) -> np.ndarray:
+    def failing(voice: object, text: str, speed: float) -> SpokenPiece:
         if "fail" in text:
             raise RuntimeError("onnx says no")
         return real(voice, text, speed)
@@ -165,6 +175,11 @@ def test_pieces_keep_every_word_in_order_and_stay_short() -> None:
     assert split[:2] == ["One two.", "Three, four!"]
     assert split[2].endswith(",")
     assert pieces("🙂 ... !") == []
+    assert pieces("From nine A.M. to noon. At two P.M. We close.") == [
+        "From nine A.M. to noon.",
+        "At two P.M.",
+        "We close.",
+    ]
 
 
 def test_limit_leaves_quiet_samples_and_keeps_loud_ones_below_the_ceiling() -> None:
@@ -180,3 +195,96 @@ def test_finish_gives_nothing_for_silence_and_for_broken_audio() -> None:
     assert len(finish(np.zeros(5_000, np.float32), "hi.")) == 0
     assert len(finish(np.zeros(0, np.float32), "hi.")) == 0
     assert len(finish(np.full(5_000, np.nan, np.float32), "hi.")) == 0
+
+
+async def spoken_spans(
+    synthesizer: HibariSynthesizer, text: str, **options: float
+) -> tuple[list[tuple[float, float]], np.ndarray]:
+    voice = await synthesizer.open(**options)
+    chunks = [chunk async for chunk in voice.speak(text, utterance="one")]
+    return list(voice.word_spans("one")), np.concatenate(chunks)
+
+
+@pytest.mark.models
+@pytest.mark.parametrize(
+    "text",
+    [
+        "We are open from nine A.M. to noon on Saturday.",
+        "Yes. No, not today: (perhaps) tomorrow — at 5 p.m., see part . Thank you!",
+        'An "odd" text 🙂 with ① and [x](/y/) twenty-two don\'t',
+        "word " * 120,
+    ],
+)
+async def test_every_word_has_its_place_in_the_audio(synthesizer: HibariSynthesizer, text: str) -> None:
+    spans, audio = await spoken_spans(synthesizer, text)
+    assert len(spans) == len(text.split())
+    borders = [border for span in spans for border in span]
+    assert borders == sorted(borders) and borders[0] >= 0
+    assert len(audio) / RATE_HZ - 0.36 <= borders[-1] <= len(audio) / RATE_HZ
+
+
+@pytest.mark.models
+async def test_pauses_belong_to_no_word_and_words_are_voiced(synthesizer: HibariSynthesizer) -> None:
+    spans, audio = await spoken_spans(
+        synthesizer, "The deposit, twenty; the rest, later. Take the book: it is black."
+    )
+    pauses = [(end, start) for (_, end), (start, _) in pairwise(spans) if start - end > 0.1]
+    assert len(pauses) == 4, "at the first comma, the semicolon, the sentence and the colon"
+    for start, end in pauses:
+        assert dbfs(audio[round(start * RATE_HZ) : round(end * RATE_HZ)]) < -45
+    for start, end in spans:
+        assert dbfs(audio[round(start * RATE_HZ) : round(end * RATE_HZ)]) > -35
+
+
+@pytest.mark.models
+async def test_faster_speech_moves_the_words_with_it(synthesizer: HibariSynthesizer) -> None:
+    text = "Please bring your insurance card and a list of your medicines."
+    slow, slow_audio = await spoken_spans(synthesizer, text)
+    fast, fast_audio = await spoken_spans(synthesizer, text, speed=1.5)
+    shares = [np.asarray([end for _, end in spans]) / spans[-1][1] for spans in (slow, fast)]
+    assert len(fast_audio) < 0.8 * len(slow_audio)
+    assert np.abs(shares[0] - shares[1]).max() < 0.06
+
+
+@pytest.mark.models
+async def test_words_of_a_long_text_are_known_from_the_first_chunk_on(synthesizer: HibariSynthesizer) -> None:
+    text = "The first sentence is short. " + "Another one follows it, and it is longer. " * 8
+    voice = await synthesizer.open()
+    chunks = voice.speak(text, utterance="long")
+    assert list(voice.word_spans("long")) == []
+    await anext(chunks)
+    early = list(voice.word_spans("long"))
+    length = sum([len(chunk) async for chunk in chunks]) / RATE_HZ
+    late = list(voice.word_spans("long"))
+    assert len(early) == len(late) == len(text.split())
+    assert early[:5] == late[:5]
+    assert early[-1][1] == pytest.approx(late[-1][1], rel=0.3)
+    assert late[-1][1] < length + hibari.RATE_HZ // 5 / RATE_HZ
+
+
+@pytest.mark.models
+async def test_shared_utterances_are_known_to_all_and_old_ones_forgotten(
+    synthesizer: HibariSynthesizer,
+) -> None:
+    one, other = await synthesizer.open(), await synthesizer.open()
+    faster = await synthesizer.open(speed=1.3)
+    for utterance in ("shared/greeting", "own"):
+        assert [chunk async for chunk in one.speak("Good morning.", utterance=utterance)]
+    assert len(other.word_spans("shared/greeting")) == 2
+    assert list(faster.word_spans("shared/greeting")) == []
+    assert list(other.word_spans("own")) == [] and len(one.word_spans("own")) == 2
+    for number in range(REMEMBERED):
+        assert [chunk async for chunk in one.speak("Yes.", utterance=f"reply/{number}")]
+    assert list(one.word_spans("own")) == [] and len(one.word_spans("reply/0")) == 1
+    assert len(one.word_spans("shared/greeting")) == 2
+
+
+@pytest.mark.models
+async def test_a_voice_without_step_counts_speaks_and_tells_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hibari, "with_step_counts", lambda network: network)
+    silent_about_it = HibariSynthesizer()
+    spans, audio = await spoken_spans(silent_about_it, "Good morning to you.")
+    await silent_about_it.aclose()
+    assert spans == [] and len(audio) > RATE_HZ // 2

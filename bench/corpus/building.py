@@ -1,4 +1,9 @@
-"""Everything of the corpus from its seeds: who says what, with which pauses, over which line."""
+"""Everything of the corpus from its seeds: who says what, with which pauses, over which line.
+
+What it does not have: callers with habits (all draw their pauses from one distribution, wherever the words
+allow one, so nothing can be learnt about a caller), words that are drawn out before a pause, and turns that
+begin before the agent has finished. Its noises and coughs are synthetic, and so are all voices but recorded
+ones.
 
 import itertools
 import random

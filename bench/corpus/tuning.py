@@ -1,5 +1,5 @@
 """What the callers of the tuning part say, who they are and what sounds behind them. Shares no template, no
-caller and no kind of noise with `held_out`.
+caller and no kind of noise with `held_out`; only "stop", "mm-hmm" and their like are the same words there.
 
 `|` is a place where people pause: before a number, between groups of digits or letters, after "um" or a
 conjunction, between clauses and sentences.

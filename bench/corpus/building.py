@@ -4,6 +4,7 @@ What it does not have: callers with habits (all draw their pauses from one distr
 allow one, so nothing can be learnt about a caller), words that are drawn out before a pause, and turns that
 begin before the agent has finished. Its noises and coughs are synthetic, and so are all voices but recorded
 ones.
+"""
 
 import itertools
 import random

@@ -1,11 +1,13 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from bench.turns_calls import PlannedCall
+from bench.corpus import Corpus
+from bench.turns_calls import PlannedCall, conversation_calls, overlap_calls
 from bench.turns_measures import (
     CallResult,
     OverlapResult,
@@ -17,11 +19,12 @@ from bench.turns_measures import (
     turn_figures,
     wait_in_force_ms,
 )
-from telephony.simulator import Report, Scenario, TurnReport
+from telephony.simulator import Report, Scenario, TurnReport, simulate_virtual
 from telephony.simulator.caller import CallerTurn, Hearing
 from telephony.simulator.measure import TurnMeasures
 from telephony.simulator.report import OverlapReport
-from tests.bench.corpora import overlap, turn
+from tests.bench.corpora import corpus, overlap, turn
+from tests.pipeline.virtual_calls import PERSONA, House
 
 SCENARIO = Scenario(name="call", steps=("listen",))  # type: ignore[arg-type]
 
@@ -218,3 +221,27 @@ def test_a_call_that_ended_early_has_fewer_overlaps() -> None:
     result = result_of(planned, played, None)
     assert [each.overlap.kind for each in result.overlaps] == ["cough"]
     assert json.dumps(result.overlaps[0].to_json())
+
+
+def test_played_calls_come_out_as_planned() -> None:
+    """The plan, the simulator, the server's own stream shell and the measures together, on stand-ins."""
+    house = House(persona=PERSONA.model_copy(update={"greeting": "We are open. " * 60}))
+    patient, halting = turn(0), turn(1, pauses=1)
+    # Half a second is a pause; three seconds are not, whatever the policy.
+    (start, stop), (again, end) = halting.spans
+    pcm = np.concatenate((halting.pcm[:stop], np.zeros(24_000, np.int16), halting.pcm[again:end]))
+    halting = replace(halting, pcm=pcm, spans=((start, stop), (stop + 24_000, len(pcm))))
+    material = Corpus((patient, halting), ())
+    (talk,) = conversation_calls(material, turns=2)
+    spoke = result_of(talk, simulate_virtual(talk.scenario, House().open, speeches=talk.speeches), None)
+    assert [each.cut_off for each in spoke.turns] == [False, True]
+    assert spoke.turns[0].gap_ms is not None and 200 < spoke.turns[0].gap_ms < 3000
+    assert spoke.turns[1].gap_ms is None
+
+    over_it = overlap_calls(corpus(), calls=1)[0]
+    seen = result_of(over_it, simulate_virtual(over_it.scenario, house.open, speeches=over_it.speeches), None)
+    assert [each.report.text for each in seen.overlaps] == [
+        each.text or each.voice for each in over_it.overlaps
+    ]
+    assert seen.overlaps[0].report.placed
+    assert overlap_figures([seen])

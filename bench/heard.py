@@ -413,11 +413,19 @@ def played_part(recording: Pcm, clean: Pcm, after: int) -> tuple[int, int]:
     length = min(len(clean), len(recording) - start)
     heard = np.asarray(recording[max(0, start) : start + length], np.float64)
     heard = np.concatenate((np.zeros(length - len(heard)), heard))
+    unlike: int | None = None
     for at in range(0, length, _BLOCK):
-        if not _alike(heard[at : at + _BLOCK], clean[at : at + _BLOCK].astype(np.float64)):
-            # What the line fills in is exactly zero, and the quietest speech is not.
-            sounding = np.flatnonzero(heard[: at + _BLOCK])
-            return start, start + (int(sounding[-1]) + 1 if sounding.size else 0)
+        if _alike(heard[at : at + _BLOCK], clean[at : at + _BLOCK].astype(np.float64)):
+            unlike = None
+        elif unlike is None:
+            # One block alone: the level changes within it.
+            unlike = at
+        else:
+            break
+    if unlike is not None:
+        # What the line fills in is exactly zero, and the quietest speech is not.
+        sounding = np.flatnonzero(heard[: unlike + _BLOCK])
+        return start, start + (int(sounding[-1]) + 1 if sounding.size else 0)
     return start, start + length
 
 

@@ -51,11 +51,12 @@ def silence(samples: int) -> Pcm:
 
 
 @pytest.mark.parametrize("stop", [801, 4_000, 7_777, 12_345])
-@pytest.mark.parametrize("quieter_from", [None, 600])
+@pytest.mark.parametrize("quieter_from", [None, 640, 655, 600])
 def test_the_place_where_an_answer_stops_is_found_to_the_sample(stop: int, quieter_from: int | None) -> None:
     played = clean()[:stop].astype(np.float64)
     if quieter_from is not None:
         played[quieter_from:] *= 10 ** (-15 / 20)
+        played[quieter_from : quieter_from + 40] *= np.linspace(10 ** (15 / 20), 1.0, 40)
     other = to_pcm(voiced_signal("something else", 0.7, 8_000))
     recording = recorded(other, silence(3_000), played.astype(np.int16), silence(16_000))
     start, end = played_part(recording, clean(), 0)

@@ -231,7 +231,7 @@ async def test_pauses_belong_to_no_word_and_words_are_voiced(synthesizer: Hibari
     pauses = [(end, start) for (_, end), (start, _) in pairwise(spans) if start - end > 0.1]
     assert len(pauses) == 4, "at the first comma, the semicolon, the sentence and the colon"
     for start, end in pauses:
-        assert dbfs(audio[round(start * RATE_HZ) : round(end * RATE_HZ)]) < -45
+        assert dbfs(audio[round(start * RATE_HZ) : round(end * RATE_HZ) - RATE_HZ // 50]) < -45
     for start, end in spans:
         assert dbfs(audio[round(start * RATE_HZ) : round(end * RATE_HZ)]) > -35
 

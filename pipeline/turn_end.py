@@ -72,7 +72,7 @@ large together."""
 _MODEL_WEIGHT = 0.42
 _MODEL_MIDDLE = -3.0
 """The language model's log odds that say nothing either way; they stand in while its opinion is not known."""
-_MODEL_REACH = 7.0
+_REACH = 7.0
 _STANDARD = NormalDist()
 
 _HANGING = frozenset(
@@ -105,15 +105,23 @@ def silence_needed_s(evidence: Evidence, policy: TurnTaking) -> float:
     arrives."""
     if evidence.text is None:
         return policy.endpoint_silence_s
-    log_odds = _PULL[cue(evidence.text)]
-    if evidence.ends is not None:
-        log_odds += _MODEL_WEIGHT * (_log_odds(evidence.ends) - _MODEL_MIDDLE)
-    risk = 1.0 - _STANDARD.cdf(math.log(policy.endpoint_silence_s / PAUSE_MEDIAN_S) / PAUSE_SPREAD)
+    return silence_at_odds(end_log_odds(evidence.text, evidence.ends), policy.endpoint_silence_s)
+
+
+def end_log_odds(text: str, ends: float | None) -> float:
+    """Of the turn's ending with `text`, before any silence has spoken. `ends` as in `Evidence`."""
+    opinion = 0.0 if ends is None else bounded_log_odds(ends) - _MODEL_MIDDLE
+    return _PULL[cue(text)] + _MODEL_WEIGHT * opinion
+
+
+def silence_at_odds(log_odds: float, even_s: float, *, median_s: float = PAUSE_MEDIAN_S) -> float:
+    """Seconds of silence after which a turn of these odds is over, where even odds take `even_s`."""
+    risk = 1.0 - _STANDARD.cdf(math.log(even_s / median_s) / PAUSE_SPREAD)
     # So many of the pauses inside turns may be longer than the silence that is asked for.
     share = risk * math.exp(log_odds)
     if share >= 1.0:
         return SHORTEST_S
-    needed_s = PAUSE_MEDIAN_S * math.exp(PAUSE_SPREAD * _STANDARD.inv_cdf(1.0 - share))
+    needed_s = median_s * math.exp(PAUSE_SPREAD * _STANDARD.inv_cdf(1.0 - share))
     return min(max(needed_s, SHORTEST_S), LONGEST_S)
 
 
@@ -152,6 +160,6 @@ def _digits_at_the_end(words: list[str]) -> int:
     return count
 
 
-def _log_odds(probability: float) -> float:
+def bounded_log_odds(probability: float) -> float:
     bounded = min(max(probability, 1e-9), 1 - 1e-9)
-    return min(max(math.log(bounded / (1 - bounded)), -_MODEL_REACH), _MODEL_REACH)
+    return min(max(math.log(bounded / (1 - bounded)), -_REACH), _REACH)

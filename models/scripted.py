@@ -143,7 +143,8 @@ class ScriptedChat:
     `script` is a sequence of replies used up in order over all sessions, or a callable from the messages
     after the prefix. An exception is raised instead of the first word. `requests` keeps the messages of
     every reply and `prefills` those of every prefill, so a test can see which history was heard.
-    `keep_to_limit=False` plays a model that ignores `max_tokens`. `turn_end` is what `on_turn_end` is told.
+    `keep_to_limit=False` plays a model that ignores `max_tokens`. `turn_end` is what `on_turn_end` is told;
+    None: nothing.
     """
 
     def __init__(
@@ -155,7 +156,7 @@ class ScriptedChat:
         tokens_per_s: float = float("inf"),
         sequences: int | None = None,
         keep_to_limit: bool = True,
-        turn_end: Callable[[Sequence[Message]], float] = lambda messages: 1.0,
+        turn_end: Callable[[Sequence[Message]], float] | None = None,
     ) -> None:
         self._script = script
         self._turn_end = turn_end
@@ -221,7 +222,7 @@ class ScriptedChatSession:
         finished = False
         try:
             await asyncio.sleep(self._chat.first_token_s)
-            if on_turn_end is not None:
+            if on_turn_end is not None and self._chat._turn_end is not None:
                 on_turn_end(self._chat._turn_end(tuple(messages)))
             if isinstance(reply, Exception):
                 raise reply

@@ -6,7 +6,8 @@
                           ^------speech (barge-in)----------------------------'
 
 At a pause the words so far are transcribed and a reply is begun behind a gate; `CommitTurn` opens the
-gate. If the caller goes on, `DropAttempt` leaves no trace of it. A barge-in is always the three actions
+gate. If the caller goes on, `DropAttempt` leaves no trace of it. A voice over the agent's first turns it down
+(`Duck`); `pipeline.overlap` judges, and then comes `Restore` or a barge-in, which is always the three actions
 CancelReply, ClearPlayout, TruncateReply, in that order. An event that a state does not know is ignored:
 transcripts and replies of dropped attempts arrive late by nature.
 
@@ -22,6 +23,7 @@ from typing import Literal
 from pipeline.caller_turn import PIECE_LONGEST_SAMPLES, PIECE_SETTLES_SAMPLES, Attempt, CallerTurn
 from pipeline.endpointing import SpeechStarted, SpeechStopped, UtteranceDetector
 from pipeline.line import LINE_RATE_HZ, HangUpReason
+from pipeline.overlap import OverlapJudge, Verdict
 from pipeline.persona import Limits
 from pipeline.persona import TurnTaking as TurnPolicy
 from pipeline.playout import Playout
@@ -32,17 +34,21 @@ from pipeline.turn_events import (
     ClearPlayout,
     CommitTurn,
     DropAttempt,
+    Duck,
     FinishReply,
+    Glimpsed,
     HangUp,
     NoteUtterance,
     PartTranscribed,
     PlayedOut,
     Prefill,
     ReplyAudible,
+    Restore,
     RetractTurn,
     SpeakStock,
     StartReply,
     StockPhrase,
+    TakeGlimpse,
     Transcribe,
     Transcribed,
     TranscribePart,
@@ -99,6 +105,9 @@ class TurnTaking:
         self._playout = playout
         self._limits = limits
         self._detector = UtteranceDetector(policy.pause_s)
+        self._judge = OverlapJudge(policy.barge_in, eager_s=policy.barge_in_s)
+        self._verdict: Verdict = "quiet"
+        self._protected = policy.protect_greeting
         self._turn = CallerTurn(0)
         self._attempts = 0
         self._pauses_s: deque[float] = deque(maxlen=PAUSES_REMEMBERED)
@@ -134,6 +143,8 @@ class TurnTaking:
             (State.THINKING, AttemptFailed): self._failed,
             (State.THINKING, ReplyAudible): self._audible,
             (State.SPEAKING, AttemptFailed): self._failed,
+            (State.SPEAKING, Glimpsed): self._glimpsed,
+            (State.SPEAKING, PartTranscribed): self._overheard,
             (State.SPEAKING, PlayedOut): self._played_out,
             (State.CLOSING, PlayedOut): self._said_goodbye,
         }
@@ -144,8 +155,7 @@ class TurnTaking:
         self._limit_at = now + limits.call_s
         if limits.warning_s and limits.call_s >= 3 * limits.warning_s:
             self._warn_at = self._limit_at - limits.warning_s
-        self.state = State.SPEAKING
-        return [SpeakStock("greeting")]
+        return self._speak("greeting")
 
     def receive(self, event: TurnEvent, now: float) -> list[TurnAction]:
         if isinstance(event, Voice):
@@ -197,20 +207,20 @@ class TurnTaking:
     def _break_silence(self, now: float) -> list[TurnAction]:
         if self._warn_at is not None and now >= self._warn_at and self.state is State.LISTENING:
             self._warn_at = None
-            return self._say_unasked("last_minute")
+            return self._speak("last_minute")
         if self._still_there_at is None or now < self._still_there_at or not self._floor_is_free():
             return []
         self._still_there_at = None
         if self._asked_still_there >= self._policy.still_there_times:
             return self.close("goodbye", "silence", now)
         self._asked_still_there += 1
-        return self._say_unasked("still_there")
-
-    def _say_unasked(self, phrase: StockPhrase) -> list[TurnAction]:
         if self.state is State.CALLER:
             # What was noise so far is not asked for again.
             self._floor_sample = self._turn.piece_start
-        self.state = State.SPEAKING
+        return self._speak("still_there")
+
+    def _speak(self, phrase: StockPhrase) -> list[TurnAction]:
+        self._begin_speaking()
         return [SpeakStock(phrase)]
 
     def oldest_needed_sample(self) -> int:
@@ -241,10 +251,11 @@ class TurnTaking:
                 actions += handler(change, now)
         if self.state is State.CALLER:
             actions += self._cut_if_long(event) or self._transcribe_part(event)
+            self._judge.usual.hear(event.probability, event.level_dbfs, event.end_sample - event.start_sample)
         elif self._takes_floor() and self.state is State.THINKING:
             actions += self._reopen_turn()
-        elif self._takes_floor() and self.state is State.SPEAKING:
-            actions += self._barge_in(now)
+        elif self.state is State.SPEAKING and not self._protected:
+            actions += self._over_agent(event, isinstance(change, SpeechStopped), now)
         return actions
 
     def _takes_floor(self) -> bool:
@@ -278,8 +289,10 @@ class TurnTaking:
     def _set_commit(self) -> None:
         """How long the silence must last, by what is known of the words now."""
         attempt, text = self._turn.current, self._turn.text()
-        evidence = Evidence(text, attempt.ends if attempt else None, tuple(self._pauses_s))
-        needed_s = silence_needed_s(evidence, self._policy)
+        needed_s = self._policy.endpoint_silence_s
+        if self._policy.end_of_turn == "words":
+            evidence = Evidence(text, attempt.ends if attempt else None, tuple(self._pauses_s))
+            needed_s = silence_needed_s(evidence, self._policy)
         self._commit_at = self._silent_since + needed_s
         self._commit_sample = self._turn.speech_end + round(needed_s * LINE_RATE_HZ)
         self._commit_latest = self._commit_at + STALL_PATIENCE_S
@@ -407,8 +420,7 @@ class TurnTaking:
         expects_answer = self._turn.interrupts or self._turn.voiced_samples >= SENTENCE_VOICED_SAMPLES
         if expects_answer and not self._pardoned and not self._detector.speaking:
             self._pardoned = True
-            self.state = State.SPEAKING
-            return [SpeakStock("pardon")]
+            return self._speak("pardon")
         return self._take_up_utterance()
 
     def _take_up_utterance(self) -> list[TurnAction]:
@@ -426,20 +438,76 @@ class TurnTaking:
     # The agent's voice
 
     def _audible(self, *_: object) -> list[TurnAction]:
-        self.state = State.SPEAKING
+        self._begin_speaking()
         return []
+
+    def _begin_speaking(self) -> None:
+        self.state = State.SPEAKING
+        self._judge.reset()
+        self._verdict = "quiet"
+
+    def _over_agent(self, event: Voice, utterance_over: bool, now: float) -> list[TurnAction]:
+        """Somebody may be heard over the agent: turn it down, judge, then stop it or let it go on."""
+        before = self._verdict
+        self._judge.hear(
+            event.probability, event.level_dbfs, event.echo, event.start_sample, event.end_sample
+        )
+        actions = self._judged(now)
+        if self.state is not State.SPEAKING:
+            return actions
+        if (wanted := self._judge.wanted_glimpse()) is not None:
+            actions.append(TakeGlimpse(*wanted))
+        if utterance_over and "keep" in (before, self._verdict):
+            # Let pass by its sound; its words have the last say.
+            start = max(0, self._detector.start_sample - PREROLL_SAMPLES)
+            actions.append(TranscribePart(start, event.end_sample))
+        return actions
+
+    def _judged(self, now: float) -> list[TurnAction]:
+        before, self._verdict = self._verdict, self._judge.verdict
+        if self._verdict == "stop":
+            return self._barge_in(now)
+        if self._verdict == before or self._policy.barge_in != "polite":
+            return []
+        if self._verdict == "undecided":
+            return [Duck()]
+        return [Restore()] if before == "undecided" else []
+
+    def _glimpsed(self, event: Glimpsed, now: float) -> list[TurnAction]:
+        self._judge.glimpsed(event.number, event.glimpse)
+        return self._judged(now)
+
+    def _overheard(self, event: PartTranscribed, now: float) -> list[TurnAction]:
+        if event.text:
+            self._judge.transcribed(event.text)
+        return self._judged(now)
 
     def _take_back(self, now: float) -> list[TurnAction]:
         return [CancelReply(), ClearPlayout(), TruncateReply(self._playout.heard_samples(now))]
 
     def _barge_in(self, now: float) -> list[TurnAction]:
-        actions = [*self._take_back(now), *self._turn_begins()]
+        actions = [*self._take_back(now), *self._overlap_becomes_turn(now)]
         self._turn.interrupts = True
+        return actions
+
+    def _overlap_becomes_turn(self, now: float) -> list[TurnAction]:
+        """What was said over the agent is the caller's turn; it may be over already: "stop"."""
+        start = self._judge.start_sample
+        actions = self._turn_begins()
+        if start is not None:
+            self._turn.piece_start = max(self._floor_sample, start - PREROLL_SAMPLES)
+        if not self._detector.speaking:
+            detector = self._detector
+            end = SpeechStopped(self._turn.piece_start, detector.end_sample, detector.voiced_samples)
+            actions += self._pause(end, now)
         return actions
 
     def _played_out(self, _: object, now: float) -> list[TurnAction]:
         self.state = State.LISTENING
+        self._protected = False
         self._still_there_at = now + self._policy.still_there_s
+        if self._verdict == "undecided":
+            return [FinishReply(), *self._overlap_becomes_turn(now)]
         return [FinishReply(), *self._take_up_utterance()]
 
     # The end

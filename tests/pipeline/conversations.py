@@ -13,6 +13,8 @@ from pipeline.turns import State, TurnTaking
 
 Action = TypeVar("Action")
 
+PLAIN = TurnPolicy(end_of_turn="silence", barge_in="eager")
+"""Nothing but silence and voice decides: for conversations about the rest."""
 WINDOW_S = VAD_WINDOW_SAMPLES / LINE_RATE_HZ
 
 
@@ -24,7 +26,7 @@ class Conversation:
     ) -> None:
         self.playout = Playout()
         limits = Limits(call_s=call_limit_s, warning_s=warning_s)
-        self.core = TurnTaking(policy or TurnPolicy(), self.playout, limits)
+        self.core = TurnTaking(policy or PLAIN, self.playout, limits)
         self.now = 100.0
         self.sample = 0
         self.actions: list[TurnAction] = list(self.core.begin(self.now))
@@ -76,9 +78,9 @@ def of(actions: Iterable[TurnAction], kind: type[Action]) -> list[Action]:
     return [a for a in actions if isinstance(a, kind)]
 
 
-def speaking() -> Conversation:
+def speaking(policy: TurnPolicy | None = None) -> Conversation:
     """A conversation in which the agent's reply is audible."""
-    talk = Conversation().greeted()
+    talk = Conversation(policy).greeted()
     talk.speech(1.0)
     talk.silence(0.2)
     talk.tell(Transcribed(1, "tell me everything"))

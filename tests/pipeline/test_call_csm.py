@@ -14,6 +14,7 @@ from models.csm.voice import CsmSynthesizer, CsmVoiceOptions
 from models.scripted import ScriptedChat, ScriptedTranscriber
 from pipeline.events import AgentAudio
 from pipeline.line import LINE_RATE_HZ
+from pipeline.persona import TurnTaking
 from pipeline.service import CallService
 from tests.models.csm.voice_kit import SpeakingStepper, byte_tokenizer
 from tests.pipeline.hand_line import HandLine
@@ -52,7 +53,15 @@ class CsmHouse(House):
         self.stepper = stepper
         host = LoopHost(self.engine, tick_s=tick_s)
         synthesizer = CsmSynthesizer([host], byte_tokenizer(), CsmVoiceOptions())
-        super().__init__(transcriber=transcriber, chat=chat, synthesizer=synthesizer)  # type: ignore[arg-type]
+        # Whoever interrupts is believed at once: the first `clear` is the end of the reply.
+        turns = TurnTaking(end_of_turn="silence", barge_in="eager")
+        persona = PERSONA.model_copy(update={"turns": turns})
+        super().__init__(
+            transcriber=transcriber,
+            chat=chat,
+            synthesizer=synthesizer,  # type: ignore[arg-type]
+            persona=persona,
+        )
 
     def segments(self) -> list[tuple[list[int], int]]:
         """Of the call's cache: the tokens of each text, and how many CodecFrames follow before its END;

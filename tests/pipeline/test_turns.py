@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.base import VAD_WINDOW_SAMPLES
+from models.base import VAD_WINDOW_SAMPLES, Glimpse
 from pipeline.line import LINE_RATE_HZ
 from pipeline.persona import TurnTaking as TurnPolicy
 from pipeline.turn_events import (
@@ -11,20 +11,26 @@ from pipeline.turn_events import (
     ClearPlayout,
     CommitTurn,
     DropAttempt,
+    Duck,
     FinishReply,
+    Glimpsed,
     HangUp,
     NoteUtterance,
     PartTranscribed,
     PlayedOut,
     Prefill,
     ReplyAudible,
+    Restore,
     RetractTurn,
     SpeakStock,
     StartReply,
+    TakeGlimpse,
     Transcribe,
     Transcribed,
     TranscribePart,
     TruncateReply,
+    TurnEndGuessed,
+    Voice,
 )
 from pipeline.turns import PREROLL_SAMPLES, STALL_PATIENCE_S, State
 from tests.pipeline.conversations import WINDOW_S, Conversation, of, speaking
@@ -569,3 +575,166 @@ def test_the_last_minute_is_announced_when_the_floor_is_free() -> None:
 def test_a_short_call_needs_no_warning() -> None:
     talk = idle(TurnPolicy(still_there_s=120.0), call_limit_s=100.0, warning_s=60.0)
     assert of(talk.silence(101.0), SpeakStock) == [SpeakStock("goodbye")]
+
+
+# A voice over the agent's
+
+POLITE = TurnPolicy(end_of_turn="silence", barge_in="polite")
+WANTS_FLOOR, LISTENS, COUGHS = Glimpse(0.01, 0.0, 0.99), Glimpse(0.98, 0.0, 0.02), Glimpse(0.0, 0.95, 0.05)
+
+
+def test_a_voice_turns_the_agent_down_at_once_and_a_glimpse_is_asked_for() -> None:
+    talk = speaking(POLITE)
+    assert talk.speech(0.064) == [Duck()]
+    (glimpse,) = of(talk.speech(0.096), TakeGlimpse)
+    assert glimpse.end_sample - glimpse.start_sample <= 0.3 * LINE_RATE_HZ
+    assert talk.core.state is State.SPEAKING
+
+
+def test_somebody_who_wants_the_floor_stops_the_agent_for_good() -> None:
+    talk = speaking(POLITE)
+    talk.silence(1.0)
+    onset = talk.sample
+    (glimpse,) = of(talk.speech(0.16), TakeGlimpse)
+    assert talk.tell(Glimpsed(glimpse.number, WANTS_FLOOR)) == [
+        CancelReply(),
+        ClearPlayout(),
+        TruncateReply(0),
+    ]
+    assert talk.core.state is State.CALLER
+    talk.speech(0.5)
+    (transcribe,) = of(talk.silence(0.2), Transcribe)
+    assert transcribe.start_sample == onset - PREROLL_SAMPLES
+
+
+def test_field_2_a_backchannel_turns_the_agent_down_and_up_again() -> None:
+    """livekit/agents#4039, pipecat#1391: "mm-hmm" cancels the answer, and it never resumes."""
+    talk = speaking(POLITE)
+    (glimpse,) = of(talk.speech(0.16), TakeGlimpse)
+    assert talk.tell(Glimpsed(glimpse.number, LISTENS)) == []
+    over = [*talk.speech(0.128), *talk.silence(0.5)]
+    assert of(over, Restore) == [Restore()]
+    assert not of(talk.actions, CancelReply)
+    assert talk.core.state is State.SPEAKING
+    assert talk.tell(PlayedOut()) == [FinishReply()]
+
+
+def test_the_decision_falls_within_400_ms_even_if_no_glimpse_comes() -> None:
+    talk = speaking(POLITE)
+    talk.silence(1.0)
+    began = talk.now
+    while not of(talk.actions, Restore):
+        talk.speech(WINDOW_S)
+        assert talk.now - began <= 0.42
+    assert talk.core.state is State.SPEAKING
+
+
+def test_a_voice_that_goes_on_and_on_takes_the_floor_after_all() -> None:
+    talk = speaking(POLITE)
+    for _ in range(40):
+        for wanted in of(talk.speech(WINDOW_S), TakeGlimpse):
+            talk.tell(Glimpsed(wanted.number, LISTENS))
+    assert of(talk.actions, CancelReply) == [CancelReply()]
+    assert talk.core.state is State.CALLER
+
+
+def test_a_short_stop_that_the_glimpse_let_pass_stops_the_agent_by_its_words() -> None:
+    talk = speaking(POLITE)
+    for wanted in of([*talk.speech(0.35), *talk.silence(0.1)], TakeGlimpse):
+        talk.tell(Glimpsed(wanted.number, LISTENS))
+    (part,) = of(talk.silence(0.2), TranscribePart)
+    assert part.end_sample - part.start_sample >= 0.35 * LINE_RATE_HZ
+    actions = talk.tell(PartTranscribed("Stop."))
+    assert actions[:2] == [CancelReply(), ClearPlayout()]
+    (transcribe,) = of(actions, Transcribe)
+    talk.tell(Transcribed(transcribe.attempt, "Stop."))
+    assert of(talk.silence(1.0), CommitTurn), "it was over already: a whole turn"
+
+
+def test_what_was_let_pass_and_says_nothing_more_is_forgotten() -> None:
+    talk = speaking(POLITE)
+    talk.speech(0.35)
+    talk.silence(0.3)
+    assert talk.tell(PartTranscribed("Yeah.")) == []
+    assert talk.core.state is State.SPEAKING
+
+
+def test_a_cough_is_let_pass() -> None:
+    talk = speaking(POLITE)
+    for wanted in of([*talk.speech(0.2), *talk.silence(0.1)], TakeGlimpse):
+        talk.tell(Glimpsed(wanted.number, COUGHS))
+    assert of(talk.silence(0.5), Restore) == [Restore()]
+
+
+def test_two_interruptions_within_200_ms_are_one() -> None:
+    talk = speaking(POLITE)
+    (glimpse,) = of(talk.speech(0.16), TakeGlimpse)
+    talk.silence(0.064)
+    talk.tell(Glimpsed(glimpse.number, WANTS_FLOOR))
+    talk.silence(0.064)
+    talk.speech(0.5)
+    assert len(of(talk.actions, CancelReply)) == 1
+    talk.silence(0.2)
+    assert talk.core.state is State.PAUSE
+
+
+def test_a_word_in_the_last_moment_of_a_reply_is_a_turn() -> None:
+    talk = speaking(POLITE)
+    talk.speech(0.096)
+    talk.silence(0.064)
+    actions = talk.tell(PlayedOut())
+    assert actions[0] == FinishReply()
+    assert of([*actions, *talk.silence(0.3)], Transcribe)
+
+
+def test_a_protected_greeting_is_heard_to_its_end() -> None:
+    talk = Conversation(POLITE.model_copy(update={"protect_greeting": True}))
+    assert talk.speech(2.0) == []
+    assert talk.tell(PlayedOut()) == [FinishReply()]
+    talk.speech(0.5)
+    assert of(talk.silence(0.2), Transcribe), "who still speaks then has the floor"
+
+
+def test_an_agent_that_nobody_may_interrupt_is_not_turned_down_either() -> None:
+    talk = speaking(POLITE.model_copy(update={"barge_in": "never"}))
+    actions = talk.speech(3.0)
+    assert not of(actions, Duck)
+    assert not of(actions, CancelReply)
+
+
+def test_field_5_our_own_echo_is_nobody() -> None:
+    """pipecat#1771, livekit/agents#3758."""
+    talk = speaking(POLITE)
+    for _ in range(60):
+        talk.now += WINDOW_S
+        start, talk.sample = talk.sample, talk.sample + 256
+        assert talk.core.receive(Voice(0.95, start, talk.sample, -45.0, echo=0.8), talk.now) == []
+    talk.tell(PlayedOut())
+    assert talk.core.state is State.LISTENING
+
+
+# By the words
+
+
+def test_a_question_is_over_sooner_than_a_number_that_is_being_given() -> None:
+    waited = {}
+    for text in ("When are you open?", "My number is four seven"):
+        talk = Conversation(TurnPolicy(barge_in="eager")).greeted()
+        talk.speech(1.0)
+        talk.silence(0.2)
+        talk.tell(Transcribed(1, text))
+        began = talk.now
+        while not of(talk.actions, CommitTurn):
+            talk.silence(WINDOW_S)
+        waited[text] = 0.2 + talk.now - began
+    assert waited["When are you open?"] < 0.7 < waited["My number is four seven"]
+
+
+def test_the_language_models_opinion_moves_the_end() -> None:
+    for ends, early in ((0.99, True), (0.0001, False)):
+        talk = Conversation(TurnPolicy(barge_in="eager")).greeted()
+        talk.speech(1.0)
+        talk.silence(0.2)
+        talk.tell(Transcribed(1, "I would like an appointment"))
+        assert talk.tell(TurnEndGuessed(1, ends)) == []
+        assert bool(of(talk.silence(0.5), CommitTurn)) is early

@@ -17,7 +17,7 @@ from models.scripted import (
 )
 from pipeline.events import AgentTurn, CallEnded, CallerTurn, CallEvent, Fault
 from pipeline.line import LINE_RATE_HZ, Line, LineInfo, Pcm
-from pipeline.persona import Limits, Persona
+from pipeline.persona import Limits, Persona, TurnTaking
 from pipeline.service import CallOutcome, CallService
 from telephony.simulator import Report, Scenario, simulate_virtual
 from telephony.simulator.caller import Speech
@@ -32,6 +32,7 @@ PERSONA = Persona(
     apology="Sorry, please call again.",
     goodbye="Goodbye.",
     fallback="Could you say that again?",
+    turns=TurnTaking(end_of_turn="silence"),
 )
 
 

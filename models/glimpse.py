@@ -26,6 +26,8 @@ BACKCHANNELS = frozenset(
 FOLLOWED = {"i": frozenset({"see"}), "all": frozenset({"right"}), "got": frozenset({"it"})}
 """First tokens that are a listener's only with these second ones."""
 
+STOCK = frozenset(["thank", "thanks"])
+"""First tokens of what Whisper writes when it hears nothing."""
 HOLDS = frozenset(
     ["stop", "wait", "weight", "no", "nope", "hold", "hang", "don't", "please", "excuse", "sorry", "hey"]
 )
@@ -99,7 +101,7 @@ def judge(
     if likeliest in FOLLOWED:
         goes_on = sum(share for token, share in second.items() if _plain(token) in FOLLOWED[likeliest])
         backchannels += shares[likeliest] * goes_on
-    others = (share for word, share in shares.items() if word not in BACKCHANNELS and word not in FOLLOWED)
+    others = (share for word, share in shares.items() if word not in BACKCHANNELS | FOLLOWED.keys() | STOCK)
     holds = sum(share for word, share in shares.items() if word in HOLDS)
     evidence = (
         _BIAS

@@ -5,19 +5,20 @@
     judge.glimpsed(...)      when that has come back
     judge.transcribed(text)  when an utterance that was let pass has been transcribed
 
-Each answers with a verdict. "quiet": no voice, or an echo of our own. "undecided": somebody makes a sound; the
-agent turns its voice down. "stop": the floor is the caller's. "keep": it was no wish to speak; the agent goes
-on at its level. "keep" may still become "stop" while the same utterance goes on; "stop" is final until `reset`.
+Each answers with a verdict. "quiet": no voice, or an echo of our own. "undecided": somebody makes a sound;
+the agent turns its voice down. "stop": the floor is the caller's. "keep": it was no wish to speak; the agent
+goes on at its level. "keep" may still become "stop" while the same utterance goes on; "stop" is final until
+`reset`.
 
-A glimpse gives the odds that somebody wants to speak. Early ones see one syllable, so they must be surer; what
-none has decided by `DECIDED_BY_SAMPLES` is let pass, and watched. Listeners speak softer than people who
-interrupt, so the level shifts the odds a little; somebody far below the caller's usual level is not talking to
-the agent, unless the word is "stop".
+A glimpse gives the odds that somebody wants to speak. Early ones see one syllable, so they must be surer;
+what none has decided by `DECIDED_BY_SAMPLES` is let pass, and watched. Listeners speak softer than people who
+interrupt, so the level shifts the odds a little; somebody far below the caller's usual level is not talking
+to the agent, unless the word is "stop".
 """
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from models.base import Glimpse
@@ -47,10 +48,17 @@ DIP_SAMPLES = LINE_RATE_HZ * 64 // 1000
 ENDS_SAMPLES = LINE_RATE_HZ * 300 // 1000
 """Silence that ends the utterance; the breath inside "mm-hmm" takes 0.1 s."""
 
+LATEST = 0.6
+"""Weight of the latest glimpse; the rest is what was thought before: "sure" may look like "sorry" once."""
+LEAST_SHARE = 0.02
+"""A glimpse's certainty goes no further."""
 LEVEL_ODDS = 0.35
 """Per dB over `_LISTENERS_DB`. A listener's sounds are softer than speech for the floor."""
 _LISTENERS_DB, _MOST_LEVEL_DB = -1.0, 4.0
-ASIDE_DB = -8.5
+LOUDEST_OVER_USUAL_DB = 4.5
+"""How far the loudest window of a syllable lies over the RMS of speech. It is what an utterance's level is
+taken from: a mean would call every word soft that begins with a fricative."""
+ASIDE_DB = -8.0
 """Under the caller's usual level: somebody else, or the caller to somebody else."""
 AUDIBLE_DB = -18.0
 """Under the usual level: echo and rustle are no voice here, whatever the detector says."""
@@ -84,7 +92,9 @@ def takes_floor(text: str, *, aside: bool = False) -> bool:
 def _goes_further(text: str) -> bool:
     """Whether a listener's word is followed by another one: "okay, and". The last word may be cut."""
     words = re.findall(r"[a-z']+", text.lower().replace("-", ""))
-    return len(words) > 1 and words[0] in _LISTENING and any(word not in _LISTENING for word in words[1:])
+    # "Thank you" is what transcribers write when they are not sure.
+    begins = bool(words) and words[0] in _LISTENING and words[0] not in ("thank", "thanks")
+    return begins and any(word not in _LISTENING for word in words[1:])
 
 
 class UsualLevel:
@@ -113,15 +123,15 @@ class _Utterance:
     end_sample: int
     """Of the last voiced window."""
     voiced_samples: int = 0
-    energy: float = 0.0
+    loudest_dbfs: float = -120.0
     glimpses: int = 0
     """Of `GLIMPSES_AT`, how many were taken or passed by."""
     awaited: int | None = None
-    seen: list[Glimpse] = field(default_factory=list)
+    noise: bool = False
+    """So the latest glimpse."""
+    odds: float | None = None
+    """Log odds for the floor by all glimpses so far, the level left out."""
     verdict: Verdict = "undecided"
-
-    def level_dbfs(self) -> float:
-        return 10 * math.log10(max(self.energy / max(1, self.voiced_samples), 1e-10))
 
 
 class OverlapJudge:
@@ -181,7 +191,7 @@ class OverlapJudge:
         utterance = self._utterance
         utterance.end_sample = end_sample
         utterance.voiced_samples += end_sample - start_sample
-        utterance.energy += 10 ** (level_dbfs / 10) * (end_sample - start_sample)
+        utterance.loudest_dbfs = max(utterance.loudest_dbfs, level_dbfs)
 
     def _silence(self, utterance: _Utterance) -> None:
         click = utterance.voiced_samples < DUCK_VOICED_SAMPLES
@@ -220,20 +230,20 @@ class OverlapJudge:
             return self.verdict
         utterance.awaited = None
         if glimpse is not None:
-            utterance.seen.append(glimpse)
             self._weigh(utterance, glimpse)
             self._decide(utterance)
         return self.verdict
 
     def transcribed(self, text: str) -> Verdict:
         """All words of the last utterance that was let pass. "stop" when they ask for the floor after all."""
-        aside = self.aside
-        if self._policy == "polite" and takes_floor(text, aside=aside):
-            utterance = self._utterance or self._last
-            if utterance is not None:
-                utterance.verdict = "stop"
-                self._utterance = utterance
-            return "stop"
+        utterance = self._utterance or self._last
+        if self._policy != "polite" or utterance is None:
+            return self.verdict
+        # Transcribers write words for a hum, too: only a stop word is believed against the glimpses.
+        doubted = utterance.odds is not None and utterance.odds < 0
+        if takes_floor(text, aside=self.aside or doubted):
+            utterance.verdict = "stop"
+            self._utterance = utterance
         return self.verdict
 
     # The decision
@@ -260,20 +270,22 @@ class OverlapJudge:
 
     def _lets_pass(self, utterance: _Utterance) -> bool:
         """However long it lasts: talk to somebody else, or no voice."""
-        noise = bool(utterance.seen) and utterance.seen[-1].noise >= NOISE_SHARE
-        return noise or self._relative_db(utterance) < ASIDE_DB
+        return utterance.noise or self._relative_db(utterance) < ASIDE_DB
 
     def _weigh(self, utterance: _Utterance, glimpse: Glimpse) -> None:
+        odds = math.log(max(glimpse.speech, LEAST_SHARE) / max(1 - glimpse.speech, LEAST_SHARE))
+        before = odds if utterance.odds is None else utterance.odds
+        utterance.odds = odds = LATEST * odds + (1 - LATEST) * before
+        utterance.noise = glimpse.noise >= NOISE_SHARE
         relative_db = self._relative_db(utterance)
         if relative_db < ASIDE_DB:
             if takes_floor(glimpse.text, aside=True) and glimpse.speech > 0.5:
                 utterance.verdict = "stop"
             return
-        odds = math.log(max(glimpse.speech, 1e-4) / max(1 - glimpse.speech, 1e-4))
         shift = min(_MOST_LEVEL_DB, max(-_MOST_LEVEL_DB, relative_db - _LISTENERS_DB))
         if self.usual.dbfs is not None:
             odds += LEVEL_ODDS * shift
-        further = glimpse.noise < NOISE_SHARE and self._sounding(utterance) and _goes_further(glimpse.text)
+        further = not utterance.noise and self._sounding(utterance) and _goes_further(glimpse.text)
         # By the time at which it was taken, not at which it came.
         if odds >= SURE[utterance.glimpses - 1] or further:
             utterance.verdict = "stop"
@@ -283,4 +295,4 @@ class OverlapJudge:
 
     def _relative_db(self, utterance: _Utterance) -> float:
         usual = self.usual.dbfs
-        return 0.0 if usual is None else utterance.level_dbfs() - usual
+        return 0.0 if usual is None else utterance.loudest_dbfs - LOUDEST_OVER_USUAL_DB - usual

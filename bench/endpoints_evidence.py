@@ -6,15 +6,26 @@ policies are compared in seconds, on the same evidence."""
 
 import asyncio
 import json
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from bench.corpus import LEAD_SAMPLES, Turn, heard
 from bench.endpoints_smart_turn import SmartTurn
-from models.base import STT_RATE_HZ, VAD_RATE_HZ, VAD_WINDOW_SAMPLES, ChatSession, Message, Transcriber
+from models.base import (
+    STT_RATE_HZ,
+    VAD_RATE_HZ,
+    VAD_WINDOW_SAMPLES,
+    ChatSession,
+    Message,
+    Samples,
+    Transcriber,
+    VoiceActivity,
+)
 from models.catalogue import WindowPolicy
 from models.llama import LlamaChat
 from models.profiles import find_profile
@@ -36,6 +47,12 @@ _PREROLL_S = 0.3
 _SMART_TURN_PREROLL_S = 0.7
 """pipecat's `pre_speech_ms` and its VAD_START_SECS."""
 _FORMAT = 2
+
+
+class Judge(Protocol):
+    def complete(self, audio: Samples) -> float:
+        """The probability that the turn (n,) float32 at 16 kHz is over."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +108,10 @@ def watch(
 
 
 def _key(turn: Turn) -> str:
-    return f"{turn.part}/{turn.id}/{hash_of(turn.pcm)}"
+    return f"{turn.part}/{turn.id}/{_hash_of(turn.pcm)}"
 
 
-def hash_of(pcm: Pcm) -> str:
-    import zlib
-
+def _hash_of(pcm: Pcm) -> str:
     return f"{zlib.crc32(np.ascontiguousarray(pcm).tobytes()):08x}"
 
 
@@ -110,12 +125,10 @@ def _read(path: Path) -> dict[str, WatchedTurn]:
     return {key: _watched(row) for key, row in document["turns"].items()}
 
 
-def _watched(row: dict[str, object]) -> WatchedTurn:
-    values = dict(row)
-    values["pauses"] = tuple(Pause(**pause) for pause in row["pauses"])  # type: ignore[attr-defined]
-    values["spans_s"] = tuple(tuple(span) for span in row["spans_s"])  # type: ignore[attr-defined]
-    values["texts"] = tuple(row["texts"])  # type: ignore[arg-type]
-    return WatchedTurn(**values)  # type: ignore[arg-type]
+def _watched(row: dict[str, Any]) -> WatchedTurn:
+    pauses = tuple(Pause(**pause) for pause in row["pauses"])
+    spans_s = tuple((begin, end) for begin, end in row["spans_s"])
+    return WatchedTurn(**{**row, "pauses": pauses, "spans_s": spans_s, "texts": tuple(row["texts"])})
 
 
 def _write(path: Path, known: dict[str, WatchedTurn]) -> None:
@@ -169,10 +182,10 @@ async def _gather(
 
 async def watched(
     turn: Turn,
-    voice_activity: SileroVoiceActivity,
+    voice_activity: VoiceActivity,
     transcriber: Transcriber,
     session: ChatSession,
-    smart_turn: SmartTurn,
+    smart_turn: Judge,
     *,
     hot_words: str = "",
 ) -> WatchedTurn:
@@ -203,7 +216,7 @@ async def watched(
     )
 
 
-def utterances(line: Pcm, voice_activity: SileroVoiceActivity) -> Iterable[tuple[int, int, int | None]]:
+def utterances(line: Pcm, voice_activity: VoiceActivity) -> Iterable[tuple[int, int, int | None]]:
     """(first voiced sample, end of the last voiced window, when the next utterance was reported) of each
     utterance that the pipeline's detector finds in (n,) int16 at 8 kHz."""
     detector, stream = UtteranceDetector(PAUSE_S), voice_activity.open()
@@ -223,12 +236,12 @@ def utterances(line: Pcm, voice_activity: SileroVoiceActivity) -> Iterable[tuple
 
 
 def _clip(
-    audio: "np.ndarray[tuple[int], np.dtype[np.float32]]",
+    audio: Samples,
     start: int,
     end: int,
     before_s: float,
     after_s: float,
-) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
+) -> Samples:
     """[start, end) of the line, with `before_s` and `after_s` around it, at 16 kHz; the last 30 s at most."""
     up = STT_RATE_HZ // VAD_RATE_HZ
     first = max(0, round(start * up - before_s * STT_RATE_HZ))
@@ -236,9 +249,7 @@ def _clip(
     return audio[max(first, last - round(FULL_WINDOW_S * STT_RATE_HZ)) : last]
 
 
-async def _words(
-    transcriber: Transcriber, audio: "np.ndarray[tuple[int], np.dtype[np.float32]]", hot_words: str
-) -> str:
+async def _words(transcriber: Transcriber, audio: Samples, hot_words: str) -> str:
     return (await transcriber.transcribe(audio, hot_words=hot_words)).text
 
 

@@ -35,8 +35,11 @@ _ALIKE = 0.85
 """Correlation above which two sounds are one and the same."""
 _PERIODS = (LINE_RATE_HZ * 20 // 1000, LINE_RATE_HZ * 60 // 1000)
 _ASSUMED_DUCK_DB = -15.0
-_SMALLEST_SHIFT = 1e-6
-"""Of two shifts that fit alike, as in a tone, the smaller one is meant."""
+_SMALLEST_SHIFT = 1e-5
+"""Correlation that a sample more of shift must be worth: of two that fit alike, as in a tone, the smaller one
+is meant."""
+_RAMP_SAMPLES = LINE_RATE_HZ * 10 // 1000
+"""What goes on may glide to its new level for so long, which says nothing about what it is."""
 _SLACK_SAMPLES = LINE_RATE_HZ * 120 // 1000
 """How far the server's idea of what was heard may lie beside Twilio's."""
 _JUST_HEARD_SAMPLES = LINE_RATE_HZ * 60 // 1000
@@ -174,10 +177,10 @@ def _likeness(taken: Pcm, sent: Pcm) -> tuple[float, float, int] | None:
     """The best correlation of the two over shifts of up to 120 ms, the gain in dB from the one to the other
     there, and the shift: samples of `taken` that `sent` leaves out. None if either holds too little sound to
     tell."""
-    if not len(taken) or not len(sent):
+    if not len(taken) or len(sent) <= _RAMP_SAMPLES:
         return None
-    one, other = taken.astype(np.float64), sent.astype(np.float64)
-    shifts = np.arange(-_SLACK_SAMPLES, _SLACK_SAMPLES + 1)
+    one, other = taken.astype(np.float64), sent[_RAMP_SAMPLES:].astype(np.float64)
+    shifts = np.arange(-_SLACK_SAMPLES, _SLACK_SAMPLES + 1) + _RAMP_SAMPLES
     shifts = shifts[(shifts < len(one)) & (-shifts < len(other))]
     from_one, from_other = np.maximum(0, shifts), np.maximum(0, -shifts)
     length = np.minimum(len(one) - from_one, len(other) - from_other)
@@ -191,9 +194,10 @@ def _likeness(taken: Pcm, sent: Pcm) -> tuple[float, float, int] | None:
     if not tells.any():
         return None
     alike = np.where(tells, products / np.sqrt(np.where(tells, energy_one * energy_other, 1.0)), -1.0)
-    best = int((alike - _SMALLEST_SHIFT * np.abs(shifts)).argmax())
+    slips = shifts - _RAMP_SAMPLES
+    best = int((alike - _SMALLEST_SHIFT * np.abs(slips)).argmax())
     gain_db = 10 * float(np.log10(energy_other[best] / energy_one[best]))
-    return float(alike[best]), gain_db, int(shifts[best])
+    return float(alike[best]), gain_db, int(slips[best])
 
 
 def _is_periodic(taken: Pcm) -> bool:

@@ -3,8 +3,11 @@
 Everything a caller feels is measured in the audio at the server's edge (`telephony.simulator`); only
 `speculation_hits`, `token_waste` and `stage_sum_error_ms` read the server's own account.
 
-- A gap runs from the last voiced sample of a turn to the first of the answer. A turn in which the agent was
-  audible too early is a cut-off and has no gap: what follows it is not the answer to all of it.
+- A turn is cut off when the agent becomes audible inside it. It also counts as cut off when the server took
+  one of its pauses for its end and the answer to that part was heard, if only after the last word: so says
+  the server's account (`answers_to_part` counts these).
+- A gap runs from the last voiced sample of a turn to the first of the answer. A turn that was cut off has
+  none: what follows it is not the answer to all of it.
 - `cutoff_rate` is of the turns with pauses inside. Cut-offs of the others (over the last word) are counted
   too.
 - An interruption yields if the agent's speech was stopped by a `clear`. One that came when the agent was
@@ -25,6 +28,7 @@ from typing import Any
 from bench.corpus import Overlap, Turn
 from bench.report import percentile, rate, spread
 from bench.turns_calls import PlannedCall
+from pipeline.line import LINE_RATE_HZ
 from telephony.simulator import Report as CallReport
 from telephony.simulator.report import OverlapReport
 
@@ -42,6 +46,7 @@ class TurnResult:
     gap_ms: float | None
     ear_gap_ms: float | None
     cut_off: bool
+    answered_part: bool
     transcript: str
     agent: str
     stages: Mapping[str, float]
@@ -59,6 +64,7 @@ class TurnResult:
             "agent": self.agent,
             "edge_gap_ms": self.gap_ms,
             "cut_off": self.cut_off,
+            "answered_part": self.answered_part,
             "stages": dict(self.stages),
         }
 
@@ -129,16 +135,34 @@ def _turn_results(
     rows = [row for row in report.turns if row.caller is not None]
     for turn, row, at_edge in zip(call.turns, rows, heard.at_edge, strict=False):
         times = _times_near(accounts, at_edge.last_voiced_s)
+        part = _answered_part(turn, accounts, at_edge.first_voiced_s)
+        cut_off = row.cut_off or part
         yield TurnResult(
             turn=turn,
-            gap_ms=None if row.cut_off else row.edge_gap_ms,
-            ear_gap_ms=None if row.cut_off else row.gap_ms,
-            cut_off=row.cut_off,
+            gap_ms=None if cut_off else row.edge_gap_ms,
+            ear_gap_ms=None if cut_off else row.gap_ms,
+            cut_off=cut_off,
+            answered_part=part,
             transcript=row.transcript or "",
             agent=row.agent or "",
             stages=times.get("stages") or {},
             wait_ms=_wait_ms(times),
         )
+
+
+def _answered_part(turn: Turn, accounts: Sequence[Mapping[str, Any]], begins_s: float | None) -> bool:
+    """Whether an answer was heard to what the server took for a turn, and was this one up to a pause."""
+    if begins_s is None:
+        return False
+    ends_s = [begins_s + stop / LINE_RATE_HZ for _, stop in turn.spans]
+    for account in accounts:
+        ended = _ended_s(account.get("times") or {})
+        if ended is None or not account.get("heard") or not begins_s < ended < ends_s[-1]:
+            continue
+        # Accounts are some hundredths of a second beside the truth; spans are tenths apart.
+        if min(ends_s, key=lambda end_s: abs(end_s - ended)) != ends_s[-1]:
+            return True
+    return False
 
 
 def _times_near(accounts: Sequence[Mapping[str, Any]], end_s: float | None) -> Mapping[str, Any]:
@@ -181,6 +205,7 @@ def turn_figures(results: Sequence[CallResult], prefix: str = "") -> dict[str, o
     if len(turns) > len(paused):
         others = [turn for turn in turns if not turn.turn.pauses_s]
         figures[f"{prefix}cutoffs_without_pauses"] = sum(turn.cut_off for turn in others)
+    figures[f"{prefix}answers_to_part"] = sum(turn.answered_part for turn in turns)
     figures[f"{prefix}unanswered"] = sum(turn.gap_ms is None and not turn.cut_off for turn in turns)
     figures[f"{prefix}violations"] = sum(len(result.violations) for result in results)
     return figures

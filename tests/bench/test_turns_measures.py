@@ -35,6 +35,7 @@ def spoken(number: int = 0, pauses: int = 0, **changes: Any) -> TurnResult:
         "gap_ms": 900.0,
         "ear_gap_ms": 1000.0,
         "cut_off": False,
+        "answered_part": False,
         "transcript": "hello",
         "agent": "Hi.",
         "stages": {},
@@ -200,6 +201,32 @@ def test_measured_turns_meet_their_plan_and_the_servers_account(tmp_path: Path) 
     assert result.turns[1].cut_off and result.turns[1].wait_ms == pytest.approx(700.0)
     assert result.counters == {"turns": 2} and len(result.violations) == 1
     assert json.dumps([each.to_json() for each in result.turns])
+
+
+@pytest.mark.parametrize(
+    ("ended_s", "heard", "part"),
+    [
+        # Spans of this turn end 0.5, 1.5 and 2.5 s after its beginning at 8 s.
+        (9.55, "I am sorry", True),
+        (8.45, "Yes.", True),
+        (9.55, "", False),
+        (10.4, "Yes.", False),
+        (7.4, "Good morning.", False),
+    ],
+)
+def test_an_answer_to_a_part_of_a_turn_is_a_cut_off(
+    tmp_path: Path, ended_s: float, heard: str, part: bool
+) -> None:
+    """However late it comes: by luck it began after the last word, and its gap would look wonderful."""
+    (tmp_path / "CA1").mkdir()
+    accounts = [{"times": {"audible_end_s": ended_s}, "heard": heard}]
+    (tmp_path / "CA1" / "transcript.json").write_text(json.dumps({"turns": accounts}))
+    planned = PlannedCall(SCENARIO, {}, turns=(turn(1, pauses=2),))
+    row = TurnReport("a", "A", "Yes.", "Yes.", 300.0, 180.0, False, None)
+    (each,) = result_of(planned, report((row, TurnMeasures(8.0, 10.5, 0.18, None))), tmp_path).turns
+    assert each.cut_off == each.answered_part == part
+    assert each.gap_ms == (None if part else 180.0)
+    assert turn_figures([call(each)])["answers_to_part"] == part
 
 
 def test_a_server_without_a_transcript_is_measured_all_the_same(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.heard import heard_words, written_word_ends, written_word_spans
@@ -21,6 +21,7 @@ texts = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(texts, st.integers(0, 20 * SECOND), st.integers(0, 20 * SECOND), st.booleans())
 def test_a_prefix_that_ends_between_words(text: str, spoken: int, heard: int, complete: bool) -> None:
     result = heard_words(text, spoken, heard, complete=complete)
@@ -29,12 +30,14 @@ def test_a_prefix_that_ends_between_words(text: str, spoken: int, heard: int, co
     assert result.split() == text.split()[: len(result.split())]
 
 
+@settings(deadline=None)
 @given(texts, st.integers(1, 20 * SECOND), st.lists(st.integers(-10, 21 * SECOND), min_size=2, max_size=8))
 def test_more_heard_is_never_fewer_words(text: str, spoken: int, positions: list[int]) -> None:
     lengths = [len(heard_words(text, spoken, heard)) for heard in sorted(positions)]
     assert lengths == sorted(lengths)
 
 
+@settings(deadline=None)
 @given(texts, st.integers(1, 20 * SECOND))
 def test_nothing_at_the_start_and_everything_at_the_end(text: str, spoken: int) -> None:
     assert heard_words(text, spoken, 0) == ""
@@ -149,6 +152,7 @@ def test_no_ends_where_they_cannot_be_told() -> None:
     assert written_word_ends("the sky is blue", "buy cheap green apples", [0.1, 0.2, 0.3, 0.4]) is None
 
 
+@settings(deadline=None)
 @given(texts)
 def test_ends_of_any_text_rise_and_close_with_the_last_word_spoken(text: str) -> None:
     words = speakable(text)
@@ -163,6 +167,7 @@ def test_ends_of_any_text_rise_and_close_with_the_last_word_spoken(text: str) ->
     heard_words(text, ends[-1], ends[-1] // 2, word_end_samples=ends)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["one", "two", "5", "fifth", "Dr", "doctor", "$3", "—", "ok"]), max_size=12),
     st.data(),

@@ -29,6 +29,8 @@ from telephony.simulator.scenario import (
 ANNOUNCEMENT = Path(__file__).with_name("turns_announcement.toml")
 TURNS = 66
 TURNS_A_CALL = 6
+LISTENS_S = 1.4
+"""Of silence before a caller goes on: a late answer to the end of a turn must not fall into the next one."""
 OVERLAP_CALLS = 12
 BACKCHANNELS_A_CALL, SIDE_TALKS_A_CALL, NOISES_A_CALL = 5, 2, 2
 INTERRUPTIONS_A_CALL = 6
@@ -106,11 +108,11 @@ def _of_kind(corpus: Corpus, kind: OverlapKind) -> list[Overlap]:
 
 
 def _conversation(number: int, turns: tuple[Turn, ...]) -> PlannedCall:
-    steps: list[Step] = [Listen()]
+    steps: list[Step] = [Listen(pause_s=LISTENS_S)]
     speeches = {}
     for turn in turns:
         speeches[len(steps)] = Speech.of(turn.text, turn.pcm)
-        steps += [Say(text=turn.text), Listen()]
+        steps += [Say(text=turn.text), Listen(pause_s=LISTENS_S)]
     scenario = _scenario(f"turns-{number:02}-{turns[0].voice}", steps, turns[0].condition)
     return PlannedCall(scenario, speeches, turns=turns)
 

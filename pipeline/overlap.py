@@ -35,7 +35,7 @@ PREROLL_SAMPLES = LINE_RATE_HZ * 100 // 1000
 GLIMPSES_AT = tuple(LINE_RATE_HZ * ms // 1000 for ms in (128, 192, 288, 416, 544, 672))
 """After the first voiced window began. The fourth and later ones come while the voice goes on: they see
 whether "okay" is followed by "and how"."""
-SURE = (2.6, 2.2, 1.0, 1.5, 1.5, 1.5)
+SURE = (2.4, 2.0, 1.0, 1.5, 1.5, 1.5)
 """Log odds that stop the agent, for each glimpse."""
 DECIDED_BY_SAMPLES = LINE_RATE_HZ * 320 // 1000
 """The detector's grid, a packet and the wait for the last glimpse come on top: 400 ms in all."""
@@ -43,7 +43,7 @@ LAST_GLIMPSE_SAMPLES = LINE_RATE_HZ * 96 // 1000
 """How long a glimpse that is on its way at the decision is waited for."""
 GOES_ON_SAMPLES = LINE_RATE_HZ * 800 // 1000
 """No backchannel lasts so long ("oh, okay": 0.77 s)."""
-DIP_SAMPLES = LINE_RATE_HZ * 64 // 1000
+DIP_SAMPLES = LINE_RATE_HZ * 48 // 1000
 """A voice that goes on may be as quiet as a consonant for so long."""
 ENDS_SAMPLES = LINE_RATE_HZ * 300 // 1000
 """Silence that ends the utterance; the breath inside "mm-hmm" takes 0.1 s."""
@@ -70,7 +70,10 @@ ECHO_SHARE = 0.5
 """From here on a window is our own voice come back."""
 NOISE_SHARE = 0.6
 
-STOP_WORDS = frozenset(["stop", "wait", "no", "nope", "don't", "enough", "quiet", "hold", "hang"])
+STOP_WORDS = frozenset(
+    ["stop", "wait", "no", "nope", "don't", "enough", "quiet", "hold", "hang", "excuse", "sorry"]
+)
+"""First words that stop the agent however softly they are said."""
 _LISTENING = frozenset(
     word
     for line in (
@@ -94,7 +97,7 @@ def _goes_further(text: str) -> bool:
     words = re.findall(r"[a-z']+", text.lower().replace("-", ""))
     # "Thank you" is what transcribers write when they are not sure.
     begins = bool(words) and words[0] in _LISTENING and words[0] not in ("thank", "thanks")
-    return begins and any(word not in _LISTENING for word in words[1:])
+    return begins and any(word not in _LISTENING and len(word) > 1 for word in words[1:])
 
 
 class UsualLevel:

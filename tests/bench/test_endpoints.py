@@ -25,7 +25,6 @@ from bench.endpoints_policies import (
 )
 from models.base import Samples
 from models.scripted import EnergyVoiceActivity, ScriptedChat, ScriptedTranscriber
-from pipeline.turn_end import LONGEST_S
 
 DELAYS = Delays(text_s=0.4, ends_s=0.5, audible_s=0.6)
 RATE_HZ = 8000
@@ -96,7 +95,7 @@ def test_ours_waits_for_the_number_and_answers_the_question() -> None:
     assert not number.cut_off
     assert number.dead_air_s < 0.9
     assert question.dead_air_s == pytest.approx(0.55, abs=0.05), "as soon as the model has been heard"
-    assert committed_s(ours(1.2, DELAYS)(NUMBER.pauses[0], ())) == LONGEST_S
+    assert committed_s(ours(1.2, DELAYS)(NUMBER.pauses[0], ())) > 2.0
 
 
 def test_a_caller_is_one_voice_and_only_pauses_inside_are_learnt() -> None:

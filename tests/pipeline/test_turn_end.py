@@ -64,14 +64,13 @@ def test_what_asks_for_more_gets_more_time_and_a_question_less() -> None:
         for text in ("Are you open?", "I need an appointment.", "My number is 321.", "My number is")
     ]
     assert waits == sorted(waits)
-    assert waits[0] < 0.8 * POLICY.endpoint_silence_s
-    assert waits[-1] > 1.25 * POLICY.endpoint_silence_s
+    assert waits[0] < POLICY.endpoint_silence_s < waits[-1]
 
 
 def test_a_whole_telephone_number_is_answered_sooner_than_half_of_one() -> None:
     """pipecat#4950, livekit/agents#3418: callers cut off in the middle of a number."""
     assert needed("My number is 321, 102, 6991", 0.6) < 0.8
-    assert needed("My number is 321, 102,", 0.001) == LONGEST_S
+    assert needed("My number is 321, 102,", 0.001) > 1.6
 
 
 def test_the_models_opinion_counts_against_the_words() -> None:

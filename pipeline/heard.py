@@ -167,7 +167,8 @@ def written_word_spans(
 
 def _as_spoken(token: str) -> list[str]:
     """How a word would be spoken by itself. What stands around it may change that."""
-    return [token] if token.strip(_MARKS).isalpha() else speakable(token).split()
+    bare = token.strip(_MARKS)
+    return [token] if bare.isascii() and bare.isalpha() else speakable(token).split()
 
 
 def _letters(word: str) -> str:

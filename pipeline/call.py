@@ -264,13 +264,13 @@ class Call:
             self._tell(VoiceHeard(probability, start_sample, end_sample))
             return
         level = level_dbfs(self._audio.slice(start_sample, end_sample))
-        self._tell(VoiceHeard(probability, start_sample, end_sample, level, self._echo_share(end_sample)))
+        near = start_sample <= self._sounded_to + LONGEST_DELAY_SAMPLES
+        echo = self._echo_share(end_sample) if near else 0.0
+        self._tell(VoiceHeard(probability, start_sample, end_sample, level, echo, near))
 
     def _echo_share(self, end_sample: int) -> float:
         """How much of what arrived lately is our own voice."""
         start = max(0, end_sample - ECHO_SEGMENT_SAMPLES)
-        if start > self._sounded_to + LONGEST_DELAY_SAMPLES:
-            return 0.0
         return self._echo.share(self._audio.slice(start, end_sample), start)
 
     def _on_ear_failed(self, error: Exception) -> None:

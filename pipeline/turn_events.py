@@ -26,6 +26,8 @@ class Voice:
     """RMS of the window; 0 dBFS is 32,768."""
     echo: float = 0.0
     """Share of the latest sound that is our own voice come back, 0..1."""
+    own_voice_near: bool = False
+    """The agent sounded so lately that its echo may be in the window."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from typing import Literal
 from pipeline.caller_turn import PIECE_LONGEST_SAMPLES, PIECE_SETTLES_SAMPLES, Attempt, CallerTurn
 from pipeline.endpointing import SpeechStarted, SpeechStopped, UtteranceDetector
 from pipeline.line import LINE_RATE_HZ, HangUpReason
-from pipeline.overlap import OverlapJudge, Verdict
+from pipeline.overlap import AUDIBLE_DB, ECHO_SHARE, OverlapJudge, Verdict
 from pipeline.persona import Limits
 from pipeline.persona import TurnTaking as TurnPolicy
 from pipeline.playout import Playout
@@ -68,7 +68,9 @@ SENTENCE_VOICED_SAMPLES = LINE_RATE_HZ * 600 // 1000
 DETECTOR_LAG_SAMPLES = LINE_RATE_HZ * 120 // 1000
 """How far the detector's last word may lie behind the clock: packet, window, tick and jitter."""
 COMMIT_POLL_S = 0.02
-ECHO_SHARE = 0.5
+SOFTEST_STRANGER_DBFS = -40.0
+"""While the agent's echo may be heard, a caller who has not spoken yet is at least so loud: telephone speech
+lies about -20 to -30 dBFS, the echo of a voice at -20 dBFS at -45 or below."""
 PAUSES_REMEMBERED = 12
 PART_FIRST_SAMPLES = LINE_RATE_HZ * 8 // 10
 PART_EVERY_SAMPLES = LINE_RATE_HZ * 12 // 10
@@ -235,8 +237,7 @@ class TurnTaking:
 
     def _voice(self, event: Voice, now: float) -> list[TurnAction]:
         self._heard_to = event.end_sample
-        if event.echo >= ECHO_SHARE:
-            # Our own voice, come back from a speaker-phone: nobody speaks.
+        if self._is_echo(event):
             event = replace(event, probability=0.0)
         change = self._detector.push(
             event.probability, event.start_sample, event.end_sample, event.level_dbfs
@@ -257,6 +258,14 @@ class TurnTaking:
         elif self.state is State.SPEAKING and not self._protected:
             actions += self._over_agent(event, isinstance(change, SpeechStopped), now)
         return actions
+
+    def _is_echo(self, event: Voice) -> bool:
+        """Our own voice, come back from a speaker-phone, or too soft for a caller while it may be that."""
+        if event.echo >= ECHO_SHARE:
+            return True
+        usual = self._judge.usual.dbfs
+        softest = SOFTEST_STRANGER_DBFS if usual is None else usual + AUDIBLE_DB
+        return event.own_voice_near and event.level_dbfs < softest
 
     def _takes_floor(self) -> bool:
         return (

@@ -6,8 +6,8 @@ The issues named are where people reported it of other systems.
 import numpy as np
 import pytest
 
-from models.base import Message, ModelFailed
-from models.scripted import ScriptedChat, ScriptedTranscriber
+from models.base import Glimpse, Message, ModelFailed, Samples
+from models.scripted import EnergyVoiceActivity, ScriptedChat, ScriptedTranscriber
 from pipeline.events import CallerTurn
 from pipeline.line import LINE_RATE_HZ, Pcm
 from pipeline.service import CallService
@@ -126,3 +126,81 @@ def test_14_the_reported_latency_is_not_what_is_heard(slow: float, jitter_ms: fl
     assert turn.edge_gap_ms is not None
     assert sum(stages.values()) == pytest.approx(turn.edge_gap_ms, abs=10)
     assert list(house.chat.requests[-1]) == [Message("user", "are you open")]
+
+
+def listening_caller(audio: Samples) -> Glimpse:
+    """A short sound is a listener's, as far as a glimpse can tell."""
+    return Glimpse(backchannel=0.97, noise=0.0, speech=0.03, text="mm")
+
+
+@pytest.mark.parametrize("words", ["mm-hmm", "yeah", "right okay"])
+@pytest.mark.parametrize("after_s", [0.5, 1.7, 2.9])
+def test_2_a_backchannel_cancels_the_answer_and_it_never_resumes(words: str, after_s: float) -> None:
+    """livekit/agents#4039, pipecat#1391: the agent goes on in the same word, no sample is lost or repeated, and
+    the history knows nothing of it."""
+    house = House(
+        transcriber=ScriptedTranscriber(
+            lambda audio: "tell me" if len(audio) > 0.9 * 16_000 else words,
+            latency_s=0.2,
+            glimpses=listening_caller,
+            glimpse_s=0.06,
+        ),
+        chat=ScriptedChat([LONG]),
+    )
+    report = house.play(
+        [
+            "listen",
+            {"say": "tell me please"},
+            {"backchannel": {"after_s": after_s, "say": words}},
+            "listen",
+            "hang_up",
+        ],
+        {2: tone(words, 0.4)},
+    )
+    (overlap,) = report.overlaps
+    assert overlap.placed
+    assert not overlap.stopped
+    assert overlap.duck_ms is not None
+    assert overlap.duck_ms <= 200
+    assert overlap.restored
+    assert overlap.slip_ms == pytest.approx(0, abs=0.5)
+    answer = house.observed.agent[1]
+    assert (answer.heard, answer.interrupted) == (LONG, False)
+    assert len(house.chat.requests) == 1
+
+
+def test_2_noise_on_the_line_stops_nothing() -> None:
+    """openclaw#91052: clicks of less than two windows of the detector."""
+    house = House(transcriber=hears("tell me"), chat=ScriptedChat([LONG]))
+    clicks = np.zeros(8000, np.int16)
+    clicks[::2000] = 20_000
+    report = house.play(
+        [
+            "listen",
+            {"say": "tell me please"},
+            {"sound": {"after_s": 1.0, "text": "clicks", "like": "click"}},
+            "listen",
+        ],
+        {2: clicks},
+    )
+    assert not report.overlaps[0].stopped
+    assert house.observed.agent[1].heard == LONG
+
+
+@pytest.mark.parametrize("level_db", [-25, -30, -40])
+@pytest.mark.parametrize("delay_ms", [100, 250, 600])
+def test_5_the_echo_on_a_speaker_phone_interrupts_the_agent(level_db: float, delay_ms: float) -> None:
+    """pipecat#1771, livekit/agents#3758: a detector that takes every sound for a voice hears nothing but the
+    agent's own."""
+    house = House(
+        transcriber=hears("tell me"),
+        chat=ScriptedChat([LONG]),
+        voice_activity=EnergyVoiceActivity(threshold_dbfs=-65.0),
+    )
+    report = house.play(
+        ["listen", {"say": "tell me please"}, "listen", "hang_up"],
+        echo={"level_db": level_db, "delay_ms": delay_ms},
+    )
+    assert house.observed.caller == ["tell me"]
+    assert [turn.interrupted for turn in house.observed.agent] == [False, False]
+    assert [turn.cut_off for turn in report.turns] == [False]

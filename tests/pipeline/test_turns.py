@@ -713,6 +713,16 @@ def test_field_5_our_own_echo_is_nobody() -> None:
     assert talk.core.state is State.LISTENING
 
 
+def test_field_5_what_is_too_soft_for_a_caller_is_nobody_while_our_voice_may_echo() -> None:
+    talk = Conversation(POLITE).greeted()
+    for near in (True, False):
+        for _ in range(10):
+            talk.now += WINDOW_S
+            start, talk.sample = talk.sample, talk.sample + 256
+            talk.core.receive(Voice(0.95, start, talk.sample, -50.0, own_voice_near=near), talk.now)
+        assert talk.core.state is (State.LISTENING if near else State.CALLER)
+
+
 # By the words
 
 

@@ -3,7 +3,8 @@
 Conversation calls: a caller, one voice, says turn after turn of the corpus and waits each time for the
 answer. Overlap calls: while the agent reads a long announcement (`turns_announcement.toml`), the caller
 says "mm-hmm", coughs, talks to somebody else; then an interruption ends the announcement, and the agent's
-answers are interrupted in turn. Network, noise and echo of a call are those of the corpus's conditions."""
+answers are interrupted in turn. Network, noise and echo of a call are those of the corpus's conditions.
+"""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from telephony.simulator.scenario import (
     Say,
     Sound,
     Step,
+    Wait,
 )
 
 ANNOUNCEMENT = Path(__file__).with_name("turns_announcement.toml")
@@ -31,13 +33,22 @@ TURNS = 66
 TURNS_A_CALL = 6
 LISTENS_S = 1.4
 """Of silence before a caller goes on: a late answer to the end of a turn must not fall into the next one."""
-OVERLAP_CALLS = 12
-BACKCHANNELS_A_CALL, SIDE_TALKS_A_CALL, NOISES_A_CALL = 5, 2, 2
-INTERRUPTIONS_A_CALL = 6
-EVERY_S = 2.8
+OVERLAP_CALLS = 24
+SOUNDS: tuple[tuple[OverlapKind, ...], ...] = (
+    ("backchannel", "cough", "backchannel", "backchannel", "side_talk"),
+    ("line_noise", "backchannel", "backchannel", "side_talk"),
+    ("backchannel", "backchannel", "cough", "backchannel", "side_talk"),
+    ("backchannel", "line_noise", "backchannel", "side_talk"),
+)
+"""Of one call, call by call. Whatever stops the agent is the last sound of its call, so few stand in each,
+and what is likeliest to stop it stands last."""
+INTERRUPTIONS_A_CALL = 3
+EVERY_S = 2.5
 """From the end of one sound over the announcement to the next; the agent has 2 s to react to each."""
-INTERRUPTS_AFTER_S = (0.7, 1.2, 0.9, 1.5)
+INTERRUPTS_AFTER_S = (0.5, 0.9, 0.7, 1.1)
 """After an answer became audible; most answers are short."""
+LAST_WAIT_S = 2.4
+"""After the last interruption: the time in which the agent may still react."""
 _SIMULATOR_NOISE = {
     **{"room": "room", "street": "room", "hiss": "white"},
     **{"office": "hum", "traffic": "street", "cafe": "babble"},
@@ -123,7 +134,7 @@ def _overlap_call(
     steps: list[Step] = []
     speeches = {}
     overlaps = []
-    for kind in _sounds(number):
+    for kind in SOUNDS[number % len(SOUNDS)]:
         overlap = next(supply[kind])
         overlaps.append(overlap)
         speeches[len(steps)] = Speech.of(overlap.text or overlap.voice, overlap.pcm)
@@ -133,27 +144,14 @@ def _overlap_call(
             steps.append(Sound(after_s=EVERY_S, text=overlap.text or overlap.voice))
     for turn in range(INTERRUPTIONS_A_CALL):
         # Every sixth is one word alone.
-        overlap = next(supply["stop_word" if turn == number % INTERRUPTIONS_A_CALL else "interruption"])
+        alone = number % 2 == 0 and turn == number // 2 % INTERRUPTIONS_A_CALL
+        overlap = next(supply["stop_word" if alone else "interruption"])
         overlaps.append(overlap)
         speeches[len(steps)] = Speech.of(overlap.text, overlap.pcm)
-        after_s = EVERY_S if turn == 0 else INTERRUPTS_AFTER_S[turn % len(INTERRUPTS_AFTER_S)]
-        steps.append(Interrupt(after_s=after_s, say=overlap.text))
-    steps += [Listen(), HangUp()]
+        after_s = INTERRUPTS_AFTER_S[(number + turn) % len(INTERRUPTS_AFTER_S)]
+        steps.append(Interrupt(after_s=EVERY_S if turn == 0 else after_s, say=overlap.text))
+    steps += [Wait(seconds=LAST_WAIT_S), HangUp()]
     return PlannedCall(_scenario(f"overlaps-{number:02}", steps, condition), speeches, (), tuple(overlaps))
-
-
-def _sounds(number: int) -> Iterator[OverlapKind]:
-    """Kinds of one call's sounds; from call to call they begin elsewhere in the row."""
-    noises: tuple[OverlapKind, ...] = ("cough", "line_noise") * NOISES_A_CALL
-    row: list[OverlapKind] = []
-    for place in range(BACKCHANNELS_A_CALL):
-        row.append("backchannel")
-        if place < SIDE_TALKS_A_CALL:
-            row.append("side_talk")
-        elif place - SIDE_TALKS_A_CALL < NOISES_A_CALL:
-            row.append(noises[place - SIDE_TALKS_A_CALL])
-    start = number % len(row)
-    yield from row[start:] + row[:start]
 
 
 def _scenario(name: str, steps: Sequence[Step], condition: Condition) -> Scenario:

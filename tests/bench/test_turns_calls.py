@@ -3,8 +3,8 @@ from collections import Counter
 from bench.corpus import Condition
 from bench.turns_calls import (
     ANNOUNCEMENT,
-    BACKCHANNELS_A_CALL,
     INTERRUPTIONS_A_CALL,
+    OVERLAP_CALLS,
     TURNS_A_CALL,
     conversation_calls,
     overlap_calls,
@@ -62,8 +62,8 @@ def test_a_call_has_the_line_of_its_first_turn() -> None:
 
 
 def test_overlap_calls_sound_over_the_agent_in_the_order_that_they_name() -> None:
-    calls = overlap_calls(corpus(), calls=12)
-    assert len(calls) == 12
+    calls = overlap_calls(corpus())
+    assert len(calls) == OVERLAP_CALLS
     for call in calls:
         steps = call.scenario.steps[: len(call.overlaps)]
         for number, (step, planned) in enumerate(zip(steps, call.overlaps, strict=True)):
@@ -73,21 +73,23 @@ def test_overlap_calls_sound_over_the_agent_in_the_order_that_they_name() -> Non
         assert isinstance(steps[-INTERRUPTIONS_A_CALL], Interrupt)
         assert not any(isinstance(step, Interrupt) for step in steps[:-INTERRUPTIONS_A_CALL])
     kinds = Counter(overlap.kind for call in calls for overlap in call.overlaps)
-    assert kinds["backchannel"] == 12 * BACKCHANNELS_A_CALL
-    assert kinds["interruption"] + kinds["stop_word"] == 12 * INTERRUPTIONS_A_CALL >= 60
+    # Enough for a 95th percentile of stop times, and for rates.
+    assert kinds["interruption"] + kinds["stop_word"] >= 60 and kinds["backchannel"] >= 60
+    assert kinds["cough"] + kinds["line_noise"] >= 20
     assert min(kinds["side_talk"], kinds["cough"], kinds["line_noise"], kinds["stop_word"]) >= 10
 
 
-def test_sounds_come_in_another_order_from_call_to_call() -> None:
-    orders = {tuple(overlap.kind for overlap in call.overlaps) for call in overlap_calls(corpus(), calls=6)}
-    assert len(orders) == 6
+def test_what_is_likeliest_to_stop_the_agent_comes_last() -> None:
+    for call in overlap_calls(corpus(), calls=4):
+        kinds = [overlap.kind for overlap in call.overlaps[:-INTERRUPTIONS_A_CALL]]
+        assert kinds[-1] == "side_talk" and "side_talk" not in kinds[:-1]
 
 
 def test_what_the_corpus_has_little_of_is_heard_again() -> None:
     said = [
         o.id for call in overlap_calls(corpus(), calls=4) for o in call.overlaps if o.kind == "backchannel"
     ]
-    assert len(said) == 20 and len(set(said)) == 7
+    assert len(said) == 10 and len(set(said)) == 7
 
 
 def test_the_announcement_is_the_clinic_speaking_long_enough() -> None:
@@ -95,8 +97,8 @@ def test_the_announcement_is_the_clinic_speaking_long_enough() -> None:
     assert announcing.facts == clinic.facts and announcing.system == clinic.system
     assert not announcing.turns.protect_greeting
     words = len(announcing.greeting.split())
-    # Two and a half words a second, and nine sounds of a call need about 35 s.
-    assert words / 2.7 > 45 and "\n" not in announcing.greeting.strip()
+    # Fewer than three words a second; the sounds of a call need about 25 s.
+    assert words / 2.9 > 45 and "\n" not in announcing.greeting.strip()
 
 
 def test_voices_with_few_turns_say_what_they_have() -> None:

@@ -87,12 +87,14 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that one session cost."""
+    """Tokens of one session so far; its prefix, which all calls share, is not counted."""
 
     evaluated: int = 0
+    """Went through the model for it."""
     kept: int = 0
-    """Of those, the ones that were not dropped again: words of turns that were over, replies that were
-    said."""
+    """Of these, those that are in its memory still: words that stood, replies that were said. The others were
+    evaluated for words that changed, for replies that were taken back, or again after the oldest turns
+    had been dropped."""
 
 
 class ChatSession(Protocol):

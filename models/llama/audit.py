@@ -8,6 +8,7 @@ model anyway.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from models.base import Usage
 from models.llama.scheduler import Entry, common_prefix
 
 
@@ -23,18 +24,6 @@ class Counters:
     """Went through the model although nothing up to them had changed. 0 unless something is wrong, or a
     prompt was asked for that ends inside one evaluated earlier, or the end of words that were evaluated
     without being asked whether they end there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of one call so far; its prefix, which all calls share, is not counted."""
-
-    evaluated: int
-    """Went through the model for it."""
-    kept: int
-    """Of these, those that are in its memory still: words that stood, replies that were said. The others were
-    evaluated for words that changed, for replies that were taken back, or again after the oldest turns
-    had been dropped."""
 
 
 class Meter:

@@ -11,8 +11,8 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 
-from models.base import Message, ModelError, ModelFailed
-from models.llama.audit import Counters, Meter, Usage
+from models.base import Message, ModelError, ModelFailed, Usage
+from models.llama.audit import Counters, Meter
 from models.llama.binding import Context, Model
 from models.llama.engine import PREFIX_SEQUENCES, Closing, Done, Engine, Event, Occupancy, Sink, TurnEnd
 from models.llama.history import History

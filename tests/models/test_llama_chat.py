@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
-from models.base import Message, ModelBusy, ModelFailed, ModelMissing
+from models.base import Message, ModelBusy, ModelFailed, ModelMissing, Usage
 from models.llama import LlamaChat, LlamaSession
-from models.llama.audit import Usage
 from models.llama.binding import Context, Model
 from models.llama.quantize import quantize
 from models.llama.scheduler import Entry

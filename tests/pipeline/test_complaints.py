@@ -136,8 +136,8 @@ def listening_caller(audio: Samples) -> Glimpse:
 @pytest.mark.parametrize("words", ["mm-hmm", "yeah", "right okay"])
 @pytest.mark.parametrize("after_s", [0.5, 1.7, 2.9])
 def test_2_a_backchannel_cancels_the_answer_and_it_never_resumes(words: str, after_s: float) -> None:
-    """livekit/agents#4039, pipecat#1391: the agent goes on in the same word, no sample is lost or repeated, and
-    the history knows nothing of it."""
+    """livekit/agents#4039, pipecat#1391: the agent goes on in the same word, no sample is lost or repeated,
+    and the history knows nothing of it."""
     house = House(
         transcriber=ScriptedTranscriber(
             lambda audio: "tell me" if len(audio) > 0.9 * 16_000 else words,

@@ -26,13 +26,13 @@ from bench.endpoints_policies import (
     Outcome,
     Plan,
     learning,
-    model_only,
     ours,
     play,
     score,
     silence,
     smart_turn,
     with_smart_turn,
+    with_words,
     words_only,
 )
 from bench.endpoints_smart_turn import fetch
@@ -57,7 +57,7 @@ _PATIENCES_S = (0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.25, 2.5, 3.0)
 _RESAMPLED = 1000
 _SEED = 7
 
-OURS = "words and language model (shipped)"
+OURS = "language model (shipped)"
 SMART_TURN = "smart-turn v3.2"
 PIPECAT = "pipecat's default"
 
@@ -171,8 +171,8 @@ def _curves(turns: Sequence[WatchedTurn], delays: Delays) -> list[Curve]:
         "silence alone": [silence(float(s)) for s in _SILENCES_S],
         SMART_TURN: patient,
         "words": [words_only(float(s), delays) for s in _EVEN_S],
-        "language model": [model_only(float(s), delays) for s in _EVEN_S],
         OURS: [ours(float(s), delays) for s in _EVEN_S],
+        "shipped and words": [with_words(float(s), delays) for s in _EVEN_S],
         "shipped and the caller's own pauses": [learning(float(s), delays) for s in _EVEN_S],
         "shipped and smart-turn": [with_smart_turn(float(s), delays) for s in _EVEN_S],
     }

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from bench.endpoints_evidence import SMART_TURN_AT_S, Pause, WatchedTurn
+from bench.endpoints_words import PULL, PULL_BESIDE_MODEL, cue
 from bench.report import percentile
 from pipeline.persona import TurnTaking
 from pipeline.turn_end import (
     PAUSE_MEDIAN_S,
+    UNHEARD_S,
     Evidence,
     bounded_log_odds,
     end_log_odds,
@@ -91,25 +93,23 @@ def ours(even_s: float, delays: Delays) -> Plan:
 
 
 def words_only(even_s: float, delays: Delays) -> Plan:
-    """Ours without the language model."""
-    return _at_odds(even_s, delays.text_s, lambda pause: end_log_odds(pause.text or "", None))
+    """What the last words show, without the language model."""
+    return _at_odds(even_s, delays.text_s, lambda pause: PULL[cue(pause.text or "")])
 
 
-def model_only(even_s: float, delays: Delays) -> Plan:
-    """Ours without the cues of the words."""
+def with_words(even_s: float, delays: Delays) -> Plan:
+    """Ours, and what the last words show."""
     return _at_odds(
-        even_s,
-        delays.ends_s,
-        lambda pause: 0.0 if pause.ends is None else 0.5 * (bounded_log_odds(pause.ends) + 3.0),
+        even_s, delays.ends_s, lambda pause: _by_model(pause) + PULL_BESIDE_MODEL[cue(pause.text or "")]
     )
 
 
 def with_smart_turn(even_s: float, delays: Delays) -> Plan:
-    """Ours and smart-turn's opinion, weighed by the same regression."""
+    """Ours, and smart-turn's opinion, weighed by the same regression."""
 
     def odds(pause: Pause) -> float:
-        sound = 0.0 if pause.smart_turn is None else 0.19 * (bounded_log_odds(pause.smart_turn) - 2.2)
-        return end_log_odds(pause.text or "", pause.ends) + sound
+        sound = 0.0 if pause.smart_turn is None else 0.17 * (bounded_log_odds(pause.smart_turn) - 2.9)
+        return _by_model(pause) + sound
 
     return _at_odds(even_s, delays.ends_s, odds)
 
@@ -125,17 +125,20 @@ def learning(even_s: float, delays: Delays) -> Plan:
     def plan(pause: Pause, earlier: Sequence[float]) -> Sequence[Step]:
         own_s = median_s(earlier)
         even_own_s = even_s * own_s / PAUSE_MEDIAN_S
-        log_odds = end_log_odds(pause.text or "", pause.ends)
-        needed_s = silence_at_odds(log_odds, even_own_s, median_s=own_s)
-        return Step(0.0, even_own_s), Step(delays.ends_s, needed_s)
+        needed_s = silence_at_odds(_by_model(pause), even_own_s, median_s=own_s)
+        return Step(0.0, max(even_own_s, UNHEARD_S)), Step(delays.ends_s, needed_s)
 
     return plan
+
+
+def _by_model(pause: Pause) -> float:
+    return 0.0 if pause.ends is None else end_log_odds(pause.ends)
 
 
 def _at_odds(even_s: float, from_s: float, log_odds: Callable[[Pause], float]) -> Plan:
     def plan(pause: Pause, earlier: Sequence[float]) -> Sequence[Step]:
         known = even_s if pause.text is None else silence_at_odds(log_odds(pause), even_s)
-        return Step(0.0, even_s), Step(from_s, known)
+        return Step(0.0, max(even_s, UNHEARD_S)), Step(from_s, known)
 
     return plan
 

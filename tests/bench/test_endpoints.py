@@ -23,6 +23,7 @@ from bench.endpoints_policies import (
     silence,
     smart_turn,
 )
+from bench.endpoints_words import PULL, PULL_BESIDE_MODEL, Cue, cue
 from models.base import Samples
 from models.scripted import EnergyVoiceActivity, ScriptedChat, ScriptedTranscriber
 
@@ -155,12 +156,55 @@ def test_the_report_says_what_is_agreed_and_draws(tmp_path: Path) -> None:
     assert figures["cutoff_rate"] == 0.0
     assert figures["pipecat_cutoff_rate"] > 0.9
     low, high = figures["dead_air_ratio_interval"]
-    assert low <= figures["dead_air_ratio"] <= high < 1
+    assert low <= figures["dead_air_ratio"] <= high
     at_5 = made.details["dead_air_s_at_5_percent"]
     assert isinstance(at_5, dict)
     assert figures["dead_air_ratio"] == pytest.approx(at_5[OURS] / at_5[SMART_TURN], abs=0.01)
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert picture.stat().st_size < 100_000
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", Cue.NO_WORDS),
+        ("...", Cue.NO_WORDS),
+        ("My number is", Cue.HANGING),
+        ("My number is...", Cue.HANGING),
+        ("Could you tell me where you are and,", Cue.HANGING),
+        ("I am calling about, um,", Cue.HANGING),
+        ("Well.", Cue.HANGING),
+        ("I", Cue.HANGING),
+        ("What time do you open on Saturday?", Cue.QUESTION),
+        ("Which one?", Cue.QUESTION),
+        ("My number is 321.", Cue.DIGITS),
+        ("My number is 321-102", Cue.DIGITS),
+        ("It's seven five, oh two", Cue.DIGITS),
+        ("Member number 856, 604, and then 09.", Cue.DIGITS),
+        ("321, 102, 6991", Cue.NUMBER),
+        ("You can reach me at 744-2660.", Cue.NUMBER),
+        ("That's 1 555 321 1026", Cue.NUMBER),
+        ("January 3, 1994", Cue.NUMBER),
+        ("October the 21st, 1962.", Cue.NUMBER),
+        ("Sure, that's M-A-R-T", Cue.SPELLING),
+        ("Thompson, T, H,", Cue.SPELLING),
+        ("Sure, that's O.K.A.F.", Cue.SPELLING),
+        ("If it costs more than fifty dollars,", Cue.OPEN),
+        ("I was\u2026", Cue.HANGING),
+        ("I live at Oak Street -", Cue.OPEN),
+        ("Yes.", Cue.WORD),
+        ("Saturday", Cue.WORD),
+        ("I need to cancel my appointment.", Cue.SENTENCE),
+        ("Thank you!", Cue.SENTENCE),
+        ("I live at Oak Street", Cue.UNMARKED),
+        ("Don\u2019t", Cue.WORD),
+        ("No, I can't.", Cue.SENTENCE),
+    ],
+)
+def test_the_last_words_show_whether_more_is_to_come(text: str, expected: Cue) -> None:
+    assert cue(text) is expected
+    assert cue(f"  {text} ") is expected
+    assert PULL.keys() == PULL_BESIDE_MODEL.keys() == set(Cue)
 
 
 class Sound:

@@ -50,6 +50,8 @@ ENDS_SAMPLES = LINE_RATE_HZ * 300 // 1000
 
 LATEST = 0.6
 """Weight of the latest glimpse; the rest is what was thought before: "sure" may look like "sorry" once."""
+BELIEVED = 0.7
+"""Log odds by all glimpses under which a transcriber's words are taken for invented."""
 LEAST_SHARE = 0.02
 """A glimpse's certainty goes no further."""
 LEVEL_ODDS = 0.35
@@ -83,6 +85,9 @@ _LISTENING = frozenset(
     for word in line.split()
 )
 
+_LEADS = frozenset(["yeah", "yes", "yep", "okay", "ok", "right", "alright", "sure", "fine"])
+"""What is often followed by more."""
+
 
 def takes_floor(text: str, *, aside: bool = False) -> bool:
     """Whether words ask the agent to stop: any but a listener's; spoken `aside`, only a stop word."""
@@ -95,8 +100,7 @@ def takes_floor(text: str, *, aside: bool = False) -> bool:
 def _goes_further(text: str) -> bool:
     """Whether a listener's word is followed by another one: "okay, and". The last word may be cut."""
     words = re.findall(r"[a-z']+", text.lower().replace("-", ""))
-    # "Thank you" is what transcribers write when they are not sure.
-    begins = bool(words) and words[0] in _LISTENING and words[0] not in ("thank", "thanks")
+    begins = bool(words) and words[0] in _LEADS
     return begins and any(word not in _LISTENING and len(word) > 1 for word in words[1:])
 
 
@@ -242,8 +246,8 @@ class OverlapJudge:
         utterance = self._utterance or self._last
         if self._policy != "polite" or utterance is None:
             return self.verdict
-        # Transcribers write words for a hum, too: only a stop word is believed against the glimpses.
-        doubted = utterance.odds is not None and utterance.odds < 0
+        # Transcribers write words for a hum, too: against the glimpses only a stop word is believed.
+        doubted = utterance.odds is not None and utterance.odds < BELIEVED
         if takes_floor(text, aside=self.aside or doubted):
             utterance.verdict = "stop"
             self._utterance = utterance

@@ -268,6 +268,99 @@ async def test_one_failure_does_not_end_the_worker(
     assert (await transcriber.transcribe(sentences[1])).text == "What time do you close today?"
 
 
+@pytest.fixture(scope="module")
+def beginnings() -> dict[str, np.ndarray]:
+    """The first 0.4 s, the silence before included, of words over the phone."""
+    words = ("Okay.", "Yeah.", "Right.", "Stop.", "What about Sunday?", "Sorry, I meant the other one.")
+    return {word: audio[: round(0.4 * STT_RATE_HZ)] for word, audio in zip(words, say(*words), strict=True)}
+
+
+@pytest.mark.parametrize("word", ["Okay.", "Yeah.", "Right."])
+async def test_a_glimpse_takes_a_listeners_word_for_one(
+    transcriber: WhisperTranscriber, beginnings: dict[str, np.ndarray], word: str
+) -> None:
+    seen = await transcriber.glimpse(beginnings[word])
+    assert seen.backchannel > 0.7 and seen.text
+
+
+@pytest.mark.parametrize("word", ["Stop.", "What about Sunday?", "Sorry, I meant the other one."])
+async def test_a_glimpse_sees_who_wants_to_speak(
+    transcriber: WhisperTranscriber, beginnings: dict[str, np.ndarray], word: str
+) -> None:
+    seen = await transcriber.glimpse(beginnings[word])
+    assert seen.speech > 0.8
+    assert seen.backchannel + seen.noise + seen.speech == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("kind", ["white", "pink", "silence"])
+async def test_a_glimpse_at_noise_sees_nobody(transcriber: WhisperTranscriber, kind: str) -> None:
+    assert (await transcriber.glimpse(noise_named(kind, 0.4))).noise > 0.6
+
+
+@pytest.mark.parametrize(
+    "audio",
+    [
+        np.zeros(0, np.float32),
+        np.full(200, 0.5, np.float32),
+        np.full(6_400, np.nan, np.float32),
+        np.full(6_400, 1e30, np.float32),
+        np.full(31 * STT_RATE_HZ, 0.1, np.float32),
+    ],
+)
+async def test_a_glimpse_at_broken_audio_says_something_sane(
+    transcriber: WhisperTranscriber, audio: np.ndarray
+) -> None:
+    seen = await transcriber.glimpse(audio, language="xx")
+    assert seen.backchannel + seen.noise + seen.speech == pytest.approx(1.0)
+
+
+async def test_a_glimpse_overtakes_transcriptions_that_run_and_wait(
+    transcriber: WhisperTranscriber, sentences: list[np.ndarray], beginnings: dict[str, np.ndarray]
+) -> None:
+    await transcriber.glimpse(beginnings["Okay."])  # comes after the worker's first job
+    finished: list[str] = []
+
+    async def hear() -> None:
+        text = (await transcriber.transcribe(np.concatenate(sentences))).text
+        finished.append(text)
+
+    async def glimpse() -> None:
+        await transcriber.glimpse(beginnings["Okay."])
+        finished.append("glimpse")
+
+    await asyncio.gather(hear(), hear(), hear(), glimpse())
+    assert finished.index("glimpse") < 2
+    texts = {text for text in finished if text != "glimpse"}
+    assert len(texts) == 1 and "appointment" in texts.pop()
+
+
+async def test_a_cancelled_glimpse_is_dropped_and_a_failing_one_says_so(
+    transcriber: WhisperTranscriber, beginnings: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = [asyncio.create_task(transcriber.glimpse(beginnings["Okay."])) for _ in range(4)]
+    await asyncio.sleep(0)
+    for task in tasks[1:3]:
+        task.cancel()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [isinstance(end, asyncio.CancelledError) for end in ended] == [False, True, True, False]
+    with monkeypatch.context() as patch:
+        patch.setattr(whisper, "judge", lambda *given, **named: 1 / 0)
+        with pytest.raises(ModelFailed, match="glimpse"):
+            await transcriber.glimpse(beginnings["Okay."])
+    assert (await transcriber.glimpse(beginnings["Okay."])).backchannel > 0.7
+
+
+async def test_another_model_may_glimpse(folder: Path, beginnings: dict[str, np.ndarray]) -> None:
+    two = WhisperTranscriber(folder, WindowPolicy(floor_s=10.0), threads=1, glimpse_folder=folder)
+    assert two._glimpser is not two._model
+    assert (await two.glimpse(beginnings["Stop."])).speech > 0.8
+    await two.aclose()
+    with pytest.raises(ModelFailed):
+        await two.glimpse(beginnings["Stop."])
+    with pytest.raises(ModelMissing, match="models pull"):
+        WhisperTranscriber(folder, WindowPolicy(floor_s=10.0), threads=1, glimpse_folder=folder / "absent")
+
+
 async def test_after_closing_requests_fail_and_do_not_hang(folder: Path, sentences: list[np.ndarray]) -> None:
     closing = WhisperTranscriber(folder, WindowPolicy(floor_s=10.0), threads=1)
     waiting = [asyncio.create_task(closing.transcribe(sentences[0])) for _ in range(3)]

@@ -190,10 +190,11 @@ class Voice(Protocol):
         iterator stops the work within one step. Raises `ModelFailed`."""
         ...
 
-    def word_ends(self, utterance: str) -> Sequence[float]:
-        """Where each word (split at white space) of the text spoken as `utterance` ends, in seconds of its
-        audio, in order. Known from the first chunk on, for the last few utterances. Empty where the voice
-        cannot tell."""
+    def word_spans(self, utterance: str) -> Sequence[tuple[float, float]]:
+        """From when to when each word (split at white space) of the text spoken as `utterance` sounds, in
+        seconds of its audio, in order; a pause belongs to no word. Known from the first chunk on, for the
+        last few utterances; what is not synthesised yet may be estimated. Empty where the voice cannot
+        tell."""
         ...
 
     def prepare(self, context: Sequence[Speech]) -> None:

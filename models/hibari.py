@@ -212,10 +212,6 @@ class HibariVoice:
         said = self._utterances.get(utterance) or self._shared.get(self._shared_key(utterance))
         return () if said is None else said.word_spans()
 
-    def word_ends(self, utterance: str) -> Sequence[float]:
-        """Where each word ends; the pause after it belongs to no word."""
-        return [end_s for _, end_s in self.word_spans(utterance)]
-
     def prepare(self, context: Sequence[Speech]) -> None:
         return None
 

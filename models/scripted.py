@@ -324,11 +324,11 @@ class ScriptedVoice:
         self._model = model
         self._speed = speed
         self._speaking = False
-        self._word_ends: dict[str, tuple[float, ...]] = {}
+        self._word_spans: dict[str, tuple[tuple[float, float], ...]] = {}
         self.takes_context: Literal["nothing", "text", "audio"] = model.takes_context
 
-    def word_ends(self, utterance: str) -> Sequence[float]:
-        return self._word_ends.get(utterance, ())
+    def word_spans(self, utterance: str) -> Sequence[tuple[float, float]]:
+        return self._word_spans.get(utterance, ())
 
     async def speak(
         self, text: str, *, utterance: str = "", context: Sequence[Speech] = ()
@@ -340,7 +340,9 @@ class ScriptedVoice:
         self._speaking = True
         character_s = model.character_s / self._speed
         words = re.finditer(r"\S+", text.strip())
-        self._word_ends[utterance] = tuple(word.end() * character_s for word in words)
+        self._word_spans[utterance] = tuple(
+            (word.start() * character_s, word.end() * character_s) for word in words
+        )
         error = model.fail(text)
         audio = voiced_signal(text, len(text.strip()) * character_s)
         if error is not None:

@@ -33,7 +33,7 @@ from pipeline.events import (
     KeyReceived,
     TurnTimes,
 )
-from pipeline.heard import heard_words, written_word_ends
+from pipeline.heard import heard_words, written_word_spans
 from pipeline.hearing import Hearing
 from pipeline.history import History
 from pipeline.line import (
@@ -107,8 +107,8 @@ class StockSpeech:
     """A stock phrase as voiced once for all calls."""
 
     pcm: Pcm
-    word_ends_s: Sequence[float] = ()
-    """See `Voice.word_ends`."""
+    word_spans_s: Sequence[tuple[float, float]] = ()
+    """See `Voice.word_spans`."""
 
 
 @dataclass(slots=True)
@@ -651,15 +651,15 @@ class Call:
         """The words of one clause that were heard."""
         if spoken.utterance.startswith(SHARED):
             phrase = cast(StockPhrase, spoken.utterance.removeprefix(SHARED))
-            ends_s = self._stock[phrase].word_ends_s
+            spans_s = self._stock[phrase].word_spans_s
         else:
-            ends_s = self._voice.word_ends(spoken.utterance)
+            spans_s = self._voice.word_spans(spoken.utterance)
         return heard_words(
             clause.text,
             clause.samples,
             clause.heard_samples,
             complete=clause.complete,
-            word_end_samples=written_word_ends(clause.text, spoken.words, ends_s) if ends_s else None,
+            word_spans=written_word_spans(clause.text, spoken.words, spans_s) if spans_s else None,
         )
 
     # Helpers

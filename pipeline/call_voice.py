@@ -31,8 +31,8 @@ class CallVoice:
             if wanted is not None:
                 self._voice.prepare(wanted)
 
-    def word_ends(self, utterance: str) -> Sequence[float]:
-        return self._voice.word_ends(utterance)
+    def word_spans(self, utterance: str) -> Sequence[tuple[float, float]]:
+        return self._voice.word_spans(utterance)
 
     def prepare(self, context: Sequence[Speech]) -> None:
         if self.takes_context == "nothing":

@@ -1,14 +1,14 @@
 """Which words of a clause the caller heard before cutting it off.
 
-A voice may tell when each word that it spoke ends; `written_word_ends` says what that means for the words as
-they are written: "$80" is spoken as two words. Of a voice that only tells how long a clause is, the words'
+A voice may tell when each word that it spoke sounds; `written_word_spans` says what that means for the words
+as they are written: "$80" is spoken as two words. Of a voice that only tells how long a clause is, the words'
 shares are estimated from how they are spoken. The weights are seconds, near a least-squares fit to 18
 sentences of the bundled voice (mean error of a sentence's length: 10 %).
 """
 
 import re
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate
 
 from pipeline.line import LINE_RATE_HZ
 from pipeline.speakable import speakable
@@ -18,10 +18,6 @@ _SYLLABLE_S = 0.11
 _LETTER_S = 0.015
 _SPELT_LETTER_S = 0.2
 _PAUSES_S = {",": 0.15, ";": 0.2, ":": 0.2, ".": 0.3, "!": 0.3, "?": 0.3}
-_MEASURED_PAUSES_S = {",": 0.06, ";": 0.3, ":": 0.25, "!": 0.3, "?": 0.3}
-"""As the bundled voice makes them inside a clause; after most commas it makes none. A point inside a clause
-mostly ends an abbreviation."""
-
 _MARKS = ".,;:!?\"'()[]“”‘’…"
 _GAP = 0.6
 """What it costs that one side has a word that the other lacks; less than two unlike words."""
@@ -39,7 +35,6 @@ def heard_words(
     heard_samples: int,
     *,
     complete: bool = True,
-    word_end_samples: Sequence[int] | None = None,
     word_spans: Sequence[tuple[int, int]] | None = None,
 ) -> str:
     """The beginning of `text` that was heard, cut between words, without white space around it.
@@ -48,8 +43,7 @@ def heard_words(
     word was heard when at least half of it was played. All of the audio is all of the text, none is "".
     `complete=False`: the voice was still at it, so the clause is taken to last as long as its words usually
     do, if that is longer. `word_spans` tell from when to when each word (split at white space) sounds, in
-    samples, and `word_end_samples` only when each ends; they replace the estimate. Raises ValueError when
-    their number is not that of the words.
+    samples; they replace the estimate. Raises ValueError when their number is not that of the words.
     """
     text = text.strip()
     words = list(_TOKEN.finditer(text))
@@ -57,35 +51,18 @@ def heard_words(
         return ""
     if complete and heard_samples >= spoken_samples:
         return text
-    if word_spans is not None:
-        _check_number(words, word_spans)
-        middles = [(start + end) / 2 for start, end in word_spans]
-    elif word_end_samples is not None:
-        middles = _measured(words, word_end_samples)
-    else:
+    if word_spans is None:
         middles = _estimated(words, spoken_samples, complete)
+    elif len(word_spans) != len(words):
+        raise ValueError(f"{len(word_spans)} measured words for {len(words)} words")
+    else:
+        middles = [(start + end) / 2 for start, end in word_spans]
     end = 0
     for word, middle in zip(words, middles, strict=True):
         if middle > heard_samples:
             break
         end = word.end()
     return text[:end]
-
-
-def _check_number(words: Sequence[object], measured: Sequence[object]) -> None:
-    if len(measured) != len(words):
-        raise ValueError(f"{len(measured)} measured words for {len(words)} words")
-
-
-def _measured(words: list[re.Match[str]], ends: Sequence[int]) -> list[float]:
-    _check_number(words, ends)
-    middles = [ends[0] / 2]
-    for (word, end), following in pairwise(zip(words, ends, strict=True)):
-        # A word begins where the pause after the one before it is over; of the pause only the mark is known.
-        pause = _MEASURED_PAUSES_S.get(_mark(word[0]), 0.0) * LINE_RATE_HZ
-        start = end + min(pause, (following[1] - end) / 2)
-        middles.append((start + following[1]) / 2)
-    return middles
 
 
 def _estimated(words: list[re.Match[str]], spoken_samples: int, complete: bool) -> list[float]:
@@ -119,13 +96,6 @@ def _spoken_s(word: str) -> float:
     stem = folded.removesuffix("e") or folded
     syllables = max(1, len(_VOWELS.findall(stem)))
     return _WORD_S + _SYLLABLE_S * syllables + _LETTER_S * len(word)
-
-
-def written_word_ends(text: str, words: str, spoken_ends_s: Sequence[float]) -> tuple[int, ...] | None:
-    """Where each word of `text` ends, in samples at 8 kHz: as `written_word_spans`, of a voice that tells
-    ends alone."""
-    spans = written_word_spans(text, words, [(end_s, end_s) for end_s in spoken_ends_s])
-    return None if spans is None else tuple(end for _, end in spans)
 
 
 def written_word_spans(

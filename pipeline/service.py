@@ -156,4 +156,4 @@ async def _synthesise(voice: Voice, words: str, utterance: str, context: Sequenc
     chunks = [chunk async for chunk in speaking]
     audio = np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
     pcm = to_pcm(resample(audio, voice.sample_rate_hz, LINE_RATE_HZ))
-    return StockSpeech(pcm, tuple(voice.word_ends(utterance)))
+    return StockSpeech(pcm, tuple(voice.word_spans(utterance)))

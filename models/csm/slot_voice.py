@@ -157,7 +157,7 @@ class CsmVoice:
 
     # Context
 
-    def word_ends(self, utterance: str) -> Sequence[float]:
+    def word_spans(self, utterance: str) -> Sequence[tuple[float, float]]:
         """Unknown: nothing in CSM tells which CodecFrame belongs to which word."""
         return ()
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.heard import heard_words, written_word_ends, written_word_spans
+from pipeline.heard import heard_words, written_word_spans
 from pipeline.speakable import speakable
 
 SECOND = 8_000
@@ -89,23 +89,12 @@ def test_an_incomplete_clause_is_taken_at_its_usual_length() -> None:
     assert heard_words(text, 60 * SECOND, 60 * SECOND, complete=False) == text
 
 
-def test_measured_word_ends_replace_the_estimate() -> None:
-    ends = [1_000, 7_000, 8_000]
-    assert heard_words("a b c", 8_000, 499, word_end_samples=ends) == ""
-    assert heard_words("a b c", 8_000, 500, word_end_samples=ends) == "a"
-    assert heard_words("a b c", 8_000, 3_999, word_end_samples=ends) == "a"
-    assert heard_words("a b c", 8_000, 4_000, word_end_samples=ends) == "a b"
-    assert heard_words("a b c", 8_000, 7_500, word_end_samples=ends) == "a b c"
-    with pytest.raises(ValueError, match="2 measured words for 3 words"):
-        heard_words("a b c", 8_000, 100, word_end_samples=[1, 2])
-
-
 def owned(text: str) -> list[tuple[str, str]]:
-    """Each written word with the spoken ones that end within it, when spoken word n ends at second n."""
+    """Each written word with the spoken ones that it lasts for, when each of them lasts a second."""
     spoken = speakable(text).split()
-    ends = written_word_ends(text, speakable(text), [float(n) for n in range(1, len(spoken) + 1)])
-    assert ends is not None
-    borders = [0, *(end // SECOND for end in ends)]
+    spans = written_word_spans(text, speakable(text), [(float(n), n + 1.0) for n in range(len(spoken))])
+    assert spans is not None
+    borders = [0, *(end // SECOND for _, end in spans)]
     return [
         (word, " ".join(spoken[start:end]))
         for word, (start, end) in zip(text.split(), pairwise(borders), strict=True)
@@ -136,54 +125,51 @@ def test_written_words_own_what_was_spoken_for_them(text: str, expected: str) ->
     assert "|".join(spoken for _, spoken in owned(text)) == expected
 
 
-def test_measured_ends_of_spoken_words_decide_what_was_heard() -> None:
+def test_measured_spans_of_spoken_words_decide_what_was_heard() -> None:
     text = "It is $80 now."
-    ends = written_word_ends(text, "It is eighty dollars now.", [0.1, 0.2, 0.6, 1.0, 1.5])
-    assert ends == (800, 1_600, 8_000, 12_000)
-    assert heard_words(text, 13_000, 4_700, word_end_samples=ends) == "It is"
-    assert heard_words(text, 13_000, 4_900, word_end_samples=ends) == "It is $80"
+    spoken = [(0.0, 0.1), (0.1, 0.2), (0.2, 0.6), (0.6, 1.0), (1.1, 1.5)]
+    spans = written_word_spans(text, "It is eighty dollars now.", spoken)
+    assert spans == ((0, 800), (800, 1_600), (1_600, 8_000), (8_800, 12_000))
+    assert heard_words(text, 13_000, 4_799, word_spans=spans) == "It is"
+    assert heard_words(text, 13_000, 4_800, word_spans=spans) == "It is $80"
 
 
-def test_no_ends_where_they_cannot_be_told() -> None:
-    assert written_word_ends("one two", "one two", []) is None
-    assert written_word_ends("one two", "one two", [0.5]) is None
-    assert written_word_ends("", "", []) is None
-    assert written_word_ends("—", "dash", [0.5]) is None
-    assert written_word_ends("the sky is blue", "buy cheap green apples", [0.1, 0.2, 0.3, 0.4]) is None
+def test_no_spans_where_they_cannot_be_told() -> None:
+    second = [(0.0, 1.0)]
+    assert written_word_spans("one two", "one two", []) is None
+    assert written_word_spans("one two", "one two", second) is None
+    assert written_word_spans("", "", []) is None
+    assert written_word_spans("—", "dash", second) is None
+    assert written_word_spans("the sky is blue", "buy cheap green apples", second * 4) is None
 
 
 @settings(deadline=None)
 @given(texts)
-def test_ends_of_any_text_rise_and_close_with_the_last_word_spoken(text: str) -> None:
+def test_spans_of_any_text_rise_and_close_with_the_last_word_spoken(text: str) -> None:
     words = speakable(text)
-    spoken_ends = [0.25 * n for n in range(1, len(words.split()) + 1)]
-    ends = written_word_ends(text, words, spoken_ends)
-    if ends is None:
+    spoken = [(0.25 * n, 0.25 * n + 0.2) for n in range(len(words.split()))]
+    spans = written_word_spans(text, words, spoken)
+    if spans is None:
         assert not words or not any(character.isalnum() for character in words)
         return
-    assert len(ends) == len(text.split())
-    assert list(ends) == sorted(ends)
-    assert ends[-1] == round(spoken_ends[-1] * SECOND)
-    heard_words(text, ends[-1], ends[-1] // 2, word_end_samples=ends)
+    assert len(spans) == len(text.split())
+    borders = [border for span in spans for border in span]
+    assert borders == sorted(borders)
+    assert borders[-1] == round(spoken[-1][1] * SECOND)
+    heard_words(text, borders[-1], borders[-1] // 2, word_spans=spans)
+
+
+written_ones = st.lists(st.sampled_from(["one", "two", "5", "fifth", "Dr", "$3", "—", "ok"]), max_size=12)
+spoken_ones = st.lists(st.sampled_from(["one", ".", "two", "five", "million", "fifth", "ok"]), max_size=12)
 
 
 @settings(deadline=None)
-@given(
-    st.lists(st.sampled_from(["one", "two", "5", "fifth", "Dr", "doctor", "$3", "—", "ok"]), max_size=12),
-    st.data(),
-)
-def test_ends_of_words_that_were_never_the_text_do_not_raise(text: list[str], data: st.DataObject) -> None:
-    words = data.draw(
-        st.lists(st.sampled_from(["one", ".", "two", "five", "million", "fifth", "ok"]), max_size=12)
+@given(written_ones, spoken_ones)
+def test_words_that_were_never_the_text_do_not_raise(text: list[str], words: list[str]) -> None:
+    spans = written_word_spans(
+        " ".join(text), " ".join(words), [(float(n), n + 1.0) for n in range(len(words))]
     )
-    ends = written_word_ends(" ".join(text), " ".join(words), [float(n) for n in range(len(words))])
-    assert ends is None or (len(ends) == len(text) and list(ends) == sorted(ends))
-
-
-def test_a_word_begins_behind_the_pause_before_it() -> None:
-    ends = [4_000, 8_400]
-    assert heard_words("Yes: we", 9_000, 7_000, word_end_samples=ends) == "Yes:"
-    assert heard_words("Yes we", 9_000, 7_000, word_end_samples=ends) == "Yes we"
+    assert spans is None or (len(spans) == len(text) and list(spans) == sorted(spans))
 
 
 def test_spans_say_where_the_middle_of_a_word_lies() -> None:

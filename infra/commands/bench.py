@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from bench.report import Report
 
 app = typer.Typer(
-    help="Measure: turns, hearing, media, llm, csm.", no_args_is_help=True, rich_markup_mode="rich"
+    help="Measure: turns, overlaps, heard, hearing, media, llm, csm.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
 )
 
 
@@ -63,6 +65,10 @@ def turns(
         bool, typer.Option("--make", help="Only make the corpus, and say what is in it.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="With --make: write WAV files there.")] = None,
+    policies: Annotated[
+        bool, typer.Option("--policies", help="Only compare policies of when a turn is over, offline.")
+    ] = False,
+    picture: Annotated[Path | None, typer.Option(help="With --policies: draw the curves to a png.")] = None,
     as_json: Json = False,
 ) -> None:
     """Response gaps, cut-offs and interruptions of whole calls on real models; about 25 minutes.
@@ -78,6 +84,10 @@ def turns(
     if make:
         _bench("turns", as_json, {"out": out, "progress": _say}, function="make_corpus")
         return
+    if policies:
+        compared = {"part": part, "profile": profile, "picture": picture, "progress": _say}
+        _bench("endpoints", as_json, compared)
+        return
     options: dict[str, object] = {
         "profile": profile,
         "calls": calls,
@@ -87,6 +97,31 @@ def turns(
     }
     options |= {"part": part, "speech_dir": speech_dir, "keep": keep, "progress": _say}
     _bench("turns", as_json, options)
+
+
+@app.command()
+def overlaps(
+    part: Annotated[str | None, typer.Option(help="held_out (default), or tuning while developing.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Who takes the floor and who is let pass, by the sounds of the corpus alone: offline, minutes.
+
+    Example: [bold]maya bench overlaps --json[/bold]
+    """
+    _bench("overlaps", as_json, {"part": part, "progress": _say})
+
+
+@app.command()
+def heard(
+    interruptions: Annotated[int | None, typer.Option(min=1, help="So many; default 300.")] = None,
+    seed: Annotated[int | None, typer.Option(help="When they come.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Whether the agent knows to the word what the caller heard of a reply that was cut off.
+
+    Example: [bold]maya bench heard --json[/bold]
+    """
+    _bench("heard", as_json, {"interruptions": interruptions, "seed": seed, "progress": _say})
 
 
 @app.command()

@@ -47,6 +47,7 @@ class _Plan:
     notices: tuple[str, ...]
     """What the licences want displayed."""
     vad_file: Path
+    glimpse_folder: Path | None
 
 
 def load_models(
@@ -131,8 +132,8 @@ def model_names(profile: str, *, llm: str | None = None, stt: str | None = None)
     if profile == STAND_INS:
         return ()
     chosen = find_profile(profile)
-    names = [stt or chosen.stt, llm or chosen.llm, chosen.vad]
-    return tuple(name for name in names if not _is_gguf(name))
+    names = [stt or chosen.stt, llm or chosen.llm, chosen.vad, chosen.glimpser]
+    return tuple(name for name in names if name and not _is_gguf(name))
 
 
 def _load(plan: _Plan, placement: Placement, threads: int, synthesizer: Synthesizer) -> Models:
@@ -148,6 +149,7 @@ def _load(plan: _Plan, placement: Placement, threads: int, synthesizer: Synthesi
         compute_type="float16" if on_gpu else "int8",
         device=placement.stt.kind,
         device_index=placement.stt.index,
+        glimpse_folder=plan.glimpse_folder,
     )
     chat: ChatModel = packages["llama"].LlamaChat(
         plan.llm_file,
@@ -192,7 +194,9 @@ def _plan(profile: Profile, store: Store, llm: str | None, stt: str | None, prob
         notices = (llm_entry.licence.notice,) if llm_entry.licence.must_accept else ()
     vad_file = _path(store, _entry(store, profile.vad, "vad"), problems)
     window = stt_entry.window or WindowPolicy(floor_s=30.0, full_window=True)
-    return _Plan(profile, stt_folder, window, llm_file, notices, vad_file)
+    glimpser = profile.glimpser
+    glimpse_folder = _path(store, _entry(store, glimpser, "stt"), problems) if glimpser else None
+    return _Plan(profile, stt_folder, window, llm_file, notices, vad_file, glimpse_folder)
 
 
 def _entry(store: Store, name: str, kind: Kind) -> Entry:

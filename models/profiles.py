@@ -16,6 +16,8 @@ class Profile:
     stt: str
     llm: str
     vad: str = "silero-vad"
+    glimpser: str = ""
+    """The transcriber that glimpses at voices over the agent's; "" is `stt`."""
     tts: str = ""
     """A voice of CSM, or "" for the bundled one, which is a package of its own (`models.hibari`)."""
     sequences: int = 6
@@ -27,7 +29,8 @@ class Profile:
     @property
     def model_names(self) -> tuple[str, ...]:
         """What `maya models pull` fetches for this profile."""
-        return (self.stt, self.llm, self.vad, *voice_models(self.tts))
+        glimpser = (self.glimpser,) if self.glimpser else ()
+        return (self.stt, self.llm, self.vad, *glimpser, *voice_models(self.tts))
 
 
 CODEC = "mimi"
@@ -47,6 +50,7 @@ PROFILES: dict[str, Profile] = {
             "Bundled models on a laptop's CPU",
             stt="whisper-base",
             llm="qwen2.5-coder-1.5b",
+            glimpser="whisper-tiny.en",
         ),
         Profile(
             "tiny",
@@ -60,6 +64,7 @@ PROFILES: dict[str, Profile] = {
             "Larger models on a CUDA device (Built with Llama)",
             stt="whisper-large-v3-turbo",
             llm="llama-3.2-3b",
+            glimpser="whisper-tiny.en",
             sequences=12,
             context_tokens=32_768,
             tts="csm-1b-expresso",

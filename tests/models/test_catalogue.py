@@ -118,7 +118,9 @@ def test_what_comes_from_llama_says_so(name: str) -> None:
 def test_profiles_name_models_of_the_right_kind() -> None:
     for profile in PROFILES.values():
         voice = ["tts", "codec", "tokenizer"] if profile.tts else []
-        assert [find(name).kind for name in profile.model_names] == ["stt", "llm", "vad", *voice]
+        glimpser = ["stt"] if profile.glimpser else []
+        kinds = [find(name).kind for name in profile.model_names]
+        assert kinds == ["stt", "llm", "vad", *glimpser, *voice]
     assert all(
         find(name).origin == "wheels"
         for name in PROFILES["embedded"].model_names + PROFILES["tiny"].model_names

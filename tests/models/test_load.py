@@ -85,7 +85,8 @@ def test_a_profile_is_loaded_from_the_store(store: Store) -> None:
     models = load_models("small", store, threads=5)
     ear, chat = made(models.transcriber), made(models.chat)
     assert ear.args == (store.root / "ear", WINDOW)
-    assert ear.options == {"threads": 5, "compute_type": "int8", "device": "cpu", "device_index": 0}
+    options = {"threads": 5, "compute_type": "int8", "device": "cpu", "device_index": 0}
+    assert ear.options == {**options, "glimpse_folder": None}
     assert chat.args == (store.root / "mouthpiece" / "m.gguf",)
     assert chat.options == {
         "threads": 5,
@@ -252,6 +253,16 @@ def test_a_missing_package_is_one_sentence_with_the_command(
     ) as caught:
         load_models("small", store)
     assert "\n" not in str(caught.value)
+
+
+def test_a_profile_may_glimpse_with_another_transcriber(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = replace(PROFILE, glimpser="other-ear")
+    monkeypatch.setattr("models.profiles.PROFILES", {"small": small})
+    assert model_names("small") == ("ear", "mouthpiece", "gate", "other-ear")
+    ear = made(load_models("small", store).transcriber)
+    assert ear.options["glimpse_folder"] == store.root / "other-ear"
 
 
 def test_an_unknown_profile(store: Store) -> None:

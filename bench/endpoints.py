@@ -51,6 +51,8 @@ DELAYS = {
 """On 2 cores: pause of 0.128 s, transcription, first step of the reply, first clause and voice."""
 
 _EVEN_S = np.arange(0.4, 3.01, 0.05)
+_MARKED_S = (1.0, 1.3, 1.6, 2.0)
+"""Settings of ours that the picture names."""
 _SILENCES_S = np.arange(0.3, 3.51, 0.05)
 _THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.96, 0.97, 0.975, 0.98, 0.984, 0.987, 0.99)
 _PATIENCES_S = (0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.25, 2.5, 3.0)
@@ -118,10 +120,7 @@ def report(turns: Sequence[WatchedTurn], *, part: str, profile: str, picture: Pa
     if picture is not None:
         from bench.endpoints_picture import Point, draw
 
-        points = {
-            f"shipped: {shipped_s:g} s": _point(shipped),
-            PIPECAT: _point(pipecat),
-        }
+        points = {f"shipped: {shipped_s:g} s": _point(shipped), PIPECAT: _point(pipecat)}
         lines = {
             name: tuple(zip(*curve.points(everybody, pauses), strict=True)) for name, curve in curves.items()
         }
@@ -129,8 +128,10 @@ def report(turns: Sequence[WatchedTurn], *, part: str, profile: str, picture: Pa
             picture,
             {name: [Point(cut, air) for cut, air in line] for name, line in lines.items()},
             points,
+            {f"{even_s:g} s": _point(play(turns, ours(even_s, delays))) for even_s in _MARKED_S},
             tolerated=TOLERATED,
-            title=f"{len(turns)} turns, {int(pauses.sum())} with pauses inside, {profile} models",
+            title=f"{part.replace('_', '-')} part: {len(turns)} turns, {int(pauses.sum())} with pauses inside; "
+            f"{profile} models",
         )
     figures: dict[str, object] = {
         "dead_air_ratio": round(dead[OURS] / dead[SMART_TURN], 3),

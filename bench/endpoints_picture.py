@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-_COLOURS = ("#8e9aaf", "#d9822b", "#5b8e7d", "#8a6fb0", "#1f6f8b", "#bc5090", "#e0b34c")
+_COLOURS = ("#8e9aaf", "#d9822b", "#5b8e7d", "#8a6fb0", "#bc5090", "#e0b34c")
+_SHIPPED_COLOUR = "#1f6f8b"
 _SIZE_IN = (9.0, 5.2)
 _DPI = 100
 _MOST_CUT_OFF = 0.7
@@ -31,27 +32,29 @@ def draw(
     path: Path,
     curves: Mapping[str, Sequence[Point]],
     points: Mapping[str, tuple[float, float]],
+    marks: Mapping[str, tuple[float, float]],
     *,
     tolerated: float,
     title: str,
 ) -> None:
     """A png at `path`. `curves` are every setting of each policy, of which the best are joined; `points` are
-    policies with one setting."""
+    policies with one setting, `marks` settings of the shipped one."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=_SIZE_IN)
-    for (name, settings), colour in zip(curves.items(), _COLOURS, strict=False):
-        best = frontier(settings)
+    others = iter(_COLOURS)
+    for name, settings in curves.items():
         shipped = "(shipped)" in name
+        best = frontier(settings)
         axes.step(
             [100 * point.cut_off for point in best],
             [point.dead_air_s for point in best],
             where="post",
             label=name,
-            color=colour,
+            color=_SHIPPED_COLOUR if shipped else next(others),
             linewidth=2.6 if shipped else 1.4,
             zorder=3 if shipped else 2,
         )
@@ -65,6 +68,16 @@ def draw(
             label=name,
             linestyle="",
             zorder=4,
+        )
+    for name, (cut_off, dead_air_s) in marks.items():
+        axes.plot(100 * cut_off, dead_air_s, ".", color=_SHIPPED_COLOUR, markersize=9, zorder=4)
+        axes.annotate(
+            name,
+            (100 * cut_off, dead_air_s),
+            xytext=(-4, -15),
+            textcoords="offset points",
+            fontsize=8,
+            color=_SHIPPED_COLOUR,
         )
     axes.axvline(
         100 * tolerated, color="#c62828", linewidth=1, linestyle=":", label=f"{tolerated:.0%} cut off"

@@ -258,11 +258,11 @@ def test_a_missing_package_is_one_sentence_with_the_command(
 def test_a_profile_may_glimpse_with_another_transcriber(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = replace(PROFILE, glimpser="other-ear")
+    small = replace(PROFILE, glimpser="ear")
     monkeypatch.setattr("models.profiles.PROFILES", {"small": small})
-    assert model_names("small") == ("ear", "mouthpiece", "gate", "other-ear")
+    assert model_names("small") == ("ear", "mouthpiece", "gate", "ear")
     ear = made(load_models("small", store).transcriber)
-    assert ear.options["glimpse_folder"] == store.root / "other-ear"
+    assert ear.options["glimpse_folder"] == store.root / "ear"
 
 
 def test_an_unknown_profile(store: Store) -> None:

@@ -109,7 +109,7 @@ def run(
 
 def report(turns: Sequence[WatchedTurn], *, part: str, profile: str, picture: Path | None = None) -> Report:
     """The figures of `turns`, whose evidence is known."""
-    delays = DELAYS[profile]
+    delays = DELAYS.get(profile, DELAYS["embedded"])
     pauses = np.array([turn.pauses_inside for turn in turns])
     everybody = np.arange(len(turns))
     curves = {curve.name: curve for curve in _curves(turns, delays)}
@@ -130,8 +130,8 @@ def report(turns: Sequence[WatchedTurn], *, part: str, profile: str, picture: Pa
             points,
             {f"{even_s:g} s": _point(play(turns, ours(even_s, delays))) for even_s in _MARKED_S},
             tolerated=TOLERATED,
-            title=f"{part.replace('_', '-')} part: {len(turns)} turns, {int(pauses.sum())} with pauses inside; "
-            f"{profile} models",
+            title=f"{part.replace('_', '-')} part: {len(turns)} turns, {int(pauses.sum())} with pauses "
+            f"inside; {profile} models",
         )
     figures: dict[str, object] = {
         "dead_air_ratio": round(dead[OURS] / dead[SMART_TURN], 3),

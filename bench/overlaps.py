@@ -246,8 +246,8 @@ def report(judged: Sequence[Judged], glimpser: str, policy: BargeIn) -> Report:
         notes=[
             "stop: from the first voiced sample to the verdict and a packet more; glimpses and transcriptions"
             f" are taken to last {GLIMPSE_S * 1000:.0f} and {TRANSCRIPTION_S * 1000:.0f} ms.",
-            "stop_unlike_backchannels: without those that begin with a listener's word (okay, yes, right), which"
-            " only the next word tells apart.",
+            "stop_unlike_backchannels: without those that begin with a listener's word (okay, yes, right),"
+            " which only the next word tells apart.",
         ],
         details={
             "wrong": [_row(each) for each in wrong],

@@ -35,14 +35,14 @@ PREROLL_SAMPLES = LINE_RATE_HZ * 100 // 1000
 GLIMPSES_AT = tuple(LINE_RATE_HZ * ms // 1000 for ms in (128, 192, 288, 416, 544, 672))
 """After the first voiced window began. The fourth and later ones come while the voice goes on: they see
 whether "okay" is followed by "and how"."""
-SURE = (2.4, 2.0, 1.0, 1.5, 1.5, 1.5)
+SURE = (2.0, 1.7, 1.0, 1.5, 1.5, 1.5)
 """Log odds that stop the agent, for each glimpse."""
 DECIDED_BY_SAMPLES = LINE_RATE_HZ * 320 // 1000
 """The detector's grid, a packet and the wait for the last glimpse come on top: 400 ms in all."""
 LAST_GLIMPSE_SAMPLES = LINE_RATE_HZ * 96 // 1000
 """How long a glimpse that is on its way at the decision is waited for."""
-GOES_ON_SAMPLES = LINE_RATE_HZ * 800 // 1000
-"""No backchannel lasts so long ("oh, okay": 0.77 s)."""
+GOES_ON_SAMPLES = LINE_RATE_HZ * 700 // 1000
+"""Of voice: hardly a backchannel lasts so long ("mm-hmm": 0.3-0.55 s)."""
 DIP_SAMPLES = LINE_RATE_HZ * 48 // 1000
 """A voice that goes on may be as quiet as a consonant for so long."""
 ENDS_SAMPLES = LINE_RATE_HZ * 300 // 1000

@@ -1,4 +1,4 @@
-"""The bench's own workings with scripted ears: when windows, glimpses and transcripts arrive, and what is counted."""
+"""With scripted ears: when windows, glimpses and transcripts arrive, and what is counted."""
 
 import numpy as np
 import pytest
@@ -44,9 +44,10 @@ def ears(glimpse: Glimpse, heard: str = "Yeah.", **waits: float) -> tuple[Ears, 
 async def test_a_stop_is_the_first_glimpses_time_and_its_wait() -> None:
     listening, transcriber = ears(SPEAKS, glimpse_s=0.06)
     judged = await judge(overlap(), AGENT, listening)
-    # 128 ms of windows that hold voice, up to a window and a packet of grid, the wait, the packet under way.
-    assert judged.stop_ms is not None and 128 + 60 + 20 <= judged.stop_ms <= 128 + 32 + 20 + 60 + 20
-    assert judged.duck_ms is not None and 64 <= judged.duck_ms <= 64 + 32 + 20
+    # 128 ms from the window that holds the first voice, a packet of grid, the wait, the packet under way: the
+    # first window may hold little of it.
+    assert judged.stop_ms is not None and 186 <= judged.stop_ms <= 128 + 32 + 20 + 60 + 20
+    assert judged.duck_ms is not None and 32 <= judged.duck_ms <= 64 + 32 + 20
     assert transcriber.glimpsed_s == [pytest.approx(0.228, abs=0.001)]
     later, _ = ears(SPEAKS, glimpse_s=0.09)
     slower = await judge(overlap(), AGENT, later)

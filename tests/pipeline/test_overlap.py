@@ -156,7 +156,7 @@ def test_words_that_a_glimpse_adds_behind_the_end_of_a_backchannel_are_not_belie
 
 
 def test_a_voice_that_goes_on_takes_the_floor() -> None:
-    caller = Caller(seen(YEAH)).pause(320).speak(768)
+    caller = Caller(seen(YEAH)).pause(320).speak(640)
     assert caller.judge.verdict == "keep"
     assert caller.speak(64).judge.verdict == "stop"
 

@@ -135,7 +135,7 @@ class Model:
         return tuple(token for token in range(self.vocabulary_size) if ends(self._vocab, token))
 
     def stop_tokens(self) -> tuple[int, ...]:
-        """Tokens that begin with a full stop, a question mark or an exclamation mark. Takes 0.1 s; one caller
+        """Tokens that begin with a full stop, a question mark or an exclamation mark. Takes 0.2 s; one caller
         at a time."""
         pieces = map(self.piece, range(self.vocabulary_size))
         return tuple(token for token, piece in enumerate(pieces) if piece.lstrip()[:1] in (b".", b"?", b"!"))

@@ -64,8 +64,11 @@ ASIDE_DB = -8.0
 """Under the caller's usual level: somebody else, or the caller to somebody else."""
 AUDIBLE_DB = -18.0
 """Under the usual level: echo and rustle are no voice here, whatever the detector says."""
-UNKNOWN_DBFS = -26.0
-"""Usual level of a caller who has not spoken yet; nothing is decided by it but what is audible."""
+UNKNOWN_DBFS = -23.0
+"""Taken for the usual level until the caller has spoken, or was louder: what telephone networks aim at, and a
+little more, is -26 (ITU-T P.56)."""
+UNKNOWN_ASIDE_SAMPLES = LINE_RATE_HZ * 1500 // 1000
+"""So long a voice is let pass for its level alone before that level is known."""
 USUAL_MEMORY_SAMPLES = 3 * LINE_RATE_HZ
 """Of voice: the usual level's memory."""
 ECHO_SHARE = 0.5
@@ -151,6 +154,8 @@ class OverlapJudge:
         self._numbers = 0
         self._heard_to = 0
         self._last: _Utterance | None = None
+        self._overheard_dbfs = -math.inf
+        """Level of the loudest backchannel so far."""
         self.usual = UsualLevel()
         """Feed it the windows of the caller's own turns."""
 
@@ -181,8 +186,7 @@ class OverlapJudge:
     ) -> Verdict:
         """The window [start_sample, end_sample) while the agent speaks; `echo` is our own voice's share."""
         self._heard_to = end_sample
-        usual = self.usual.dbfs
-        audible = level_dbfs >= (UNKNOWN_DBFS if usual is None else usual) + AUDIBLE_DB
+        audible = level_dbfs >= self._usual_dbfs() + AUDIBLE_DB
         needed = ONSET_PROBABILITY if self._utterance is None else OFFSET_PROBABILITY
         if probability >= needed and audible and echo < ECHO_SHARE:
             self._voice(level_dbfs, start_sample, end_sample)
@@ -205,6 +209,9 @@ class OverlapJudge:
         ended = utterance.verdict == "keep" and self._heard_to - utterance.end_sample >= ENDS_SAMPLES
         if click or ended:
             self._last = None if click else utterance
+            if not click and not utterance.noise:
+                level_dbfs = utterance.loudest_dbfs - LOUDEST_OVER_USUAL_DB
+                self._overheard_dbfs = max(self._overheard_dbfs, level_dbfs)
             self._utterance = None
 
     # Glimpses
@@ -277,7 +284,8 @@ class OverlapJudge:
 
     def _lets_pass(self, utterance: _Utterance) -> bool:
         """However long it lasts: talk to somebody else, or no voice."""
-        return utterance.noise or self._relative_db(utterance) < ASIDE_DB
+        waits = self.usual.dbfs is not None or utterance.voiced_samples < UNKNOWN_ASIDE_SAMPLES
+        return utterance.noise or (waits and self._relative_db(utterance) < ASIDE_DB)
 
     def _weigh(self, utterance: _Utterance, glimpse: Glimpse) -> None:
         odds = math.log(max(glimpse.speech, LEAST_SHARE) / max(1 - glimpse.speech, LEAST_SHARE))
@@ -290,8 +298,10 @@ class OverlapJudge:
                 utterance.verdict = "stop"
             return
         shift = min(_MOST_LEVEL_DB, max(-_MOST_LEVEL_DB, relative_db - _LISTENERS_DB))
-        if self.usual.dbfs is not None:
-            odds += LEVEL_ODDS * shift
+        if self.usual.dbfs is None:
+            # Louder than a guess is no evidence.
+            shift = min(0.0, shift)
+        odds += LEVEL_ODDS * shift
         further = not utterance.noise and self._sounding(utterance) and _goes_further(glimpse.text)
         # By the time at which it was taken, not at which it came.
         if odds >= SURE[utterance.glimpses - 1] or further:
@@ -301,5 +311,8 @@ class OverlapJudge:
         return self._heard_to - utterance.end_sample <= DIP_SAMPLES
 
     def _relative_db(self, utterance: _Utterance) -> float:
-        usual = self.usual.dbfs
-        return 0.0 if usual is None else utterance.loudest_dbfs - LOUDEST_OVER_USUAL_DB - usual
+        return utterance.loudest_dbfs - LOUDEST_OVER_USUAL_DB - self._usual_dbfs()
+
+    def _usual_dbfs(self) -> float:
+        known = self.usual.dbfs
+        return max(UNKNOWN_DBFS, self._overheard_dbfs) if known is None else known

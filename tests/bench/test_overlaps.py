@@ -76,8 +76,8 @@ async def test_the_agents_echo_alone_turns_nothing_down() -> None:
     assert judged.duck_ms is None and judged.stop_ms is None and not transcriber.glimpsed_s
 
 
-async def test_the_level_counts_only_when_it_is_known() -> None:
-    aside = overlap(0.6, kind="side_talk", text="Put it there.", level_db=-13)
+async def test_a_soft_voice_is_let_pass_for_good_only_when_the_level_is_known() -> None:
+    aside = overlap(2.2, kind="side_talk", text="Put it there.", level_db=-13)
     listening, _ = ears(SPEAKS)
     assert (await judge(aside, AGENT, listening)).stop_ms is None
     assert (await judge(aside, AGENT, listening, knows_level=False)).stop_ms is not None

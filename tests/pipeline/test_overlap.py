@@ -125,11 +125,25 @@ def test_somebody_who_begins_softly_and_speaks_up_is_heard() -> None:
     assert caller.judge.verdict == "stop"
 
 
-def test_the_level_decides_nothing_before_the_caller_has_spoken() -> None:
-    assert Caller(seen(SPEAKS), known=False).pause(320).speak(256, level_dbfs=-33).judge.verdict == "stop"
-    assert (
-        "stop" not in Caller(seen(MAYBE, MAYBE, YEAH), known=False).speak(400, level_dbfs=-8).pause(400).said
+def test_before_the_caller_has_spoken_a_soft_voice_waits_but_not_for_ever() -> None:
+    soft = Caller(seen(SPEAKS), known=False).pause(320).speak(1_024, level_dbfs=-33)
+    assert soft.judge.verdict == "keep"
+    assert soft.speak(576, level_dbfs=-33).judge.verdict == "stop"
+    assert Caller(seen(SPEAKS), known=False).pause(320).speak(256, level_dbfs=-24).judge.verdict == "stop"
+
+
+def test_before_the_caller_has_spoken_loudness_is_no_evidence() -> None:
+    likely = Glimpse(0.3, 0.0, 0.7, "you")
+    assert "stop" not in Caller(seen(likely), known=False).speak(416, level_dbfs=-8).pause(400).said
+    assert "stop" in Caller(seen(likely)).speak(416, level_dbfs=-8).pause(400).said
+
+
+def test_a_loud_backchannel_tells_how_loud_the_caller_is() -> None:
+    caller = (
+        Caller(seen(YEAH, YEAH, YEAH, SPEAKS), known=False).pause(320).speak(352, level_dbfs=-10).pause(640)
     )
+    assert "keep" in caller.said and "stop" not in caller.said
+    assert "stop" not in caller.speak(960, level_dbfs=-24).pause(400).said
 
 
 def test_a_long_cough_is_let_pass() -> None:

@@ -16,7 +16,6 @@ from pipeline.persona import TurnTaking
 from pipeline.turn_end import (
     PAUSE_MEDIAN_S,
     UNHEARD_S,
-    Evidence,
     bounded_log_odds,
     end_log_odds,
     silence_at_odds,
@@ -81,13 +80,10 @@ def ours(even_s: float, delays: Delays) -> Plan:
     policy = TurnTaking(endpoint_silence_s=even_s)
 
     def plan(pause: Pause, earlier: Sequence[float]) -> Sequence[Step]:
-        learnt = tuple(earlier)
-        stages = (
-            (0.0, Evidence(None, None, learnt)),
-            (delays.text_s, Evidence(pause.text, None, learnt)),
-            (delays.ends_s, Evidence(pause.text, pause.ends, learnt)),
+        return (
+            Step(0.0, silence_needed_s(None, policy)),
+            Step(delays.ends_s, silence_needed_s(pause.ends, policy)),
         )
-        return [Step(from_s, silence_needed_s(evidence, policy)) for from_s, evidence in stages]
 
     return plan
 

@@ -121,8 +121,9 @@ class ChatSession(Protocol):
         iterator cancels within one step (<= 32 prompt tokens or 1 decoded token). Raises `ModelFailed`.
 
         `on_turn_end` is told, on the event loop and before the first piece, the probability that the model
-        gives to the last user message ending where it ends: near 0 for "my number is". It costs no
-        evaluation beyond the reply's own."""
+        gives to the last user message ending where it ends, a stop at its end not counted: near 0 for
+        "my number is". It costs no evaluation beyond the reply's own, but for the last word's token where a
+        prefill had evaluated it."""
         ...
 
     def usage(self) -> Usage:

@@ -36,8 +36,6 @@ class CallerTurn:
     speech_end: int = 0
     """Where the last utterance ended that belongs to this turn."""
     voiced_samples: int = 0
-    pauses_s: list[float] = field(default_factory=list)
-    """Inside the turn: silences behind which the caller went on."""
     retried: bool = False
     """Hearing or answering it failed once already."""
     interrupts: bool = False

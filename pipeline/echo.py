@@ -31,6 +31,7 @@ _EARLIER = LINE_RATE_HZ * 4 // 1000
 """The reference begins so much before the delay that was found, which is the strongest path's, not the
 first one's."""
 _CANDIDATES = 3
+_MOST_PIECES = 100
 _SILENCE = (32_768 * 10 ** (-75 / 20)) ** 2
 """Power; mu-law's smallest step lies above it."""
 _LOWEST_BIN, _HIGHEST_BIN = 250 * _WINDOW // LINE_RATE_HZ, 3500 * _WINDOW // LINE_RATE_HZ
@@ -47,8 +48,10 @@ class EchoMeter:
     """
 
     def __init__(self) -> None:
-        self._memory = np.zeros(0)
+        self._memory = np.zeros(MEMORY_SAMPLES)
         self._start = 0
+        self._pieces: list[tuple[int, Pcm]] = []
+        """Played, and not laid into the memory yet: most are never asked about."""
         self._found: list[tuple[int, int]] = []
         """Where segments were explained that no confirmed delay explained, and their delay."""
         self._searched_at = -MEMORY_SAMPLES
@@ -58,17 +61,24 @@ class EchoMeter:
     def played(self, pcm: Pcm, start_sample: int) -> None:
         """(n,) int16 at 8 kHz left for the caller at `start_sample`, in order; gaps are silence, and
         what is played again at a place (after a `clear`) replaces what stood there."""
-        start = max(start_sample, self._start) if len(self._memory) else start_sample
-        if not len(self._memory) or start > self._start + len(self._memory) + MEMORY_SAMPLES:
-            self._memory, self._start = np.zeros(0), start
-        pcm = pcm[start - start_sample :]
-        kept = self._memory[: max(0, start - self._start)]
-        gap = np.zeros(max(0, start - self._start - len(kept)))
-        self._memory = np.concatenate((kept, gap, pcm.astype(np.float64)))
-        surplus = len(self._memory) - MEMORY_SAMPLES
-        if surplus > 0:
-            self._memory = self._memory[surplus:]
-            self._start += surplus
+        self._pieces.append((start_sample, pcm))
+        if len(self._pieces) >= _MOST_PIECES:
+            self._lay_down()
+
+    def _lay_down(self) -> None:
+        if not self._pieces:
+            return
+        last, pcm = self._pieces[-1]
+        start = last + len(pcm) - MEMORY_SAMPLES
+        memory = self._between(start, start + MEMORY_SAMPLES)
+        for at, piece in self._pieces:
+            first = at - start
+            # Behind what is played nothing is to be played.
+            memory[max(0, first) :] = 0
+            piece = piece[max(0, -first) :]
+            memory[max(0, first) : max(0, first) + len(piece)] = piece
+        self._memory, self._start = memory, start
+        self._pieces.clear()
 
     def share(self, pcm: Pcm, start_sample: int) -> float:
         """Which part, 0 to 1, of the energy of (n,) int16 from `start_sample` on our own sound explains;
@@ -78,6 +88,7 @@ class EchoMeter:
         if len(pcm) > LONGEST_SAMPLES:
             start_sample += len(pcm) - LONGEST_SAMPLES
             pcm = pcm[-LONGEST_SAMPLES:]
+        self._lay_down()
         heard = pcm.astype(np.float64)
         if len(heard) < SHORTEST_SAMPLES or np.mean(heard**2) < _SILENCE:
             return 0.0

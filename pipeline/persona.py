@@ -43,10 +43,11 @@ class TurnTaking(BaseModel):
     pause_s: Annotated[float, Field(ge=0.06, le=0.5)] = 0.128
     """Silence after which the words so far are transcribed and a reply is begun behind the gate."""
     end_of_turn: Literal["words", "silence"] = "words"
-    """What ends the caller's turn. "words": a silence that is the shorter the more complete the words are.
-    "silence": the same silence always."""
-    endpoint_silence_s: Annotated[float, Field(ge=0.2, le=5.0)] = 0.7
-    """Silence after which the turn is over; with "words" the one for words that tell nothing either way."""
+    """What ends the caller's turn. "words": a silence that is the shorter the likelier the language model
+    finds it that the words end there. "silence": the same silence always."""
+    endpoint_silence_s: Annotated[float, Field(ge=0.2, le=5.0)] = 1.6
+    """Silence after which the turn is over; with "words" the one for even odds: most turns end after a third
+    of it."""
     barge_in: Literal["polite", "eager", "never"] = "polite"
     """Who may interrupt. "polite": the agent turns its voice down at once, then stops for somebody who wants
     to speak and goes on through "mm-hmm", coughs and talk to others. "eager": any voice of `barge_in_s`

@@ -13,7 +13,6 @@ that they were not tuned on they improved little or nothing, and are left out (`
 """
 
 import math
-from dataclasses import dataclass
 from statistics import NormalDist
 
 from pipeline.persona import TurnTaking
@@ -37,24 +36,15 @@ _REACH = 7.0
 _STANDARD = NormalDist()
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What is known of a turn at a pause."""
-
-    text: str | None = None
-    """The turn's words; None while they are being transcribed."""
-    ends: float | None = None
-    """The language model's probability that the message ends after its last word; None while unknown."""
-    pauses_s: tuple[float, ...] = ()
-    """This caller's pauses so far that turned out to be no ends."""
-
-
-def silence_needed_s(evidence: Evidence, policy: TurnTaking) -> float:
-    """Seconds from the caller's last voiced sample after which the turn is over. Ask again when evidence
-    arrives."""
-    if evidence.ends is None:
+def silence_needed_s(ends: float | None, policy: TurnTaking) -> float:
+    """Seconds from the caller's last voiced sample after which the turn is over. `ends` is the language
+    model's probability that the message ends after its last word (`ChatSession.reply`); None while it is
+    unknown."""
+    if policy.end_of_turn == "silence":
+        return policy.endpoint_silence_s
+    if ends is None:
         return max(policy.endpoint_silence_s, UNHEARD_S)
-    return silence_at_odds(end_log_odds(evidence.ends), policy.endpoint_silence_s)
+    return silence_at_odds(end_log_odds(ends), policy.endpoint_silence_s)
 
 
 def end_log_odds(ends: float) -> float:

@@ -14,7 +14,6 @@ transcripts and replies of dropped attempts arrive late by nature.
 Positions are samples of the caller's audio (8 kHz); `now` is monotonic seconds.
 """
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum, auto
@@ -27,7 +26,7 @@ from pipeline.overlap import AUDIBLE_DB, ECHO_SHARE, OverlapJudge, Verdict
 from pipeline.persona import Limits
 from pipeline.persona import TurnTaking as TurnPolicy
 from pipeline.playout import Playout
-from pipeline.turn_end import Evidence, silence_needed_s
+from pipeline.turn_end import silence_needed_s
 from pipeline.turn_events import (
     AttemptFailed,
     CancelReply,
@@ -71,7 +70,8 @@ COMMIT_POLL_S = 0.02
 SOFTEST_STRANGER_DBFS = -40.0
 """While the agent's echo may be heard, a caller who has not spoken yet is at least so loud: telephone speech
 lies about -20 to -30 dBFS, the echo of a voice at -20 dBFS at -45 or below."""
-PAUSES_REMEMBERED = 12
+NO_WORDS_SILENCE_S = 0.7
+"""After a sound without words: nobody is in mid-sentence."""
 PART_FIRST_SAMPLES = LINE_RATE_HZ * 8 // 10
 PART_EVERY_SAMPLES = LINE_RATE_HZ * 12 // 10
 """While the caller speaks, what there is of a turn is transcribed when it is this long, and this much longer
@@ -112,7 +112,6 @@ class TurnTaking:
         self._protected = policy.protect_greeting
         self._turn = CallerTurn(0)
         self._attempts = 0
-        self._pauses_s: deque[float] = deque(maxlen=PAUSES_REMEMBERED)
         self._part_at: int | None = None
         self._part_wanted = False
         self._floor_sample = 0
@@ -297,11 +296,10 @@ class TurnTaking:
 
     def _set_commit(self) -> None:
         """How long the silence must last, by what is known of the words now."""
-        attempt, text = self._turn.current, self._turn.text()
-        needed_s = self._policy.endpoint_silence_s
-        if self._policy.end_of_turn == "words":
-            evidence = Evidence(text, attempt.ends if attempt else None, tuple(self._pauses_s))
-            needed_s = silence_needed_s(evidence, self._policy)
+        attempt = self._turn.current
+        needed_s = silence_needed_s(attempt.ends if attempt else None, self._policy)
+        if self._turn.text() == "":
+            needed_s = min(needed_s, NO_WORDS_SILENCE_S)
         self._commit_at = self._silent_since + needed_s
         self._commit_sample = self._turn.speech_end + round(needed_s * LINE_RATE_HZ)
         self._commit_latest = self._commit_at + STALL_PATIENCE_S
@@ -338,14 +336,8 @@ class TurnTaking:
     def _caller_goes_on(self, *_: object) -> list[TurnAction]:
         self._commit_at = None
         self.state = State.CALLER
-        self._learn_pause()
         known = self._turn.text()
         return [*self._leave_attempt(), *([Prefill(known)] if known else [])]
-
-    def _learn_pause(self) -> None:
-        pause_s = (self._detector.start_sample - self._turn.speech_end) / LINE_RATE_HZ
-        if pause_s > 0:
-            self._pauses_s.append(pause_s)
 
     def _transcribe_part(self, event: Voice) -> list[TurnAction]:
         """Keep the language model's memory warm while the caller speaks."""
@@ -439,7 +431,6 @@ class TurnTaking:
     def _reopen_turn(self) -> list[TurnAction]:
         self.state = State.CALLER
         self._dip = NO_DIP
-        self._learn_pause()
         actions: list[TurnAction] = [RetractTurn()] if self._turn.committed else []
         self._turn.committed = False
         return [*actions, *self._leave_attempt()]

@@ -13,7 +13,7 @@ from pipeline.turns import State, TurnTaking
 
 Action = TypeVar("Action")
 
-PLAIN = TurnPolicy(end_of_turn="silence", barge_in="eager")
+PLAIN = TurnPolicy(end_of_turn="silence", endpoint_silence_s=0.7, barge_in="eager")
 """Nothing but silence and voice decides: for conversations about the rest."""
 WINDOW_S = VAD_WINDOW_SAMPLES / LINE_RATE_HZ
 

@@ -54,7 +54,7 @@ class CsmHouse(House):
         host = LoopHost(self.engine, tick_s=tick_s)
         synthesizer = CsmSynthesizer([host], byte_tokenizer(), CsmVoiceOptions())
         # Whoever interrupts is believed at once: the first `clear` is the end of the reply.
-        turns = TurnTaking(end_of_turn="silence", barge_in="eager")
+        turns = TurnTaking(end_of_turn="silence", endpoint_silence_s=0.7, barge_in="eager")
         persona = PERSONA.model_copy(update={"turns": turns})
         super().__init__(
             transcriber=transcriber,

@@ -113,6 +113,7 @@ def test_what_was_cleared_and_sent_again_replaces_what_stood_there() -> None:
     meter = EchoMeter()
     meter.played(syllables(1)[:8_000], 0)
     meter.played(syllables(2)[:4_000], 4_000)
+    meter._lay_down()
     assert np.array_equal(meter._between(4_000, 8_000), syllables(2)[:4_000])
     assert np.array_equal(meter._between(0, 4_000), syllables(1)[:4_000])
 

@@ -13,7 +13,6 @@ from pipeline.turn_end import (
     PAUSE_MEDIAN_S,
     SHORTEST_S,
     UNHEARD_S,
-    Evidence,
     end_log_odds,
     silence_at_odds,
     silence_needed_s,
@@ -24,7 +23,7 @@ CHANCES = (0.0, 1e-6, 1e-3, 0.01, 0.03, 0.1, 0.3, 0.7, 0.999, 1.0)
 
 
 def needed(ends: float | None, silence_s: float = 1.3) -> float:
-    return silence_needed_s(Evidence("words", ends), TurnTaking(endpoint_silence_s=silence_s))
+    return silence_needed_s(ends, TurnTaking(endpoint_silence_s=silence_s))
 
 
 def test_a_caller_in_the_middle_of_a_number_is_not_cut_off_and_a_question_is_answered_soon() -> None:
@@ -48,9 +47,13 @@ def test_half_of_the_pauses_are_longer_than_the_median() -> None:
 
 
 def test_before_the_model_is_heard_nothing_is_over_in_a_hurry() -> None:
-    for text in (None, "", "Yes."):
-        assert silence_needed_s(Evidence(text), TurnTaking(endpoint_silence_s=0.5)) == UNHEARD_S
-        assert silence_needed_s(Evidence(text), TurnTaking(endpoint_silence_s=1.9)) == 1.9
+    assert needed(None, 0.5) == UNHEARD_S
+    assert needed(None, 1.9) == 1.9
+
+
+def test_a_persona_may_go_by_silence_alone() -> None:
+    plain = TurnTaking(end_of_turn="silence", endpoint_silence_s=0.8)
+    assert {silence_needed_s(ends, plain) for ends in (None, 0.0, 0.5, 1.0)} == {0.8}
 
 
 def test_a_callers_long_pauses_stretch_all_silences() -> None:

@@ -32,7 +32,7 @@ PERSONA = Persona(
     apology="Sorry, please call again.",
     goodbye="Goodbye.",
     fallback="Could you say that again?",
-    turns=TurnTaking(end_of_turn="silence"),
+    turns=TurnTaking(end_of_turn="silence", endpoint_silence_s=0.7),
 )
 
 

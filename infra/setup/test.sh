@@ -32,6 +32,8 @@ else
 fi
 say "Ours beside torchtune, transformers and moshi, in .venv-peers"
 infra/setup/peers.sh
+say "pipecat, to be measured beside ours, in .venv-pipecat"
+infra/setup/pipecat.sh
 say "pytest"
 .venv/bin/python -m pytest "$@"
 say "All checks passed; $AFTER."

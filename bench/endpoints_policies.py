@@ -81,8 +81,8 @@ def ours(even_s: float, delays: Delays) -> Plan:
 
     def plan(pause: Pause, earlier: Sequence[float]) -> Sequence[Step]:
         return (
-            Step(0.0, silence_needed_s(None, policy)),
-            Step(delays.ends_s, silence_needed_s(pause.ends, policy)),
+            Step(0.0, silence_needed_s(None, None, policy)),
+            Step(delays.ends_s, silence_needed_s(pause.text, pause.ends, policy)),
         )
 
     return plan

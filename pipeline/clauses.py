@@ -227,6 +227,8 @@ class _Scan:
             return None
         mark, before = self.text[at], self.text[:at].rstrip()
         end = at + 1
+        if mark == "," and end == len(self.text) and before.split()[-1].isalpha():
+            return end  # Nothing can change that, so the next token is not waited for.
         if mark in "-–—":
             spaced = self.text[at - 1] == " " and self.char(end) == " "
             if not spaced and (mark != "—" or not self.char(end).isalpha()):

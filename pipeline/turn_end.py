@@ -6,6 +6,9 @@ more: how likely the message ends with the words so far, near 0 for "my number i
 this pause is the end. The turn is over when the other possibility, a pause of somebody who goes on that has
 lasted so long already, has become improbable enough.
 
+The model knows little of two kinds of turns: it goes on where a transcriber misheard a question, and after
+"yes". So words that look whole are not waited for as long as others.
+
 How improbable is told by the persona in terms that can be heard: `endpoint_silence_s` is the silence that it
 takes when the odds are even. The words' own shape (unfinished numbers, "and"),
 this caller's pauses so far, and how the voice sounds (smart-turn) were measured beside it. On kinds of turns
@@ -13,6 +16,7 @@ that they were not tuned on they improved little or nothing, and are left out (`
 """
 
 import math
+import re
 from statistics import NormalDist
 
 from pipeline.persona import TurnTaking
@@ -33,18 +37,53 @@ _MODEL_EVEN = -3.5
 tuning part, as the bundled models hear and judge them, small and large together: models believe too little
 in ends, and are surer than they should be."""
 _REACH = 7.0
+_WHOLE = frozenset(
+    words
+    for line in (
+        "yes|no|yeah|nope|okay|sure|correct|exactly|right|hello|hi|goodbye|bye|thanks|thank you",
+        "yes please|no thanks|no thank you|that's right|that's all",
+    )
+    for words in line.split("|")
+)
+"""Turns that need no more words."""
+_WHOLE_MOST, _SENTENCE_MOST = 0.7, 1.0
+"""On the tuning part they cost one turn in 90 and bring the gap's 95th percentile from 2.07 to 1.71 s."""
+_HANGING = frozenset(
+    word
+    for line in (
+        "a an the my your our his her and or but so because if that which is was are were be am",
+        "to of in on at for from with by about i we you he she they it um uh",
+    )
+    for word in line.split()
+)
+_WORD = re.compile(r"[\w']+")
+_WORDLIKE = re.compile(r"[^\W\d_]*[^\W\d_A-Z][^\W\d_]*\W+$")
+"""Neither digits nor letters that are being spelled."""
 _STANDARD = NormalDist()
 
 
-def silence_needed_s(ends: float | None, policy: TurnTaking) -> float:
-    """Seconds from the caller's last voiced sample after which the turn is over. `ends` is the language
-    model's probability that the message ends after its last word (`ChatSession.reply`); None while it is
-    unknown."""
+def silence_needed_s(text: str | None, ends: float | None, policy: TurnTaking) -> float:
+    """Seconds from the caller's last voiced sample after which the turn is over. `text` are its words, `ends`
+    is the language model's probability that the message ends after the last of them (`ChatSession.reply`);
+    None while they are unknown."""
+    even_s = policy.endpoint_silence_s
     if policy.end_of_turn == "silence":
-        return policy.endpoint_silence_s
-    if ends is None:
-        return max(policy.endpoint_silence_s, UNHEARD_S)
-    return silence_at_odds(end_log_odds(ends), policy.endpoint_silence_s)
+        return even_s
+    if text is None or ends is None:
+        return max(even_s, UNHEARD_S)
+    return min(silence_at_odds(end_log_odds(ends), even_s), even_s * _most(text))
+
+
+def _most(text: str) -> float:
+    """However little the model believes in an end, words that look whole wait for no more than so many times
+    the silence of even odds."""
+    words = _WORD.findall(text.lower())
+    if text.endswith("?") or " ".join(words) in _WHOLE:
+        return _WHOLE_MOST
+    ended = text.endswith((".", "!")) and not text.endswith("..")
+    if not (ended and words) or words[-1] in _HANGING or not _WORDLIKE.search(text):
+        return math.inf
+    return _SENTENCE_MOST
 
 
 def end_log_odds(ends: float) -> float:

@@ -296,9 +296,9 @@ class TurnTaking:
 
     def _set_commit(self) -> None:
         """How long the silence must last, by what is known of the words now."""
-        attempt = self._turn.current
-        needed_s = silence_needed_s(attempt.ends if attempt else None, self._policy)
-        if self._turn.text() == "":
+        attempt, text = self._turn.current, self._turn.text()
+        needed_s = silence_needed_s(text, attempt.ends if attempt else None, self._policy)
+        if text == "":
             needed_s = min(needed_s, NO_WORDS_SILENCE_S)
         self._commit_at = self._silent_since + needed_s
         self._commit_sample = self._turn.speech_end + round(needed_s * LINE_RATE_HZ)

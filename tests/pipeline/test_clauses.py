@@ -104,11 +104,16 @@ def test_cases(text: str, expected: list[str]) -> None:
 
 def test_a_clause_leaves_as_soon_as_it_is_certain() -> None:
     chunker = ClauseChunker()
-    assert chunker.push("We are open today,") == []  # "1,200" would go on
-    assert chunker.push(" and") == ["We are open today,"]
-    assert chunker.push(" tomorrow, too.") == []
+    assert chunker.push("We are open today,") == ["We are open today,"]
+    assert chunker.push(" and tomorrow, too.") == []
     assert chunker.push(" Come") == ["and tomorrow, too."]
     assert chunker.flush() == ["Come"]
+
+
+def test_a_comma_behind_a_digit_may_stand_inside_a_number() -> None:
+    chunker = ClauseChunker()
+    assert chunker.push("It is room 1,") == []
+    assert chunker.push("200, upstairs") == ["It is room 1,200,"]
 
 
 def test_flush_starts_anew() -> None:

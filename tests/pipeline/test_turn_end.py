@@ -22,8 +22,8 @@ POLICY = TurnTaking(endpoint_silence_s=1.3)
 CHANCES = (0.0, 1e-6, 1e-3, 0.01, 0.03, 0.1, 0.3, 0.7, 0.999, 1.0)
 
 
-def needed(ends: float | None, silence_s: float = 1.3) -> float:
-    return silence_needed_s(ends, TurnTaking(endpoint_silence_s=silence_s))
+def needed(ends: float | None, silence_s: float = 1.3, text: str = "my number is") -> float:
+    return silence_needed_s(text, ends, TurnTaking(endpoint_silence_s=silence_s))
 
 
 def test_a_caller_in_the_middle_of_a_number_is_not_cut_off_and_a_question_is_answered_soon() -> None:
@@ -53,7 +53,7 @@ def test_before_the_model_is_heard_nothing_is_over_in_a_hurry() -> None:
 
 def test_a_persona_may_go_by_silence_alone() -> None:
     plain = TurnTaking(end_of_turn="silence", endpoint_silence_s=0.8)
-    assert {silence_needed_s(ends, plain) for ends in (None, 0.0, 0.5, 1.0)} == {0.8}
+    assert {silence_needed_s("Yes.", ends, plain) for ends in (None, 0.0, 0.5, 1.0)} == {0.8}
 
 
 def test_a_callers_long_pauses_stretch_all_silences() -> None:
@@ -78,3 +78,24 @@ def test_a_likelier_end_and_a_hastier_persona_never_wait_longer() -> None:
     for chance in CHANCES:
         by_persona = [needed(chance, silence_s) for silence_s in (0.2, 0.5, 0.9, 1.3, 2.0, 5.0)]
         assert all(a <= b for a, b in itertools.pairwise(by_persona))
+
+
+@pytest.mark.parametrize("text", ["Do you think Medicare?", "Yes.", "No, thanks.", "Correct"])
+def test_words_that_look_whole_are_not_waited_for_long(text: str) -> None:
+    assert needed(1e-5, 1.6, text) == pytest.approx(1.12)
+    assert needed(0.97, 1.6, text) < 0.7, "and no longer than the model asks"
+
+
+@pytest.mark.parametrize(
+    ("text", "patient"),
+    [
+        ("My son has a fever.", False),
+        ("My number is 223-793.", True),
+        ("Thompson, T, H, O.", True),
+        ("I am calling about...", True),
+        ("October", True),
+        ("Yes, and", True),
+    ],
+)
+def test_a_sentence_is_waited_for_as_long_as_at_even_odds(text: str, patient: bool) -> None:
+    assert needed(1e-5, 1.6, text) == (LONGEST_S if patient else 1.6)

@@ -8,16 +8,15 @@ in the language model are given back, and the observer hears `CallEnded`.
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
-from models.base import SHARED, ChatSession, Glimpse, Message, Voice
-from pipeline.audible import audible_end, first_audible, level_dbfs
+from models.base import SHARED, ChatSession, Glimpse, Voice
+from pipeline.audible import first_audible
 from pipeline.call_voice import CallVoice
-from pipeline.caller_audio import CallerAudioBuffer
+from pipeline.caller_sound import CallerSound
 from pipeline.conversation import Conversation, SpokenClause
-from pipeline.echo import LONGEST_DELAY_SAMPLES, EchoMeter
 from pipeline.events import (
     AgentAudio,
     AgentClause,
@@ -50,6 +49,7 @@ from pipeline.persona import Persona
 from pipeline.playout import HeardClause, Played, Playout, SendAudio
 from pipeline.reply import Reply
 from pipeline.speakable import speakable
+from pipeline.thinking import Thinking
 from pipeline.turn_events import (
     AttemptFailed,
     CancelReply,
@@ -79,19 +79,10 @@ from pipeline.turn_events import (
     TurnEndGuessed,
     TurnEvent,
 )
-from pipeline.turn_events import Voice as VoiceHeard
 from pipeline.turns import TurnTaking
 from pipeline.voice_hub import VoiceHub
 
 log = logging.getLogger(__name__)
-
-LEVEL_MATTERS_PROBABILITY = 0.35
-"""Below it nobody speaks, and no level need be measured."""
-ECHO_SEGMENT_SAMPLES = LINE_RATE_HZ * 250 // 1000
-ARRIVALS_KEPT = 1_500
-"""30 s of AudioFrames: what a meter is asked about lies at most a turn's last pause back."""
-METER_BEFORE, METER_BEHIND = LINE_RATE_HZ * 400 // 1000, LINE_RATE_HZ * 100 // 1000
-"""Where a meter looks for the end of the caller's voice, around the place that the detector names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +151,8 @@ class Call:
         self._ear = hub.open(self._on_voice, self._on_ear_failed)
         self._playout = Playout(lead_s=line.lead_s)
         self._core = TurnTaking(persona.turns, self._playout, persona.limits)
-        self._audio = CallerAudioBuffer()
-        self._echo = EchoMeter()
-        self._sounded_to = -LONGEST_DELAY_SAMPLES
+        self._sound = CallerSound()
+        self._thinking = Thinking(session, line.info.call_id, self._work)
         self._history = History()
         self._conversation = Conversation(voice.takes_context)
         self._attempts: dict[int, _Attempt] = {}
@@ -176,10 +166,7 @@ class Call:
         self._faults = 0
         self._apologised = False
         self._hung_up: CallOutcome | None = None
-        self._model_requests: set[asyncio.Task[None]] = set()
-        self._prefilling: asyncio.Task[None] | None = None
         self._part: asyncio.Task[None] | None = None
-        self._arrivals: deque[tuple[int, float]] = deque(maxlen=ARRIVALS_KEPT)
         self._rounds = 0
         self._counters: Counter[str] = Counter()
         self._zero_s: float | None = None
@@ -253,25 +240,13 @@ class Call:
     def _hear(self, pcm: Pcm) -> None:
         if self._zero_s is None:
             self._zero_s = _now() - pcm.size / LINE_RATE_HZ
-        self._observer.observe(CallerAudio(self._audio.end_sample, pcm))
-        self._audio.append(pcm)
-        self._arrivals.append((self._audio.end_sample, _now()))
-        self._audio.forget(self._core.oldest_needed_sample())
+        self._observer.observe(CallerAudio(self._sound.end_sample, pcm))
+        self._sound.append(pcm, _now())
+        self._sound.forget(self._core.oldest_needed_sample())
         self._ear.push(pcm)
 
     def _on_voice(self, probability: float, start_sample: int, end_sample: int) -> None:
-        if probability < LEVEL_MATTERS_PROBABILITY:
-            self._tell(VoiceHeard(probability, start_sample, end_sample))
-            return
-        level = level_dbfs(self._audio.slice(start_sample, end_sample))
-        near = start_sample <= self._sounded_to + LONGEST_DELAY_SAMPLES
-        echo = self._echo_share(end_sample) if near else 0.0
-        self._tell(VoiceHeard(probability, start_sample, end_sample, level, echo, near))
-
-    def _echo_share(self, end_sample: int) -> float:
-        """How much of what arrived lately is our own voice."""
-        start = max(0, end_sample - ECHO_SEGMENT_SAMPLES)
-        return self._echo.share(self._audio.slice(start, end_sample), start)
+        self._tell(self._sound.voice(probability, start_sample, end_sample))
 
     def _on_ear_failed(self, error: Exception) -> None:
         self._failure = error
@@ -331,8 +306,7 @@ class Call:
             # What left before the caller's first sample has no place in the record.
             pcm = piece.pcm[max(0, -start) :]
             if pcm.size:
-                self._echo.played(pcm, max(0, start))
-                self._sounded_to = max(0, start) + pcm.size
+                self._sound.played(pcm, max(0, start))
                 self._observer.observe(AgentAudio(max(0, start), pcm))
 
     # Obeying
@@ -344,14 +318,14 @@ class Call:
                 case NoteUtterance(start, end):
                     self._observer.observe(CallerSpoke(start / LINE_RATE_HZ, end / LINE_RATE_HZ))
                 case Transcribe(attempt, start, end, follows):
-                    self._transcribe(attempt, follows, self._audio.slice(start, end))
+                    self._transcribe(attempt, follows, self._sound.slice(start, end))
                 case TranscribePart(start, end):
-                    part = self._transcribe_part(self._audio.slice(start, end))
+                    part = self._transcribe_part(self._sound.slice(start, end))
                     self._part = self._work(part, "transcribe-part")
                 case Prefill(text):
-                    self._prefill(self._history.with_caller(text))
+                    self._thinking.prefill(self._history.with_caller(text))
                 case TakeGlimpse(number, start, end):
-                    self._work(self._glimpse(number, self._audio.slice(start, end)), "glimpse")
+                    self._work(self._glimpse(number, self._sound.slice(start, end)), "glimpse")
                 case Duck():
                     await self._turn_voice(down=True)
                 case Restore():
@@ -462,42 +436,13 @@ class Call:
     def _make_ready(self) -> None:
         """Evaluate what is known of the next prompt while somebody speaks: when the caller has finished,
         only the caller's words are left."""
-        self._prefill(self._history.messages)
+        self._thinking.prefill(self._history.messages)
         self._voice.prepare(self._conversation.speeches)
-
-    def _prefill(self, messages: Sequence[Message]) -> None:
-        """Replaces an earlier one that is not through: what it has evaluated stays."""
-        if self._prefilling is not None:
-            self._prefilling.cancel()
-        self._prefilling = self._ask(lambda: self._evaluate(messages), "prefill")
-
-    async def _evaluate(self, messages: Sequence[Message]) -> None:
-        try:
-            await self._session.prefill(messages)
-        except Exception as error:
-            log.warning("call %s: prefill failed: %s", self._line.info.call_id, error)
-
-    def _ask(self, request: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:
-        """A sequence takes one request at a time: start this one when all before it have ended, which
-        cancelled ones do within one step."""
-        earlier = set(self._model_requests)
-
-        async def in_turn() -> None:
-            if earlier:
-                await asyncio.wait(earlier)
-            await request()
-
-        task = self._work(in_turn(), name)
-        self._model_requests.add(task)
-        task.add_done_callback(self._model_requests.discard)
-        return task
 
     def _start_reply(self, number: int, text: str) -> None:
         attempt = self._attempts[number]
         attempt.begun_in_round = self._rounds
         self._counters["speculations"] += 1
-        if self._prefilling is not None:
-            self._prefilling.cancel()
         context = self._conversation.with_caller()
         self._voice.prepare(context)
         reply = attempt.reply = Reply(
@@ -512,7 +457,7 @@ class Call:
             on_audio=self._audio_made,
             on_turn_end=lambda probability: self._tell(TurnEndGuessed(number, probability)),
         )
-        attempt.making = self._ask(lambda: self._make_reply(number, reply), "reply")
+        attempt.making = self._thinking.reply(lambda: self._make_reply(number, reply))
 
     async def _make_reply(self, number: int, reply: Reply) -> None:
         try:
@@ -535,7 +480,7 @@ class Call:
             attempt.times,
             turn=self._turns,
             speech_end_s=speech_end_sample / LINE_RATE_HZ,
-            audible_end_s=self._audible_end_s(speech_end_sample),
+            audible_end_s=self._clock(self._sound.audible_end_at(speech_end_sample)),
             committed_s=self._at(),
         )
         self._history.caller_said(text)
@@ -545,20 +490,6 @@ class Call:
         self._begin_speaking(attempt)
         if attempt.reply is not None:
             attempt.reply.gate.set()
-
-    def _audible_end_s(self, speech_end_sample: int) -> float | None:
-        """When the last sample of the caller's voice arrived that a level meter calls sound."""
-        start = max(0, speech_end_sample - METER_BEFORE)
-        end = audible_end(self._audio.slice(start, speech_end_sample + METER_BEHIND))
-        sample = speech_end_sample if end is None else start + end
-        return self._arrived_s(sample)
-
-    def _arrived_s(self, sample: int) -> float | None:
-        """On the call's clock. A packet's samples arrive one after the other, the last one with it."""
-        for end, at in self._arrivals:
-            if end >= sample:
-                return float(self._clock(at)) - (end - sample) / LINE_RATE_HZ
-        return None
 
     def _begin_speaking(self, attempt: _Attempt) -> None:
         self._speaking = attempt

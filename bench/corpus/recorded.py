@@ -14,8 +14,9 @@ from bench.corpus.building import SHORTEST_PAUSE_S
 from bench.corpus.line import FULL_SCALE, band
 from bench.corpus.model import Condition, Turn
 from bench.corpus.speech import levelled
+from pipeline.audible import voiced_runs
 from pipeline.line import LINE_RATE_HZ
-from telephony.simulator.measure import utterances, voiced_runs
+from telephony.simulator.measure import utterances
 from telephony.simulator.voices import read_audio
 
 TRANSCRIPTS = "transcripts.csv"

@@ -14,19 +14,18 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.audible import Run, voiced_runs
 from pipeline.line import AUDIO_FRAME_S, AUDIO_FRAME_SAMPLES, LINE_RATE_HZ, Pcm
 from telephony import g711
 from telephony.simulator.ear import Ear
 from telephony.simulator.expect import Expect
 from telephony.simulator.measure import (
     UTTERANCE_PAUSE_S,
-    Run,
     TurnMeasures,
     cuts_off,
     measure_turns,
     span,
     utterances,
-    voiced_runs,
 )
 from telephony.simulator.network import UpwardLeg
 from telephony.simulator.noise import NoiseSource

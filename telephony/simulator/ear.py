@@ -3,9 +3,10 @@ finished."""
 
 import numpy as np
 
+from pipeline.audible import VOICED_AMPLITUDE, VOICED_WINDOWS, WINDOW_SAMPLES
 from pipeline.line import AUDIO_FRAME_SAMPLES, LINE_RATE_HZ, Pcm
 from telephony import g711
-from telephony.simulator.measure import UTTERANCE_PAUSE_S, VOICED_AMPLITUDE, VOICED_WINDOWS, WINDOW_SAMPLES
+from telephony.simulator.measure import UTTERANCE_PAUSE_S
 from telephony.simulator.network import DownwardLeg, NetworkModel
 from telephony.simulator.twilio_side import Playback
 

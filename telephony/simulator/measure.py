@@ -1,8 +1,7 @@
 """Times measured in the two recorded channels, and in nothing else.
 
-Voiced, here, means: an RMS over 10 ms above -40 dBFS (0 dBFS: RMS 32,768) for at least 30 ms; the first and
-last voiced sample are the first and last of those whose magnitude reaches that level. Nothing of this is
-shared with the voice detector of the agent under test.
+Voiced, here, means what `pipeline.audible` says: a level meter's word, which has nothing to do with the voice
+detector of the agent under test.
 
 Voiced runs closer than `UTTERANCE_PAUSE_S` are one utterance: the pauses between an agent's clauses are not
 its end. So an agent that is still sounding when the caller stops is not answering yet, and speech that goes
@@ -15,46 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.audible import Run, voiced_runs
 from pipeline.line import LINE_RATE_HZ, Pcm
 
-VOICED_DBFS = -40.0
-VOICED_AMPLITUDE = 32_768 * 10 ** (VOICED_DBFS / 20)
-WINDOW_SAMPLES = LINE_RATE_HZ // 100
-VOICED_WINDOWS = 3
 UTTERANCE_PAUSE_S = 0.3
 P95_NEEDS = 60
 """Below this many values a 95th percentile is only the maximum under another name: none is given."""
-
-_EDGE_TOLERANCE = WINDOW_SAMPLES // 10
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Samples [start, stop), voiced at both ends."""
-
-    start: int
-    stop: int
-
-
-def voiced_runs(pcm: Pcm) -> list[Run]:
-    """The voiced runs of (n,) int16 at 8 kHz, in order. Blocks for about 1 ms per minute of audio."""
-    windows = len(pcm) // WINDOW_SAMPLES
-    shaped = pcm[: windows * WINDOW_SAMPLES].astype(np.float64).reshape(windows, WINDOW_SAMPLES)
-    loud = (shaped * shaped).mean(axis=1) > VOICED_AMPLITUDE**2
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], loud, [False])).astype(np.int8)))
-    runs = []
-    for first, stop in edges.reshape(-1, 2):
-        if stop - first < VOICED_WINDOWS:
-            continue
-        begin = int(first) * WINDOW_SAMPLES
-        heard = np.flatnonzero(
-            np.abs(pcm[begin : int(stop) * WINDOW_SAMPLES].astype(np.int32)) >= VOICED_AMPLITUDE
-        )
-        run = Run(begin + int(heard[0]), begin + int(heard[-1]) + 1)
-        # A click of 12 ms can touch three windows; a tone of 30 ms may start and end at a zero crossing.
-        if run.stop - run.start >= VOICED_WINDOWS * WINDOW_SAMPLES - _EDGE_TOLERANCE:
-            runs.append(run)
-    return runs
 
 
 def utterances(runs: Sequence[Run], pause_s: float = UTTERANCE_PAUSE_S) -> list[Run]:

@@ -15,16 +15,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.audible import VOICED_AMPLITUDE, VOICED_WINDOWS, WINDOW_SAMPLES, Run
 from pipeline.line import LINE_RATE_HZ, Pcm
 from telephony import g711
-from telephony.simulator.measure import (
-    UTTERANCE_PAUSE_S,
-    VOICED_AMPLITUDE,
-    VOICED_WINDOWS,
-    WINDOW_SAMPLES,
-    Run,
-    stop_time,
-)
+from telephony.simulator.measure import UTTERANCE_PAUSE_S, stop_time
 from telephony.simulator.twilio_side import Cleared, Playback
 
 REACTION_S = 2.0

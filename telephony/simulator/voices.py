@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from models.base import Samples
+from pipeline.audible import WINDOW_SAMPLES
 from pipeline.line import LINE_RATE_HZ, Pcm
 from pipeline.resample import from_pcm, resample, to_pcm
 from telephony.simulator.caller import Speech
 from telephony.simulator.errors import VoiceUnavailable
-from telephony.simulator.measure import WINDOW_SAMPLES
 from telephony.simulator.scenario import Backchannel, Interrupt, Play, Say, Scenario, Sound
 from telephony.simulator.sounds import make_sound
 

@@ -6,7 +6,7 @@ import pytest
 from bench.corpus import LEAD_SAMPLES, TAIL_SAMPLES, Corpus, Turn, corpus, heard, heard_over
 from bench.corpus.building import OVERLAPS, SHORTEST_PAUSE_S, build
 from bench.corpus.speech import LEVEL_DBFS, LONGEST_SILENCE_S
-from telephony.simulator.measure import voiced_runs
+from pipeline.audible import voiced_runs
 
 pytestmark = [pytest.mark.models, pytest.mark.timeout(400)]
 

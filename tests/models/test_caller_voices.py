@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from pipeline.audible import voiced_runs
 from pipeline.line import LINE_RATE_HZ
-from telephony.simulator.measure import utterances, voiced_runs
+from telephony.simulator.measure import utterances
 from telephony.simulator.scenario import Scenario
 from telephony.simulator.voices import PEOPLE, render, speak
 

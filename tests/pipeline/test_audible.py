@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.audible import audible_end, first_audible, level_dbfs
+from pipeline.audible import audible_end, first_audible, level_dbfs, voiced_runs
 from pipeline.line import LINE_RATE_HZ, Pcm
-from telephony.simulator.measure import voiced_runs
 
 
 def burst(before: int, sounding: int, behind: int, amplitude: float = 5000.0) -> Pcm:
@@ -15,7 +14,7 @@ def burst(before: int, sounding: int, behind: int, amplitude: float = 5000.0) ->
 
 @pytest.mark.parametrize("before", [0, 1, 79, 80, 400, 1003])
 @pytest.mark.parametrize("sounding", [400, 801, 2403])
-def test_begin_and_end_are_those_of_the_simulators_meter(before: int, sounding: int) -> None:
+def test_begin_and_end_are_those_of_the_voiced_run(before: int, sounding: int) -> None:
     pcm = burst(before, sounding, 500)
     (run,) = voiced_runs(pcm)
     assert first_audible(pcm) == run.start

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.audible import voiced_runs
 from pipeline.line import LINE_RATE_HZ
 from telephony.simulator.caller import Caller, Speech
-from telephony.simulator.measure import voiced_runs
 from telephony.simulator.report import Report, ServerTurn
 from telephony.simulator.scenario import Scenario
 from telephony.simulator.twilio_side import StreamIdentity, TwilioSide

@@ -3,17 +3,9 @@
 import numpy as np
 import pytest
 
+from pipeline.audible import Run, voiced_runs
 from pipeline.line import LINE_RATE_HZ
-from telephony.simulator.measure import (
-    Run,
-    Summary,
-    measure_turns,
-    response_gap,
-    stop_time,
-    summarise,
-    utterances,
-    voiced_runs,
-)
+from telephony.simulator.measure import Summary, measure_turns, response_gap, stop_time, summarise, utterances
 
 RATE = LINE_RATE_HZ
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from pipeline.audible import voiced_runs
 from pipeline.line import LINE_RATE_HZ
 from telephony.simulator.caller import Speech
-from telephony.simulator.measure import voiced_runs
 from telephony.simulator.noise import NoiseSource
 from telephony.simulator.report import Report
 from telephony.simulator.scenario import Noise, Scenario

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from pipeline.audible import Run, voiced_runs
 from pipeline.line import Line, LineClosed, Pcm
 from pipeline.playout import Playout, SendAudio
 from telephony import g711
 from telephony.simulator.caller import Speech
-from telephony.simulator.measure import Run, utterances, voiced_runs
+from telephony.simulator.measure import utterances
 from telephony.simulator.overlaps import OverlapMeasures, measure_overlap
 from telephony.simulator.report import OverlapReport, Report
 from telephony.simulator.scenario import Scenario

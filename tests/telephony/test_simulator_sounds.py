@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from pipeline.audible import voiced_runs
 from pipeline.line import LINE_RATE_HZ
-from telephony.simulator.measure import voiced_runs
 from telephony.simulator.scenario import Scenario
 from telephony.simulator.sounds import PEAK, SOUNDS, make_sound
 from telephony.simulator.voices import render

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from pipeline.audible import voiced_runs
 from telephony.simulator import voices
 from telephony.simulator.errors import VoiceUnavailable
-from telephony.simulator.measure import voiced_runs
 from telephony.simulator.scenario import Scenario
 from telephony.simulator.voices import PEOPLE, read_audio, render, speak
 

@@ -38,6 +38,7 @@ from bench.turns_measures import (
     wait_in_force_ms,
 )
 from bench.turns_stages import measured_alone
+from bench.turns_virtual import virtual_figures
 from infra.errors import CommandError
 from infra.local_server import local_server
 from infra.settings import CLINIC_PERSONA
@@ -141,6 +142,8 @@ class _Bench:
     def conversations(
         self, calls: Sequence[PlannedCall], folder: Path, *, tiny: bool, peer: str | None
     ) -> None:
+        self._progress("playing a call in virtual time")
+        self._figures |= virtual_figures(calls[0])
         self._progress(f"measuring the stages of {self._profile} alone")
         alone = measured_alone(self._profile, CLINIC_PERSONA, self._part)
         with ExitStack() as stack:

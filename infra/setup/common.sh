@@ -41,6 +41,19 @@ find_python() {
   return 1
 }
 
+# Sets PYTHON: the one that is asked for, else the first that works.
+choose_python() {
+  local version
+  PYTHON=${MAYA_PYTHON:-}
+  if [ -z "$PYTHON" ]; then
+    for version in 3.11 3.12 3.13; do
+      if PYTHON=$(find_python "$version"); then break; fi
+    done
+  fi
+  [ -n "$PYTHON" ] || fail "no working Python 3.11, 3.12 or 3.13 was found." \
+    "On Debian and Ubuntu: sudo apt-get install python3 python3-venv" "Or name one: make demo MAYA_PYTHON=/path/to/python3.12"
+}
+
 make_venv() { # $1 python, $2 folder
   "$1" -c 'import venv, ensurepip' >/dev/null 2>&1 || fail "$1 has no venv module." \
     "On Debian and Ubuntu: sudo apt-get install python3-venv"

@@ -5,13 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 . infra/setup/common.sh
 
-PYTHON=${MAYA_PYTHON:-}
-if [ -z "$PYTHON" ]; then
-  for version in 3.11 3.12 3.13; do
-    if PYTHON=$(find_python "$version"); then break; fi
-  done
-fi
-[ -n "$PYTHON" ] || fail "no working Python 3.11, 3.12 or 3.13 was found."
+choose_python
 
 WANTED=$({ cat bench/pipecat/requirements.txt infra/setup/pipecat.sh; pwd; } | digest)
 if [ "$(cat .venv-pipecat/.maya-installed 2>/dev/null || true)" != "$WANTED" ] || ! .venv-pipecat/bin/python -c 'import sys' 2>/dev/null; then

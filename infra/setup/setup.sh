@@ -6,14 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 . infra/setup/common.sh
 
-PYTHON=${MAYA_PYTHON:-}
-if [ -z "$PYTHON" ]; then
-  for version in 3.11 3.12 3.13; do
-    if PYTHON=$(find_python "$version"); then break; fi
-  done
-fi
-[ -n "$PYTHON" ] || fail "no working Python 3.11, 3.12 or 3.13 was found." \
-  "On Debian and Ubuntu: sudo apt-get install python3 python3-venv" "Or name one: make demo MAYA_PYTHON=/path/to/python3.12"
+choose_python
 
 machine() { # The wheel is built for this very processor and C library (-march=native).
   grep -m1 -E '^(flags|Features)' /proc/cpuinfo 2>/dev/null || true

@@ -43,7 +43,7 @@ GLIMPSE_S = 0.06
 """From the window that asked to the answer, with tiny.en on one core that is otherwise idle."""
 TRANSCRIPTION_S = 0.4
 """Of one to three words, with base."""
-PREROLL_S, TAIL_S = 0.3, 0.128
+TAIL_S = 0.128
 ECHO_SEGMENT_SAMPLES = LINE_RATE_HZ * 250 // 1000
 
 _KEPT = {
@@ -212,10 +212,9 @@ class _Stage:
         if started is not None:
             self._passed = started if self.judge.verdict == "keep" else None
             self._voice_end = end
-        elif self._passed is not None:
-            first = max(0, self._passed - round(PREROLL_S * LINE_RATE_HZ))
+        elif self._passed is not None and (asked := self.judge.last_say()) is not None:
             self._passed = None
-            heard = await self._ears.transcriber.transcribe(self._audio(first, end))
+            heard = await self._ears.transcriber.transcribe(self._audio(*asked))
             self.transcript = heard.text
             self._later(moment, self._ears.transcription_s, lambda: self.judge.transcribed(heard.text))
 

@@ -10,7 +10,7 @@ import wave
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +83,20 @@ class Words:
     unheard: str = ""
 
 
+class Gap(NamedTuple):
+    """From the caller's last sound to the agent's first. `parts_ms` are the stages of the wait in their order,
+    which add up to it; empty where they are not known."""
+
+    start_s: float
+    end_s: float
+    parts_ms: tuple[float, ...] = ()
+
+    @property
+    def text(self) -> str:
+        parts = f" = {' + '.join(f'{part:.0f}' for part in self.parts_ms)} ms" if self.parts_ms else ""
+        return f"gap {self.end_s - self.start_s:.2f} s{parts}"
+
+
 @dataclass(frozen=True, slots=True)
 class Drawing:
     """All that the picture shows, before any plotting."""
@@ -92,7 +106,7 @@ class Drawing:
     caller: Pcm
     agent: Pcm
     bars: Sequence[Bar]
-    gaps: Sequence[tuple[float, float]]
+    gaps: Sequence[Gap]
     caller_words: Sequence[Words]
     agent_words: Sequence[Words]
     interruptions_s: Sequence[float]
@@ -135,12 +149,12 @@ def read_drawing(folder: Path) -> Drawing:
     )
 
 
-def _gap(times: Mapping[str, Any]) -> tuple[float, float] | None:
+def _gap(times: Mapping[str, Any]) -> Gap | None:
     """From the caller's last sound to the agent's first, by level where that is known, else as detected."""
     for begins, ends in (("audible_end_s", "first_audible_s"), ("speech_end_s", "first_played_s")):
         start_s, end_s = times.get(begins), times.get(ends)
         if start_s is not None and end_s is not None:
-            return start_s, end_s
+            return Gap(start_s, end_s, tuple((times.get("stages") or {}).values()))
     return None
 
 
@@ -268,15 +282,16 @@ def _strip(panel: Any, drawing: Drawing, start_s: float, strip_s: float) -> None
             times_s, middle - level * _HALF_HEIGHT, middle + level * _HALF_HEIGHT, color=colour, linewidth=0.4
         )
         panel.axhline(middle, color=colour, linewidth=0.5)
-    for gap_start_s, gap_end_s in drawing.gaps:
+    for gap in drawing.gaps:
+        gap_start_s, gap_end_s = gap.start_s, gap.end_s
         if start_s <= gap_end_s and gap_start_s < end_s:
             panel.axvspan(gap_start_s, gap_end_s, ymin=0.36, ymax=0.66, color="#f3f3f3", zorder=0)
             if gap_start_s >= start_s:
-                near_edge = gap_start_s > end_s - 1.2
+                near_edge = gap_start_s > end_s - 3.5
                 panel.text(
                     end_s if near_edge else gap_start_s,
                     66.5,
-                    f"gap {gap_end_s - gap_start_s:.2f} s",
+                    gap.text,
                     fontsize=9,
                     weight="bold",
                     ha="right" if near_edge else "left",

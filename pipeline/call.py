@@ -295,7 +295,11 @@ class Call:
         if self._zero_s is not None:
             self._report_played(self._playout.played(_now()))
         speaking = self._speaking
-        if speaking is not None and speaking.times.first_played_s is None and self._playout.started_s:
+        if (
+            speaking is not None
+            and speaking.times.first_played_s is None
+            and self._playout.started_s is not None
+        ):
             speaking.times = replace(speaking.times, first_played_s=self._clock(self._playout.started_s))
         if self._playout.drained and self._playout.active:
             await self._obey(self._core.receive(PlayedOut(), _now()))
@@ -463,7 +467,8 @@ class Call:
         try:
             await reply.run()
         except Exception as error:
-            self._attempt_failed(number, "reply", error)
+            if not reply.stopped:
+                self._attempt_failed(number, "reply", error)
             return
         self._playout.finish()
         self._wake.set()

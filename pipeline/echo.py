@@ -75,8 +75,9 @@ class EchoMeter:
             first = at - start
             # Behind what is played nothing is to be played.
             memory[max(0, first) :] = 0
-            piece = piece[max(0, -first) :]
-            memory[max(0, first) : max(0, first) + len(piece)] = piece
+            room = memory[max(0, first) :]
+            piece = piece[max(0, -first) :][: len(room)]
+            room[: len(piece)] = piece
         self._memory, self._start = memory, start
         self._pieces.clear()
 
@@ -100,6 +101,8 @@ class EchoMeter:
             known = self._explained(theirs, len(heard), reference, self.delay_samples)
             if known >= LOCK_SHARE or self._wary(start_sample):
                 return known
+        elif self._wary(start_sample):
+            return 0.0
         self._searched_at = start_sample
         delays = self._delays(heard, reference)
         best, delay = max((self._explained(theirs, len(heard), reference, each), each) for each in delays)

@@ -32,6 +32,8 @@ DUCK_VOICED_SAMPLES = LINE_RATE_HZ * 64 // 1000
 """Two windows of voice: one alone is often a click."""
 PREROLL_SAMPLES = LINE_RATE_HZ * 100 // 1000
 """Before the first voiced window, for a glimpse: the detector comes after soft consonants."""
+WORDS_PREROLL_SAMPLES = LINE_RATE_HZ * 300 // 1000
+"""The same for a transcription, as for every turn's."""
 GLIMPSES_AT = tuple(LINE_RATE_HZ * ms // 1000 for ms in (128, 192, 288, 416, 544, 672))
 """After the first voiced window began. The fourth and later ones come while the voice goes on: they see
 whether "okay" is followed by "and how"."""
@@ -142,6 +144,7 @@ class _Utterance:
     odds: float | None = None
     """Log odds for the floor by all glimpses so far, the level left out."""
     verdict: Verdict = "undecided"
+    words_asked: bool = False
 
 
 class OverlapJudge:
@@ -154,6 +157,8 @@ class OverlapJudge:
         self._numbers = 0
         self._heard_to = 0
         self._last: _Utterance | None = None
+        self._asked: _Utterance | None = None
+        """Whose words are being transcribed."""
         self._overheard_dbfs = -math.inf
         """Level of the loudest backchannel so far."""
         self.usual = UsualLevel()
@@ -179,7 +184,7 @@ class OverlapJudge:
 
     def reset(self) -> None:
         """The agent fell silent, or begins to speak: what was heard before is not over its voice."""
-        self._utterance = self._last = None
+        self._utterance = self._last = self._asked = None
 
     def hear(
         self, probability: float, level_dbfs: float, echo: float, start_sample: int, end_sample: int
@@ -208,7 +213,7 @@ class OverlapJudge:
         click = utterance.voiced_samples < DUCK_VOICED_SAMPLES
         ended = utterance.verdict == "keep" and self._heard_to - utterance.end_sample >= ENDS_SAMPLES
         if click or ended:
-            self._last = None if click else utterance
+            self._last = self._last if click else utterance
             if not click and not utterance.noise:
                 level_dbfs = utterance.loudest_dbfs - LOUDEST_OVER_USUAL_DB
                 self._overheard_dbfs = max(self._overheard_dbfs, level_dbfs)
@@ -248,9 +253,28 @@ class OverlapJudge:
             self._decide(utterance)
         return self.verdict
 
-    def transcribed(self, text: str) -> Verdict:
-        """All words of the last utterance that was let pass. "stop" when they ask for the floor after all."""
+    def last_say(self) -> tuple[int, int] | None:
+        """(start, end) of an utterance that was let pass and is over: its words have the last say. Transcribe
+        these samples and tell `transcribed`. Each is asked for once."""
         utterance = self._utterance or self._last
+        if self._policy != "polite" or utterance is None or utterance.verdict != "keep":
+            return None
+        if utterance.words_asked:
+            return None
+        utterance.words_asked = True
+        self._asked = utterance
+        return max(0, utterance.start_sample - WORDS_PREROLL_SAMPLES), self._heard_to
+
+    @property
+    def oldest_needed_sample(self) -> int | None:
+        """Where the oldest utterance begins that may still become a turn; None: there is none."""
+        starts = [u.start_sample for u in (self._utterance, self._asked) if u is not None]
+        return min(starts, default=None)
+
+    def transcribed(self, text: str) -> Verdict:
+        """All words of the utterance of `last_say`, "" where there were none. "stop" when they ask for the
+        floor after all."""
+        utterance, self._asked = self._asked, None
         if self._policy != "polite" or utterance is None:
             return self.verdict
         # Transcribers write words for a hum, too: against the glimpses only a stop word is believed.

@@ -53,7 +53,7 @@ class TurnTaking(BaseModel):
     to speak and goes on through "mm-hmm", coughs and talk to others. "eager": any voice of `barge_in_s`
     stops it. "never": the agent finishes what it says."""
     barge_in_s: Annotated[float, Field(ge=0.05, le=2.0)] = 0.16
-    """Speech over the agent that takes the floor, when "eager"."""
+    """Speech over the agent that takes the floor when "eager"; and always before it is audible."""
     protect_greeting: bool = False
     """The greeting is never interrupted: for announcements that the law wants heard."""
     still_there_s: Annotated[float, Field(ge=2.0, le=120.0)] = 8.0

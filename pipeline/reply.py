@@ -62,6 +62,10 @@ class Reply:
         self.gate = asyncio.Event()
         self.times = ReplyTimes()
 
+    @property
+    def stopped(self) -> bool:
+        return self._stopped
+
     def stop(self) -> None:
         """Nothing more reaches the callbacks, even if a stage runs once more before its cancellation."""
         self._stopped = True

@@ -53,7 +53,7 @@ class TurnEndGuessed:
 
 @dataclass(frozen=True, slots=True)
 class PartTranscribed:
-    """The words of the turn's open piece so far, or None when they were not to be had."""
+    """The words of `TranscribePart`, or None when they were not to be had."""
 
     text: str | None
 
@@ -101,7 +101,8 @@ class Transcribe:
 
 @dataclass(frozen=True, slots=True)
 class TranscribePart:
-    """The caller is still speaking: hear what there is, for `Prefill`. `PartTranscribed` answers, always."""
+    """Hear what there is of a turn while the caller still speaks, for `Prefill`; or what somebody said over
+    the agent. `PartTranscribed` answers, unless a `Transcribe` comes first."""
 
     start_sample: int
     end_sample: int

@@ -146,6 +146,7 @@ class TurnTaking:
             (State.SPEAKING, AttemptFailed): self._failed,
             (State.SPEAKING, Glimpsed): self._glimpsed,
             (State.SPEAKING, PartTranscribed): self._overheard,
+            (State.LISTENING, PartTranscribed): self._overheard_late,
             (State.SPEAKING, PlayedOut): self._played_out,
             (State.CLOSING, PlayedOut): self._said_goodbye,
         }
@@ -230,6 +231,9 @@ class TurnTaking:
         if self.state in (State.CALLER, State.PAUSE, State.THINKING):
             return self._turn.piece_start
         start = self._detector.start_sample if self._detector.voiced_samples else self._heard_to
+        judged = self._judge.oldest_needed_sample
+        if judged is not None:
+            start = max(min(start, judged), self._heard_to - PIECE_LONGEST_SAMPLES)
         return max(0, start - PREROLL_SAMPLES)
 
     # The caller's voice
@@ -273,14 +277,20 @@ class TurnTaking:
         )
 
     def _turn_begins(self, *_: object) -> list[TurnAction]:
-        start = max(self._floor_sample, self._detector.start_sample - PREROLL_SAMPLES)
-        self._turn = CallerTurn(start)
+        self._turn = CallerTurn(self._turn_start(self._detector.start_sample))
         self._part_wanted, self._part_at = False, None
         self.state = State.CALLER
         return []
 
+    def _turn_start(self, voice_start_sample: int) -> int:
+        """Not before what was answered already, and no more than fits the transcriber: somebody may have
+        talked over all of a long announcement."""
+        longest = PIECE_LONGEST_SAMPLES - DIP_SEARCH_SAMPLES
+        return max(self._floor_sample, voice_start_sample - PREROLL_SAMPLES, self._heard_to - longest)
+
     def _new_attempt(self, end_sample: int) -> Transcribe:
         self._attempts += 1
+        self._part_wanted = False
         self._turn.current = Attempt(self._attempts, end_sample)
         follows = tuple(piece.number for piece in self._turn.settled)
         return Transcribe(self._attempts, self._turn.piece_start, end_sample, follows)
@@ -457,11 +467,14 @@ class TurnTaking:
             return actions
         if (wanted := self._judge.wanted_glimpse()) is not None:
             actions.append(TakeGlimpse(*wanted))
-        if utterance_over and "keep" in (before, self._verdict):
-            # Let pass by its sound; its words have the last say.
-            start = max(0, self._detector.start_sample - PREROLL_SAMPLES)
-            actions.append(TranscribePart(start, event.end_sample))
+        if utterance_over and before == "keep":
+            actions += self._last_say()
         return actions
+
+    def _last_say(self) -> list[TurnAction]:
+        """What was let pass by its sound may still stop the agent by its words."""
+        asked = None if self._detector.speaking else self._judge.last_say()
+        return [] if asked is None else [TranscribePart(*asked)]
 
     def _judged(self, now: float) -> list[TurnAction]:
         before, self._verdict = self._verdict, self._judge.verdict
@@ -471,16 +484,20 @@ class TurnTaking:
             return []
         if self._verdict == "undecided":
             return [Duck()]
-        return [Restore()] if before == "undecided" else []
+        return [Restore(), *self._last_say()] if before == "undecided" else []
 
     def _glimpsed(self, event: Glimpsed, now: float) -> list[TurnAction]:
         self._judge.glimpsed(event.number, event.glimpse)
         return self._judged(now)
 
     def _overheard(self, event: PartTranscribed, now: float) -> list[TurnAction]:
-        if event.text:
-            self._judge.transcribed(event.text)
+        self._judge.transcribed(event.text or "")
         return self._judged(now)
+
+    def _overheard_late(self, event: PartTranscribed, now: float) -> list[TurnAction]:
+        """The agent has finished meanwhile; what was said over its last words may be the caller's turn."""
+        stop = self._judge.transcribed(event.text or "") == "stop"
+        return self._overlap_becomes_turn(now) if stop else []
 
     def _take_back(self, now: float) -> list[TurnAction]:
         return [CancelReply(), ClearPlayout(), TruncateReply(self._playout.heard_samples(now))]
@@ -488,6 +505,7 @@ class TurnTaking:
     def _barge_in(self, now: float) -> list[TurnAction]:
         actions = [*self._take_back(now), *self._overlap_becomes_turn(now)]
         self._turn.interrupts = True
+        self._still_there_at = now + self._policy.still_there_s
         return actions
 
     def _overlap_becomes_turn(self, now: float) -> list[TurnAction]:
@@ -495,7 +513,7 @@ class TurnTaking:
         start = self._judge.start_sample
         actions = self._turn_begins()
         if start is not None:
-            self._turn.piece_start = max(self._floor_sample, start - PREROLL_SAMPLES)
+            self._turn.piece_start = self._turn_start(start)
         if not self._detector.speaking:
             detector = self._detector
             end = SpeechStopped(self._turn.piece_start, detector.end_sample, detector.voiced_samples)

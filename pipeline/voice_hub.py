@@ -117,7 +117,12 @@ class VoiceHub:
                 ears[0].on_failure(error)
             return
         for ear, probability in zip(ears, probabilities.tolist(), strict=True):
-            ear.decided(probability)
+            try:
+                ear.decided(probability)
+            except Exception as error:
+                # What one call makes of it must not deafen the others.
+                log.exception("hearing a decision failed for one call")
+                ear.on_failure(error)
 
     async def _probabilities(self, ears: list[VoiceEar], windows: list[NDArray[np.int16]]) -> Samples:
         streams = [ear.stream for ear in ears]

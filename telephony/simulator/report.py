@@ -22,12 +22,13 @@ from telephony.simulator.overlaps import OverlapKind
 class ServerTurn:
     """One turn by the server's own transcript, which the wire does not carry. `speech_end_s` is when the
     caller stopped speaking on the call's clock (sample n of the caller's audio arrives at n / 8000 s), if
-    known."""
+    known; `stages_ms` what the server says the caller waited for (`pipeline.events.TurnTimes.stages_ms`)."""
 
     caller: str
     agent: str
     heard: str
     speech_end_s: float | None = None
+    stages_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,8 @@ class TurnReport:
     """One turn of the caller and the agent's answer to it; `caller` is None for what the agent said before
     the caller's first word, which gets a turn only if it was interrupted.
 
-    `transcript`, `agent` and `agent_heard` are the server's own account, None when the simulator cannot see
-    it. `interrupted` and `stop_ms` are about the answer: whether the caller's next words came while it
+    `transcript`, `agent`, `agent_heard` and `stages` (the parts of its wait) are the server's own account, None
+    or empty when the simulator cannot see it. `interrupted` and `stop_ms` are about the answer: whether the caller's next words came while it
     sounded, and how long it went on at the caller's ear. `edge_stop_ms` is the same at the server's edge,
     and not part of the JSON. `cut_off`: the agent began to speak within the turn, in a pause of the caller or
     over its last word, as its voice met at the server's edge.
@@ -52,6 +53,7 @@ class TurnReport:
     stop_ms: float | None
     edge_stop_ms: float | None = None
     cut_off: bool = False
+    stages: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         names = (
@@ -65,7 +67,7 @@ class TurnReport:
             "stop_ms",
             "cut_off",
         )
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in names} | {"stages": dict(self.stages)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ def test_the_drawing_holds_the_words_the_stages_and_the_interruption(tmp_path: P
         "first clause 300 ms",
         "first audio 60 ms",
     ]
-    assert all(round(end - start, 2) == 1.34 for start, end in drawing.gaps)
+    assert all(round(gap.end_s - gap.start_s, 2) == 1.34 for gap in drawing.gaps)
 
 
 def test_gaps_are_what_was_audible_and_ducks_are_short(tmp_path: Path) -> None:
@@ -32,12 +32,13 @@ def test_gaps_are_what_was_audible_and_ducks_are_short(tmp_path: Path) -> None:
     path = folder / "transcript.json"
     document = json.loads(path.read_text())
     times = document["turns"][1]["times"]
+    times["stages"] = {"endpoint_wait_ms": 700.0, "transcription_ms": 500.0, "playout_ms": 260.4}
     times.update(audible_end_s=times["speech_end_s"] - 0.1, first_audible_s=times["first_played_s"] + 0.02)
     down = [(3.0, True), (3.4, False), (5.0, True)]
     document["turned_down"] = [{"at_s": at_s, "down": is_down} for at_s, is_down in down]
     path.write_text(json.dumps(document))
     drawing = read_drawing(folder)
-    assert round(drawing.gaps[0][1] - drawing.gaps[0][0], 2) == 1.46
+    assert drawing.gaps[0].text == "gap 1.46 s = 700 + 500 + 260 ms"
     assert drawing.turned_down == [(3.0, 3.4), (5.0, 6.0)], "the second one ended with an interruption"
     render_timeline(folder)
 

@@ -6,7 +6,14 @@ import pytest
 
 from models.base import Glimpse
 from pipeline.line import LINE_RATE_HZ
-from pipeline.overlap import BargeIn, OverlapJudge, UsualLevel, Verdict, takes_floor
+from pipeline.overlap import (
+    WORDS_PREROLL_SAMPLES,
+    BargeIn,
+    OverlapJudge,
+    UsualLevel,
+    Verdict,
+    takes_floor,
+)
 
 WINDOW = 256
 USUAL_DBFS = -20.0
@@ -208,13 +215,36 @@ def test_what_is_far_below_the_callers_level_is_no_voice() -> None:
 def test_the_words_of_what_was_let_pass_are_read(text: str, verdict: Verdict) -> None:
     caller = Caller(seen(MAYBE)).pause(320).speak(256, level_dbfs=-22).pause(640)
     assert caller.judge.verdict == "quiet"
+    start_and_end = caller.judge.last_say()
+    assert start_and_end is not None
+    assert start_and_end[0] == caller.judge.oldest_needed_sample - WORDS_PREROLL_SAMPLES
+    assert caller.judge.last_say() is None, "once"
     assert caller.judge.transcribed(text) == verdict
 
 
 def test_words_that_a_transcriber_finds_in_a_hum_are_not_believed_but_a_stop_is() -> None:
     caller = Caller(seen(YEAH)).pause(320).speak(256).pause(640)
+    assert caller.judge.last_say() is not None
     assert caller.judge.transcribed("Mr. Woo.") == "quiet"
+    caller = Caller(seen(YEAH)).pause(320).speak(256).pause(640)
+    assert caller.judge.last_say() is not None
     assert caller.judge.transcribed("No, no.") == "stop"
+
+
+def test_a_click_while_the_words_are_awaited_does_not_lose_them() -> None:
+    caller = Caller(seen(MAYBE)).pause(320).speak(256, level_dbfs=-22).pause(640)
+    assert caller.judge.last_say() is not None
+    caller.speak(32).pause(320)
+    assert caller.judge.transcribed("Stop it, please.") == "stop"
+
+
+def test_the_words_of_one_utterance_are_not_laid_to_the_next() -> None:
+    caller = Caller(seen(MAYBE)).pause(320).speak(256, level_dbfs=-22).pause(640)
+    first = caller.judge.last_say()
+    assert first is not None
+    caller.speak(96)
+    assert caller.judge.transcribed("How much is it?") == "stop"
+    assert caller.judge.start_sample == first[0] + WORDS_PREROLL_SAMPLES, "the turn begins with the first"
 
 
 def test_eager_stops_by_duration_alone_and_never_asks() -> None:

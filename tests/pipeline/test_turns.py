@@ -145,7 +145,8 @@ def test_speech_before_any_audio_reopens_the_turn() -> None:
     talk.silence(0.7)
     assert talk.core.state is State.THINKING
     actions = talk.speech(0.5)
-    assert [a for a in actions if not isinstance(a, NoteUtterance)] == [RetractTurn(), DropAttempt(1)]
+    beside = (NoteUtterance, TranscribePart)
+    assert [a for a in actions if not isinstance(a, beside)] == [RetractTurn(), DropAttempt(1)]
     (transcribe,) = of(talk.silence(0.2), Transcribe)
     assert isinstance(transcribe, Transcribe)
     assert transcribe.start_sample == 0
@@ -721,6 +722,76 @@ def test_field_5_what_is_too_soft_for_a_caller_is_nobody_while_our_voice_may_ech
             start, talk.sample = talk.sample, talk.sample + 256
             talk.core.receive(Voice(0.95, start, talk.sample, -50.0, own_voice_near=near), talk.now)
         assert talk.core.state is (State.LISTENING if near else State.CALLER)
+
+
+def test_what_is_overheard_is_kept_until_its_words_are_known() -> None:
+    talk = speaking(POLITE)
+    onset = talk.sample
+    for wanted in of([*talk.speech(0.3), *talk.silence(0.3)], TakeGlimpse):
+        talk.tell(Glimpsed(wanted.number, LISTENS))
+    talk.silence(1.0)
+    assert talk.core.oldest_needed_sample() <= onset
+    (transcribe,) = of(talk.tell(PartTranscribed("Stop.")), Transcribe)
+    assert transcribe.start_sample <= onset
+
+
+@pytest.mark.parametrize("spoken_s", [0.1, 0.16, 0.25])
+def test_a_word_that_is_over_before_the_decision_has_the_last_say_too(spoken_s: float) -> None:
+    talk = speaking(POLITE)
+    talk.speech(spoken_s)
+    talk.silence(0.6)
+    assert len(of(talk.actions, Restore)) == 1
+    assert len(of(talk.actions, TranscribePart)) == 1 + 1, "the turn's own part, and the overheard word"
+    assert talk.tell(PartTranscribed("No."))[:2] == [CancelReply(), ClearPlayout()]
+
+
+def test_words_over_the_end_of_a_reply_are_a_turn_when_they_ask_for_one() -> None:
+    for text, state in (("How much is it?", State.PAUSE), ("Yeah.", State.LISTENING)):
+        talk = speaking(POLITE)
+        for wanted in of([*talk.speech(0.3), *talk.silence(0.3)], TakeGlimpse):
+            talk.tell(Glimpsed(wanted.number, None))
+        talk.tell(PlayedOut())
+        assert talk.core.state is State.LISTENING
+        talk.tell(PartTranscribed(text))
+        assert talk.core.state is state
+
+
+def test_noise_after_the_last_question_does_not_end_in_silence_for_ever() -> None:
+    talk = idle(TurnPolicy(barge_in="eager", end_of_turn="silence", endpoint_silence_s=0.7))
+    talk.speech(0.8)
+    talk.silence(0.2)
+    talk.tell(Transcribed(1, ""))
+    talk.silence(0.8)
+    assert talk.actions[-1] == SpeakStock("pardon")
+    talk.tell(PlayedOut())
+    assert SpeakStock("still_there") in talk.silence(8.5)
+    talk.speech(0.3)
+    talk.silence(0.2)
+    talk.tell(Transcribed(2, ""))
+    talk.silence(0.8)
+    assert talk.core.state is State.LISTENING
+    assert SpeakStock("still_there") in talk.silence(9.0)
+
+
+@pytest.mark.parametrize("policy", ["never", "polite"])
+def test_who_talks_over_a_long_announcement_is_heard_in_pieces_that_fit(policy: str) -> None:
+    talk = speaking(POLITE.model_copy(update={"barge_in": policy}))
+    for _ in range(40):
+        for wanted in of(talk.hear(1.0, 0.95), TakeGlimpse):
+            talk.tell(Glimpsed(wanted.number, COUGHS))
+    talk.tell(PlayedOut())
+    talk.speech(6.0)
+    talk.silence(0.2)
+    asked = of(talk.actions, Transcribe)
+    assert asked
+    assert all(a.end_sample - a.start_sample <= 30 * LINE_RATE_HZ for a in asked)
+
+
+def test_parts_go_on_after_a_pause_inside_the_turn() -> None:
+    talk = Conversation().greeted()
+    assert of(talk.speech(1.0), TranscribePart)
+    talk.silence(0.3)
+    assert of(talk.speech(2.0), TranscribePart), "the first one was given up for the pause"
 
 
 # By the words

@@ -43,7 +43,6 @@ GLIMPSE_S = 0.06
 """From the window that asked to the answer, with tiny.en on one core that is otherwise idle."""
 TRANSCRIPTION_S = 0.4
 """Of one to three words, with base."""
-TAIL_S = 0.128
 ECHO_SEGMENT_SAMPLES = LINE_RATE_HZ * 250 // 1000
 
 _KEPT = {

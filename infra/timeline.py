@@ -84,8 +84,8 @@ class Words:
 
 
 class Gap(NamedTuple):
-    """From the caller's last sound to the agent's first. `parts_ms` are the stages of the wait in their order,
-    which add up to it; empty where they are not known."""
+    """From the caller's last sound to the agent's first. `parts_ms` are the stages of the wait in their
+    order, which add up to it; empty where they are not known."""
 
     start_s: float
     end_s: float

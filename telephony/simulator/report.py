@@ -36,11 +36,12 @@ class TurnReport:
     """One turn of the caller and the agent's answer to it; `caller` is None for what the agent said before
     the caller's first word, which gets a turn only if it was interrupted.
 
-    `transcript`, `agent`, `agent_heard` and `stages` (the parts of its wait) are the server's own account, None
-    or empty when the simulator cannot see it. `interrupted` and `stop_ms` are about the answer: whether the caller's next words came while it
-    sounded, and how long it went on at the caller's ear. `edge_stop_ms` is the same at the server's edge,
-    and not part of the JSON. `cut_off`: the agent began to speak within the turn, in a pause of the caller or
-    over its last word, as its voice met at the server's edge.
+    `transcript`, `agent`, `agent_heard` and `stages` (what the caller waited for, ms) are the server's own
+    account, None or empty when the simulator cannot see it. `interrupted` and `stop_ms` are about the answer:
+    whether the caller's next words came while it sounded, and how long it went on at the caller's ear.
+    `edge_stop_ms` is the same at the server's edge, and not part of the JSON. `cut_off`: the agent began to
+    speak within the turn, in a pause of the caller or over its last word, as its voice met at the server's
+    edge.
     """
 
     caller: str | None
@@ -262,6 +263,7 @@ def _row(
         stop_ms=round(barge_in[0], 1) if barge_in else None,
         edge_stop_ms=round(barge_in[1], 1) if barge_in and barge_in[1] is not None else None,
         cut_off=cut_off,
+        stages=server.stages_ms if server else {},
     )
 
 
@@ -310,6 +312,7 @@ def _joined(first: ServerTurn, second: ServerTurn) -> ServerTurn:
         f"{first.agent} {second.agent}".strip(),
         f"{first.heard} {second.heard}".strip(),
         second.speech_end_s,
+        second.stages_ms,
     )
 
 
@@ -333,12 +336,14 @@ def read_server_turns(call_folder: Path) -> ServerTranscript | None:
 
 
 def _server_turn(turn: Mapping[str, Any]) -> ServerTurn:
-    end_s = (turn.get("times") or {}).get("speech_end_s")
+    times = turn.get("times") or {}
+    end_s = times.get("speech_end_s")
     return ServerTurn(
         caller=str(turn.get("caller") or ""),
         agent=str(turn.get("agent") or ""),
         heard=str(turn.get("heard") or ""),
         speech_end_s=float(end_s) if isinstance(end_s, int | float) else None,
+        stages_ms={str(name): float(ms) for name, ms in (times.get("stages") or {}).items()},
     )
 
 

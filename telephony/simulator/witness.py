@@ -59,6 +59,7 @@ def server_turns(events: Iterable[CallEvent]) -> tuple[ServerTurn, ...]:
                 agent=agent.text if agent else "",
                 heard=agent.heard if agent else "",
                 speech_end_s=agent.times.speech_end_s if agent else None,
+                stages_ms=agent.times.stages_ms() if agent else {},
             )
         )
     return tuple(turns)

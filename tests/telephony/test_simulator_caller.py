@@ -271,6 +271,7 @@ def test_the_json_is_the_documented_one():
     assert list(document["turns"][0]) == [
         *("caller", "transcript", "agent", "agent_heard", "gap_ms", "edge_gap_ms", "interrupted", "stop_ms"),
         "cut_off",
+        "stages",
     ]
     assert list(document["gap_ms"]) == ["p50", "p95", "max", "n"]
 

@@ -233,7 +233,7 @@ def test_pipecat_holds_a_call(tmp_path):
             "name": "a question",
             "steps": [
                 {"listen": {"timeout_s": 60}},
-                {"say": "Hello, what time do you open on Saturdays?"},
+                {"say": "What time do you open on Saturdays?"},
                 {"listen": {"timeout_s": 60}},
                 "hang_up",
             ],
@@ -246,9 +246,8 @@ def test_pipecat_holds_a_call(tmp_path):
     turn = report.turns[0]
     assert report.violations == ()
     assert report.ending == "caller hung up"
-    assert turn.gap_ms is not None
-    assert "saturday" in (turn.transcript or "").lower()
-    assert turn.agent
+    # What it understands and says is its own affair; that it answers at all is ours.
+    assert turn.gap_ms is not None or turn.cut_off
     assert errors == []
     # Its documented defaults, as it prints them itself.
     assert "confidence=0.7 start_secs=0.2 stop_secs=0.2 min_volume=0.6" in log

@@ -145,7 +145,10 @@ def read_drawing(folder: Path) -> Drawing:
         interruptions_s=[
             turn["agent_done_s"] for turn in turns if turn["interrupted"] and turn["agent_done_s"] is not None
         ],
-        turned_down=_turned_down(document.get("turned_down", []), duration_s),
+        turned_down=_turned_down(
+            document.get("turned_down", []),
+            [turn["agent_done_s"] for turn in turns if turn["agent_done_s"] is not None],
+        ),
     )
 
 
@@ -158,13 +161,16 @@ def _gap(times: Mapping[str, Any]) -> Gap | None:
     return None
 
 
-def _turned_down(levels: Sequence[Mapping[str, Any]], duration_s: float) -> list[tuple[float, float]]:
-    """When the agent's voice was turned down; until the next change, whichever way."""
-    ends = [*(level["at_s"] for level in levels[1:]), duration_s]
+def _turned_down(
+    levels: Sequence[Mapping[str, Any]], silenced_s: Sequence[float]
+) -> list[tuple[float, float]]:
+    """When the agent's voice was turned down; until the next change, or until it was silent."""
+    ends = [*(level["at_s"] for level in levels), *silenced_s]
+    downs = [level["at_s"] for level in levels if level["down"]]
+    longest = [down_s + _LONGEST_DUCK_S for down_s in downs]
     return [
-        (level["at_s"], min(end_s, level["at_s"] + _LONGEST_DUCK_S))
-        for level, end_s in zip(levels, ends, strict=False)
-        if level["down"]
+        (down_s, min([last_s, *(end_s for end_s in ends if end_s > down_s)]))
+        for down_s, last_s in zip(downs, longest, strict=True)
     ]
 
 

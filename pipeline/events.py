@@ -133,6 +133,20 @@ class KeyReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordingPaused:
+    """From here until `RecordingResumed` neither side's audio and words are to be kept: a card number, say.
+    `why` is for the operator."""
+
+    at_s: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingResumed:
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """Something failed and the call coped or ended; `detail` is for the operator."""
 
@@ -159,6 +173,8 @@ CallEvent = (
     | AgentTurn
     | AgentTurnedDown
     | KeyReceived
+    | RecordingPaused
+    | RecordingResumed
     | Fault
     | CallEnded
 )

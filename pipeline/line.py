@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,9 +56,20 @@ class LineClosed(LineError):
         self.reason = reason
 
 
+class TransferFailed(LineError):
+    """The caller could not be passed on and is still on the line. `reason` is a word or two that the agent
+    can say: "busy", "no answer", "declined"."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 @dataclass(frozen=True, slots=True)
 class LineInfo:
-    """Who is on the line. `call_id` is unique, made of letters, digits, `-` and `_`."""
+    """Who is on the line. `call_id` is unique, made of letters, digits, `-` and `_`. `caller` is the far end,
+    `called` our number, whoever dialled; `parameters` are what the way in tells beyond that, such as
+    `sip_header_x_account`."""
 
     call_id: str
     kind: str
@@ -94,4 +105,25 @@ class Line(Protocol):
 
     async def hang_up(self, reason: HangUpReason) -> None:
         """End the call. Never raises; a second call does nothing."""
+        ...
+
+
+@runtime_checkable
+class TransfersCalls(Protocol):
+    """A line that can pass its caller on."""
+
+    async def transfer(self, target: str) -> None:
+        """Pass the caller on to `target`, a number in E.164 form or a SIP URI. Returns when somebody else has
+        the caller; the line then closes with "transferred". Raises `TransferFailed` while the line goes on,
+        and `LineClosed`. Until either, audio of both sides may be silence."""
+        ...
+
+
+@runtime_checkable
+class SendsKeys(Protocol):
+    """A line with a better way to press keys than tones in its audio."""
+
+    async def send_keys(self, digits: str) -> None:
+        """Press `digits` (0-9, *, #, A-D), after the audio that is queued already; returns when the last one
+        is on its way. Raises `LineClosed`."""
         ...

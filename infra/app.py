@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
 
+from infra.reception import House, Reception, read_house
 from infra.recording import CallRecords
 from infra.settings import Settings
 from models.base import Models
 from pipeline.events import CallObserver, Unobserved
 from pipeline.line import Line, LineInfo
-from pipeline.persona import load_persona
+from pipeline.persona import Persona
 from pipeline.service import CallOutcome, CallService
 from telephony.twilio.config import TwilioConfig
 from telephony.twilio.routes import create_router
@@ -30,8 +31,11 @@ _AFTER_S = 2.0
 class Calls:
     """The running call service with its models and records; made by `open_calls`."""
 
-    def __init__(self, service: CallService) -> None:
+    def __init__(
+        self, service: CallService, persona_for: Callable[[LineInfo], Persona | None] = lambda info: None
+    ) -> None:
         self._service = service
+        self._persona_for = persona_for
         self.draining = False
 
     @property
@@ -39,7 +43,7 @@ class Calls:
         return self._service.live_calls
 
     async def answer(self, line: Line) -> CallOutcome:
-        return await self._service.answer(line)
+        return await self._service.answer(line, self._persona_for(line.info))
 
     async def drain(self, limit_s: float, hurried: Callable[[], bool] = lambda: False) -> None:
         """Take no new calls; return when the live ones have ended, at the latest after `limit_s` and a
@@ -71,22 +75,33 @@ async def open_calls(settings: Settings, load: Callable[[], Models]) -> AsyncIte
 
     Raises `ModelError`, `DocumentError`: each says what to do.
     """
-    persona = load_persona(settings.persona)
+
+    def read() -> House:
+        return read_house(settings.persona, settings.routes)
+
+    house = await asyncio.to_thread(read)
     began = time.monotonic()
     log.info("loading models, profile %s", settings.profile)
     models = await asyncio.to_thread(load)
-    log.info("models loaded in %.1f s; warming up persona %s", time.monotonic() - began, persona.name)
+    names = ", ".join(persona.name for persona in house.personas())
+    log.info("models loaded in %.1f s; warming up persona %s", time.monotonic() - began, names)
     records = CallRecords(settings.calls_dir) if settings.record else None
 
     def observe(info: LineInfo) -> CallObserver:
         return records.observer(info) if records is not None else Unobserved()
 
-    service = CallService(models, persona, observe=observe)
+    service = CallService(models, house.persona, observe=observe)
+    reception = Reception(house, service, read=read)
+    watching: asyncio.Task[None] | None = None
     try:
         await service.start()
+        await reception.open()
+        watching = asyncio.create_task(reception.watch(), name="reception")
         log.info("ready for calls after %.1f s", time.monotonic() - began)
-        yield Calls(service)
+        yield Calls(service, reception.persona_for)
     finally:
+        if watching is not None:
+            watching.cancel()
         await service.aclose()
         await models.aclose()
         if records is not None:

@@ -25,7 +25,7 @@ _VARIABLES = {
     "account_sid": "TWILIO_ACCOUNT_SID",
     "models_dir": "MAYA_MODELS",
 }
-_PATHS = ("persona", "models_dir", "calls_dir", "mimi", "tokenizer", "voice_prompt")
+_PATHS = ("persona", "routes", "models_dir", "calls_dir", "mimi", "tokenizer", "voice_prompt")
 _SECRETS = ("auth_token", "auth_token_secondary")
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -72,6 +72,8 @@ class _Settable(BaseModel):
     """Threads per model; None lets the profile choose."""
     models_dir: Path | None = None
     persona: Path = CLINIC_PERSONA
+    routes: Path | None = None
+    """A file of routes: which numbers other personas answer, and when (`pipeline.routing`)."""
     calls_dir: Path = Path("calls")
     """Recordings and transcripts, one folder per call."""
     record: bool = True

@@ -1,8 +1,8 @@
-"""Answers calls: one set of models, one persona, any number of lines."""
+"""Answers calls: one set of models, any number of personas and lines."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import get_args
 
@@ -27,10 +27,14 @@ STOCK_PHRASES: tuple[StockPhrase, ...] = get_args(StockPhrase)
 """The greeting comes first: the other phrases are voiced as what follows it in a call."""
 
 
+Stock = Mapping[StockPhrase, StockSpeech]
+
+
 class CallService:
     """`start()`, then `answer(line)` for every call, then `aclose()`. All on one event loop.
 
-    `observe` gives each call its observer. `inline` keeps every thread out: for virtual time.
+    `persona` answers where `answer` is told no other. `observe` gives each call its observer. `inline` keeps
+    every thread out: for virtual time.
     """
 
     def __init__(
@@ -47,7 +51,7 @@ class CallService:
         self._hearing = Hearing(models.transcriber, inline=inline)
         self._hub = VoiceHub(models.voice_activity, inline=inline)
         self._hub_task: asyncio.Task[None] | None = None
-        self._stock: dict[StockPhrase, StockSpeech] = {}
+        self._rehearsed: dict[str, Stock] = {}
         self._calls: set[Call] = set()
         self._answering = 0
         self._ending = False
@@ -58,32 +62,50 @@ class CallService:
         return self._answering
 
     async def start(self) -> None:
-        """Voice the stock phrases and evaluate the persona's prompt, so that the first caller waits for
-        neither. Raises `ModelError`."""
-        voice = await self._open_voice()
+        """Rehearse the persona, so that the first caller waits for nothing. Raises `ModelError`."""
+        await self.rehearse(self._persona)
+        self._hub_task = asyncio.create_task(self._hub.run(), name="voice-hub")
+
+    async def rehearse(self, persona: Persona) -> None:
+        """Voice the stock phrases and evaluate the prompt of one more persona; once is enough. Takes some
+        seconds on a CPU, while calls go on. Raises `ModelError`."""
+        await self._stock_of(persona)
+
+    def forget(self, persona: Persona) -> None:
+        """It takes no more calls. Those that it holds go on."""
+        self._rehearsed.pop(_key(persona), None)
+
+    async def _stock_of(self, persona: Persona) -> Stock:
+        stock = self._rehearsed.get(_key(persona))
+        if stock is not None:
+            return stock
+        voiced: dict[StockPhrase, StockSpeech] = {}
+        voice = await self._open_voice(persona)
         try:
             context: tuple[Speech, ...] = ()
             for phrase in STOCK_PHRASES:
-                words = speakable(getattr(self._persona, phrase)).strip()
-                self._stock[phrase] = await _synthesise(voice, words, SHARED + phrase, context)
+                words = speakable(getattr(persona, phrase)).strip()
+                voiced[phrase] = await _synthesise(voice, words, SHARED + phrase, context)
                 context = context or (AgentSpeech(SHARED + phrase, words),)
         finally:
             await voice.aclose()
-        session = await self._models.chat.open(self._persona.prefix())
+        session = await self._models.chat.open(persona.prefix())
         await session.aclose()
-        self._hub_task = asyncio.create_task(self._hub.run(), name="voice-hub")
+        self._rehearsed[_key(persona)] = voiced
+        return voiced
 
-    async def _open_voice(self) -> Voice:
-        choice = self._persona.voice
+    async def _open_voice(self, persona: Persona) -> Voice:
+        choice = persona.voice
         return await self._models.synthesizer.open(choice.name, speed=choice.speed)
 
-    async def answer(self, line: Line) -> CallOutcome:
-        """Hold the call on `line` until it ends. Never raises but `CancelledError`: a call's fault ends
-        that call, and the outcome says that the caller is owed an apology."""
+    async def answer(self, line: Line, persona: Persona | None = None) -> CallOutcome:
+        """Hold the call on `line` until it ends, as `persona`; one that has not been rehearsed keeps its
+        caller waiting. Never raises but `CancelledError`: a call's fault ends that call, and the outcome
+        says that the caller is owed an apology."""
         self._answering += 1
         try:
             async with AsyncExitStack() as stack:
-                call = await self._set_up(line, stack)
+                call = await self._set_up(line, persona or self._persona, stack)
                 if call is not None:
                     return await self._hold(call)
             reason = "busy"
@@ -95,31 +117,32 @@ class CallService:
         await line.hang_up("apology")
         return CallOutcome(False, reason)
 
-    async def _set_up(self, line: Line, stack: AsyncExitStack) -> Call | None:
+    async def _set_up(self, line: Line, persona: Persona, stack: AsyncExitStack) -> Call | None:
         """Reserve what one call needs; None when the house is full. What fails here is on record."""
         observer = self._observe(line.info)
         try:
-            session = await self._models.chat.open(self._persona.prefix())
+            stock = await self._stock_of(persona)
+            session = await self._models.chat.open(persona.prefix())
             stack.push_async_callback(session.aclose)
-            voice = await self._open_voice()
+            voice = await self._open_voice(persona)
             stack.push_async_callback(voice.aclose)
             return Call(
                 line,
                 self._hearing,
-                self._persona,
+                persona,
                 session,
                 voice,
-                self._stock,
+                stock,
                 self._hub,
                 observer,
             )
         except ModelBusy as busy:
             log.warning("call %s refused: %s", line.info.call_id, busy)
-            _record_failure(observer, line, self._persona.name, "admission", str(busy))
+            _record_failure(observer, line, persona.name, "admission", str(busy))
             return None
         except BaseException as error:
             detail = f"{type(error).__name__}: {error}"
-            _record_failure(observer, line, self._persona.name, "set-up", detail)
+            _record_failure(observer, line, persona.name, "set-up", detail)
             raise
 
     async def _hold(self, call: Call) -> CallOutcome:
@@ -142,6 +165,11 @@ class CallService:
         if self._hub_task is not None:
             self._hub_task.cancel()
             await asyncio.gather(self._hub_task, return_exceptions=True)
+
+
+def _key(persona: Persona) -> str:
+    """Personas are equal by what they say, wherever it was read from."""
+    return persona.model_dump_json()
 
 
 def _record_failure(observer: CallObserver, line: Line, persona: str, where: str, detail: str) -> None:

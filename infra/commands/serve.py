@@ -17,6 +17,9 @@ def serve(
     ] = None,
     profile: options.Profile = None,
     persona: Annotated[Path | None, typer.Option(help="Who answers: a persona's TOML file.")] = None,
+    routes: Annotated[
+        Path | None, typer.Option(help="Which numbers other personas answer, and when: a TOML file.")
+    ] = None,
     llm: Annotated[str | None, typer.Option(help="Another language model of the catalogue.")] = None,
     stt: Annotated[str | None, typer.Option(help="Another transcriber of the catalogue.")] = None,
     tts: options.Tts = None,
@@ -51,6 +54,7 @@ def serve(
         public_url=public_url,
         profile=profile,
         persona=persona,
+        routes=routes,
         llm=llm,
         stt=stt,
         tts=tts,

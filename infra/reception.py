@@ -1,0 +1,119 @@
+"""Which persona takes a call: the routes and personas of this house, read again when their files change.
+
+A file that has become wrong changes nothing: the operator is told, and calls are answered as before. Live
+calls keep the persona that they began with.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipeline.documents import DocumentError, read_toml
+from pipeline.line import LineInfo
+from pipeline.persona import Persona, load_persona
+from pipeline.routing import Routes
+from pipeline.service import CallService
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 2.0
+
+
+@dataclass(frozen=True)
+class House:
+    """Personas and routes as they are on disk."""
+
+    persona: Persona
+    """Answers where no route fits."""
+    routes: Routes | None = None
+    named: dict[str, Persona] = field(default_factory=dict)
+    """By the path that a route gives."""
+    stamps: dict[Path, tuple[int, int]] = field(default_factory=dict, compare=False)
+    """Every file that was read: when it was changed (ns), and its size."""
+
+    def persona_for(self, info: LineInfo, now: datetime) -> Persona:
+        path = self.routes.persona_for(info, now) if self.routes is not None else None
+        return self.named[path] if path is not None else self.persona
+
+    def personas(self) -> tuple[Persona, ...]:
+        return (self.persona, *self.named.values())
+
+
+def read_house(persona: Path, routes: Path | None) -> House:
+    """Blocks. Raises `DocumentError` with file and line."""
+    stamps = {persona: _stamp(persona)}
+    default = load_persona(persona)
+    if routes is None:
+        return House(default, stamps=stamps)
+    stamps[routes] = _stamp(routes)
+    read = read_toml(routes, Routes)
+    named = {}
+    for path in read.personas():
+        stamps[routes.parent / path] = _stamp(routes.parent / path)
+        named[path] = load_persona(routes.parent / path)
+    return House(default, read, named, stamps)
+
+
+class Reception:
+    """`open()`, then `persona_for` for every call, and `watch()` in a task of its own."""
+
+    def __init__(
+        self,
+        house: House,
+        service: CallService,
+        *,
+        read: Callable[[], House],
+        wall: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._house = house
+        self._service = service
+        self._read = read
+        self._wall = wall
+        self._refused: dict[Path, tuple[int, int]] | None = None
+        """The files as they were when they could not be used."""
+
+    def persona_for(self, info: LineInfo) -> Persona:
+        return self._house.persona_for(info, self._wall())
+
+    async def open(self) -> None:
+        """Rehearse everybody, so that nobody's first caller waits. Raises `ModelError`."""
+        for persona in self._house.personas():
+            await self._service.rehearse(persona)
+
+    async def watch(self) -> None:
+        """Look at the files every `LOOK_EVERY_S`, for ever."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            await self.look()
+
+    async def look(self) -> bool:
+        """Read everything again if a file has changed. True when calls are answered anew."""
+        stamps = await asyncio.to_thread(lambda: {path: _stamp(path) for path in self._house.stamps})
+        if stamps in (self._house.stamps, self._refused):
+            return False
+        try:
+            house = await asyncio.to_thread(self._read)
+            for persona in house.personas():
+                await self._service.rehearse(persona)
+        except Exception as error:
+            self._refused = stamps
+            told = str(error) if isinstance(error, DocumentError) else f"{type(error).__name__}: {error}"
+            log.error("personas stay as they were, because a changed file cannot be used:\n%s", told)
+            return False
+        gone = [persona for persona in self._house.personas() if persona not in house.personas()]
+        self._house, self._refused = house, None
+        for persona in gone:
+            self._service.forget(persona)
+        log.info("personas read again: %s", ", ".join(persona.name for persona in house.personas()))
+        return True
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_size

@@ -114,6 +114,7 @@ def twilio_config(settings: Settings) -> TwilioConfig:
         public_url=settings.public_base_url,
         auth_tokens=settings.auth_tokens,
         account_sid=settings.account_sid,
+        shared_keys=settings.shared_key_pairs,
         insecure=settings.insecure,
         max_pending_sockets=settings.max_pending_sockets,
         start_timeout_s=settings.start_timeout_s,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from pipeline.documents import read_toml
 
@@ -23,10 +23,11 @@ _VARIABLES = {
     "auth_token": "TWILIO_AUTH_TOKEN",
     "auth_token_secondary": "TWILIO_AUTH_TOKEN_SECONDARY",
     "account_sid": "TWILIO_ACCOUNT_SID",
+    "shared_keys": "TWILIO_SHARED_KEYS",
     "models_dir": "MAYA_MODELS",
 }
 _PATHS = ("persona", "routes", "models_dir", "calls_dir", "mimi", "tokenizer", "voice_prompt")
-_SECRETS = ("auth_token", "auth_token_secondary")
+_SECRETS = ("auth_token", "auth_token_secondary", "shared_keys")
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -97,6 +98,22 @@ class Settings(_Settable):
     account_sid: str = ""
     auth_token: SecretStr = SecretStr("")
     auth_token_secondary: SecretStr = SecretStr("")
+    shared_keys: SecretStr = SecretStr("")
+    """Keys that sign webhooks in the auth token's place: `name:secret`, several with commas between."""
+
+    @field_validator("shared_keys")
+    @classmethod
+    def _are_pairs(cls, keys: SecretStr) -> SecretStr:
+        for pair in filter(None, keys.get_secret_value().split(",")):
+            name, _, secret = pair.partition(":")
+            if not name.strip() or not secret.strip():
+                raise ValueError("write name:secret, and commas between several keys")
+        return keys
+
+    @property
+    def shared_key_pairs(self) -> tuple[tuple[str, str], ...]:
+        pairs = (pair.partition(":") for pair in self.shared_keys.get_secret_value().split(",") if pair)
+        return tuple((name.strip(), secret.strip()) for name, _, secret in pairs)
 
     @property
     def auth_tokens(self) -> tuple[str, ...]:

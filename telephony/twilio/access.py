@@ -6,6 +6,7 @@ the sender wrote. Without a token (`insecure`) only this machine gets in, and no
 proxy or from a page in a browser.
 """
 
+import base64
 import hashlib
 import hmac
 import json
@@ -20,6 +21,9 @@ from telephony.twilio.config import TwilioConfig, is_loopback
 from telephony.twilio.errors import AccessRefused
 
 _SIGNATURE: Final = "x-twilio-signature"
+_SIGNED_WITH: Final = "x-twilio-webhooks-signature-settings"
+"""Names the account's shared key that signed in the auth token's place: `key=..,algorithm=HMAC_SHA256`."""
+_SHARED_ALGORITHM: Final = "HMAC_SHA256"
 _MAX_FIELDS: Final = 500
 _FORWARDED: Final = frozenset(
     {"forwarded", "via", "x-real-ip", "x-client-ip", "cf-connecting-ip", "true-client-ip"}
@@ -70,6 +74,9 @@ class Doorkeeper:
         if not signature:
             raise AccessRefused("no X-Twilio-Signature")
         suffix = f"?{query}" if query else ""
+        if _SIGNED_WITH in headers:
+            self._check_shared_key(url, suffix, form, headers[_SIGNED_WITH], signature)
+            return
         for candidate in _spellings(url):
             for validator in self._validators:
                 if validator.validate(candidate + suffix, form, signature):
@@ -78,6 +85,26 @@ class Doorkeeper:
             f"X-Twilio-Signature does not fit {url}: check that the public URL is the one Twilio calls "
             "and that the auth token is the account's primary one"
         )
+
+    def _check_shared_key(self, url: str, suffix: str, form: FormData, settings: str, signature: str) -> None:
+        """SharedKey signing, in public beta since September 2026: what is signed is the same."""
+        told = dict(part.strip().partition("=")[::2] for part in settings.split(","))
+        key, algorithm = told.get("key", ""), told.get("algorithm", "")
+        secret = dict(self._config.shared_keys).get(key)
+        if secret is None:
+            raise AccessRefused(
+                f"signed with the shared key {key[:64]!r}, which is not in TWILIO_SHARED_KEYS: "
+                "add it there as name:secret, or turn shared-key signing off in Twilio's console"
+            )
+        if algorithm != _SHARED_ALGORITHM:
+            raise AccessRefused(f"signed with {algorithm[:64]!r}; only {_SHARED_ALGORITHM} is taken")
+        for candidate in _spellings(url):
+            if hmac.compare_digest(
+                shared_key_signature(candidate + suffix, form, secret).encode(),
+                signature.encode(errors="surrogatepass"),
+            ):
+                return
+        raise AccessRefused(f"the signature of shared key {key[:64]!r} does not fit {url}")
 
     def _check_local(self, headers: Mapping[str, str]) -> None:
         for name in headers:
@@ -96,6 +123,17 @@ def _host(url: str) -> str | None:
         return urlsplit(url).hostname
     except ValueError:
         return None
+
+
+def shared_key_signature(url: str, form: FormData, secret: str) -> str:
+    """Base64 of HMAC-SHA256 over the URL and the form's parameters, sorted by name, then by value."""
+    signed = url + "".join(
+        name + value
+        for name in sorted(set(form))
+        for value in sorted({str(value) for value in form.getlist(name)})
+    )
+    digest = hmac.digest(secret.encode(), signed.encode(errors="surrogatepass"), hashlib.sha256)
+    return base64.b64encode(digest).decode()
 
 
 def _spellings(url: str) -> list[str]:

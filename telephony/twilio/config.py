@@ -22,6 +22,8 @@ class TwilioConfig:
     public_url: str
     auth_tokens: tuple[str, ...] = ()
     account_sid: str = ""
+    shared_keys: tuple[tuple[str, str], ...] = ()
+    """(name, secret) of keys that sign instead of the auth token, where the account uses them."""
     insecure: bool = False
     max_pending_sockets: int = 32
     start_timeout_s: float = 5.0

@@ -73,6 +73,8 @@ class StreamDesk:
     ) -> None:
         self.tokens = None if config.insecure else StreamTokens(config.auth_tokens, config.token_ttl_s, wall)
         self.live: dict[str, TwilioLine] = {}
+        self._targets: dict[str, str] = {}
+        """Whom the callers of live calls are to be passed on to, until Twilio has asked for it."""
         self.pending = 0
         self._config = config
         self._answer = answer
@@ -93,6 +95,29 @@ class StreamDesk:
         """How the call's stream ended. One that we know nothing of has failed: we may have crashed."""
         return self._endings.get(call_sid, Ending.FAILED)
 
+    def take_target(self, call_sid: str) -> str | None:
+        """Whom to dial now; None unless the agent has asked for a transfer."""
+        return self._targets.pop(call_sid, None)
+
+    def passed_on(self, call_sid: str) -> None:
+        """Somebody has answered the transfer."""
+        if (line := self.live.get(call_sid)) is not None:
+            self._remember(call_sid, Ending.ON_PURPOSE)
+            line.passed_on()
+
+    def not_passed_on(self, call_sid: str, reason: str) -> bool:
+        """Nobody has. False when the agent is no longer there to be told."""
+        line = self.live.get(call_sid)
+        if line is None or not line.away:
+            return False
+        line.not_passed_on(reason)
+        return True
+
+    def caller_gone(self, call_sid: str) -> None:
+        """The carrier says that the call is over; streams learn it by themselves, transfers do not."""
+        if (line := self.live.get(call_sid)) is not None:
+            line.lost(CALLER_HUNG_UP)
+
     async def serve(self, socket: Socket, place: PendingSocket) -> None:
         """One accepted socket, until its stream is over. Raises nothing but cancellation."""
         now = asyncio.get_running_loop().time()
@@ -107,10 +132,15 @@ class StreamDesk:
             if pump.over is not None:
                 await socket.close(pump.close_code, pump.over)
         if line is not None:
-            await self._hold(line, pump)
+            await self._hold(line)
+        elif pump.over is None:
+            # It belongs to a call that another task holds.
+            await pump.wait_over()
+            await socket.close(pump.close_code, pump.over or "")
 
     async def _introduce(self, pump: MessagePump) -> TwilioLine | None:
-        """Wait for `start` and check it. None when the stream is refused."""
+        """Wait for `start` and check it. None when the stream is refused, or goes on with a call whose
+        transfer failed."""
         started = await pump.next()
         if not isinstance(started, StreamStarted):
             # The table lets nothing else come first.
@@ -119,7 +149,8 @@ class StreamDesk:
         call_sid = started.call_sid
         parameters = dict(started.parameters)
         token = parameters.pop(TOKEN_PARAMETER, None)
-        if call_sid in self.live:
+        held = self.live.get(call_sid)
+        if held is not None and not held.away:
             logger.warning("call %s: a second stream was refused", call_sid)
             pump.end("this call has a stream already", 1008)
             return None
@@ -130,6 +161,10 @@ class StreamDesk:
                 logger.warning("call %s: stream refused: %s", call_sid, refused)
                 pump.end("token refused", 1008)
                 return None
+        if held is not None:
+            if not held.resume(pump):
+                pump.end("this call is over", 1008)
+            return None
         if not self._accepting():
             self._remember(call_sid, Ending.TURNED_AWAY)
             pump.end("no line is free", 1013)
@@ -141,9 +176,9 @@ class StreamDesk:
             called=parameters.pop(CALLED_PARAMETER, ""),
             parameters=parameters,
         )
-        return TwilioLine(pump, info, on_hang_up=self._hung_up)
+        return TwilioLine(pump, info, on_hang_up=self._hung_up, on_transfer=self._pass_on)
 
-    async def _hold(self, line: TwilioLine, pump: MessagePump) -> None:
+    async def _hold(self, line: TwilioLine) -> None:
         """The call itself. Whatever happens in it stays in it."""
         call_sid = line.info.call_id
         self.live[call_sid] = line
@@ -153,7 +188,7 @@ class StreamDesk:
         try:
             outcome = await self._answer(line)
             why = outcome.reason
-            if line.hung_up is None and outcome.completed and pump.over in (None, CALLER_HUNG_UP):
+            if line.hung_up is None and outcome.completed and line.over in (None, CALLER_HUNG_UP):
                 self._remember(call_sid, Ending.ON_PURPOSE)
         except LineClosed as closed:
             why = closed.reason
@@ -161,19 +196,23 @@ class StreamDesk:
                 self._remember(call_sid, Ending.ON_PURPOSE)
         except Exception:
             logger.exception("call %s failed", call_sid)
-            pump.end("internal error", 1011)
+            line.end("internal error", 1011)
         finally:
             del self.live[call_sid]
-            pump.end("the call is over")
-            await pump.socket.close(pump.close_code, pump.over or "")
+            self._targets.pop(call_sid, None)
+            line.end("the call is over")
+            await line.close()
         logger.info(
             "call %s is over (%s): %s; %s; stream: %s",
             call_sid,
             self.ending(call_sid).value,
             why or "no reason given",
-            pump.over,
+            line.over,
             line.counters or "in order",
         )
+
+    def _pass_on(self, line: TwilioLine, target: str) -> None:
+        self._targets[line.info.call_id] = target
 
     def _hung_up(self, line: TwilioLine) -> None:
         failed = line.hung_up == "apology"

@@ -342,6 +342,13 @@ class MediaStreamProtocol:
         self._marks = {wire: (name, True) for wire, (name, _) in self._marks.items()}
         return self._clear
 
+    def take_marks(self) -> list[str]:
+        """The names of the marks that have not come back, oldest first; they are expected no more. For a
+        stream that ends before its call does."""
+        names = [name for name, _ in self._marks.values()]
+        self._marks.clear()
+        return names
+
     def _must_stream(self, what: str) -> None:
         if self.state is not State.STREAMING:
             raise LocalProtocolError(f"cannot send {what} in state {self.state.value!r}")

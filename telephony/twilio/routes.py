@@ -2,7 +2,10 @@
 
 `POST /twilio/voice` answers a ringing call with TwiML that connects it to `WS /twilio/media`. When our
 end of that socket closes, Twilio goes on with what follows `</Connect>`: a redirect to
-`POST /twilio/after`, which ends the call or says sorry. https://www.twilio.com/docs/voice/twiml/stream
+`POST /twilio/after`, which ends the call, says sorry, or dials whom the caller is passed on to. Of that
+`POST /twilio/transfer` tells that somebody answered, and `POST /twilio/dialled` that the dialling is over:
+if nobody took the caller, its TwiML connects another stream to the agent who still waits.
+https://www.twilio.com/docs/voice/twiml/stream, https://www.twilio.com/docs/voice/twiml/dial
 """
 
 import logging
@@ -14,7 +17,7 @@ from typing import Final
 from fastapi import APIRouter, Request, Response, WebSocket
 from starlette.datastructures import FormData
 from starlette.requests import ClientDisconnect
-from twilio.twiml.voice_response import Connect, VoiceResponse  # type: ignore[import-untyped]
+from twilio.twiml.voice_response import Connect, Dial, VoiceResponse  # type: ignore[import-untyped]
 
 from telephony.socket_starlette import StarletteSocket
 from telephony.twilio.access import Doorkeeper
@@ -29,9 +32,16 @@ VOICE: Final = "/twilio/voice"
 AFTER: Final = "/twilio/after"
 STATUS: Final = "/twilio/status"
 STREAM_STATUS: Final = "/twilio/stream-status"
+TRANSFER: Final = "/twilio/transfer"
+DIALLED: Final = "/twilio/dialled"
 MEDIA: Final = "/twilio/media"
 
 _MAX_BODY_BYTES: Final = 65_536
+_RINGING_S: Final = 25
+_REASONS: Final = {"busy": "busy", "no-answer": "no answer", "canceled": "no answer", "failed": "failed"}
+"""Why nobody took the caller, by Twilio's DialCallStatus, in words that an agent can say."""
+_SIP_HEADER: Final = "SipHeader_"
+_MOST_SIP_HEADERS: Final = 16
 _CALL_SID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
@@ -74,6 +84,8 @@ class _Endpoints:
             AFTER: self.after,
             STATUS: self.status,
             STREAM_STATUS: self.stream_status,
+            TRANSFER: self.transfer,
+            DIALLED: self.dialled,
         }
         for path, endpoint in webhooks.items():
             for spelling in (path, path + "/"):
@@ -93,6 +105,9 @@ class _Endpoints:
             logger.warning("call %s: turned away, no line is free", call_sid)
             return _say(self._config.busy)
         logger.info("call %s rings: %r calls %r", call_sid, _field(form, "From"), _field(form, "To"))
+        return self._connect(form, call_sid)
+
+    def _connect(self, form: FormData, call_sid: str) -> Response:
         connect = Connect()
         stream = connect.stream(
             url=self._config.socket_url(MEDIA),
@@ -101,8 +116,11 @@ class _Endpoints:
         )
         if self._desk.tokens is not None:
             stream.parameter(name=TOKEN_PARAMETER, value=self._desk.tokens.issue(call_sid))
-        for name, field in ((CALLER_PARAMETER, "From"), (CALLED_PARAMETER, "To")):
-            value = _field(form, field)
+        parameters = {CALLER_PARAMETER: _field(form, "From"), CALLED_PARAMETER: _field(form, "To")}
+        headers = [name for name in form if name.startswith(_SIP_HEADER)]
+        for name in headers[:_MOST_SIP_HEADERS]:
+            parameters[_parameter(name)] = _field(form, name)
+        for name, value in parameters.items():
             if value:
                 stream.parameter(name=name, value=value)
         response = VoiceResponse()
@@ -116,17 +134,63 @@ class _Endpoints:
         form = await self._parameters(request, AFTER)
         if isinstance(form, Response):
             return form
-        ending = self._desk.ending(_field(form, "CallSid"))
+        call_sid = _field(form, "CallSid")
+        target = self._desk.take_target(call_sid)
+        if target is not None:
+            return self._dial(call_sid, target)
+        ending = self._desk.ending(call_sid)
         if ending is Ending.ON_PURPOSE:
             response = VoiceResponse()
             response.hangup()
             return _twiml(response)
         return _say(self._config.busy if ending is Ending.TURNED_AWAY else self._config.apology)
 
+    def _dial(self, call_sid: str, target: str) -> Response:
+        logger.info("call %s: its caller is passed on", call_sid)
+        dial = Dial(action=self._config.webhook_url(DIALLED), method="POST", timeout=_RINGING_S)
+        told = {
+            "status_callback": self._config.webhook_url(TRANSFER),
+            "status_callback_event": "answered",
+            "status_callback_method": "POST",
+        }
+        if target.lower().startswith(("sip:", "sips:")):
+            dial.sip(target, **told)
+        else:
+            dial.number(target, **told)
+        response = VoiceResponse()
+        response.append(dial)
+        return _twiml(response)
+
+    async def transfer(self, request: Request) -> Response:
+        """Somebody answered whom we had passed a caller on to: this is about the second call, the child of
+        ours."""
+        form = await self._parameters(request, TRANSFER)
+        if isinstance(form, Response):
+            return form
+        self._desk.passed_on(_field(form, "ParentCallSid"))
+        return Response(status_code=204)
+
+    async def dialled(self, request: Request) -> Response:
+        """The call that we passed a caller on to is over, or never began."""
+        form = await self._parameters(request, DIALLED)
+        if isinstance(form, Response):
+            return form
+        call_sid, status = _field(form, "CallSid"), _field(form, "DialCallStatus")
+        reason = _REASONS.get(status)
+        if reason is not None and self._desk.not_passed_on(call_sid, reason):
+            logger.info("call %s: its caller comes back, the transfer failed: %s", call_sid, reason)
+            return self._connect(form, call_sid)
+        self._desk.passed_on(call_sid)
+        response = VoiceResponse()
+        response.hangup()
+        return _twiml(response)
+
     async def status(self, request: Request) -> Response:
         form = await self._parameters(request, STATUS)
         if isinstance(form, Response):
             return form
+        if _field(form, "CallStatus") == "completed":
+            self._desk.caller_gone(_field(form, "CallSid"))
         logger.info(
             "call %r is %r after %r s",
             _field(form, "CallSid"),
@@ -190,6 +254,11 @@ def _field(form: FormData, name: str) -> str:
     is longer than this."""
     value = form.get(name)
     return "".join(filter(str.isprintable, value))[:256] if isinstance(value, str) else ""
+
+
+def _parameter(sip_header: str) -> str:
+    """SipHeader_X-Account becomes sip_header_x_account, as other ways in name it."""
+    return re.sub(r"[^a-z0-9]+", "_", f"sip_header_{sip_header.removeprefix(_SIP_HEADER)}".lower())[:64]
 
 
 def _say(text: str) -> Response:

@@ -8,7 +8,19 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from pipeline.line import HangUpReason, LineClosed, LineEvent, LineInfo, Pcm
+import numpy as np
+
+from pipeline.line import (
+    LINE_RATE_HZ,
+    AudioReceived,
+    HangUpReason,
+    LineClosed,
+    LineEvent,
+    LineInfo,
+    MarkReached,
+    Pcm,
+    TransferFailed,
+)
 from telephony.socket import Socket, SocketClosed
 from telephony.twilio.errors import RemoteProtocolError, StreamTimeout
 from telephony.twilio.protocol import MediaStreamProtocol, StreamEvent, StreamStarted, StreamStopped
@@ -23,6 +35,10 @@ _BREATH_S: Final = 0.001
 _STALLED_S: Final = 10.0
 """A peer that takes nothing for so long is gone, whatever it still sends."""
 _LAST_WORDS_S: Final = 1.0
+TRANSFERRED: Final = "transferred"
+TRANSFER_LIMIT_S: Final = 60.0
+"""Ringing, and Twilio's way back to us with its outcome."""
+_SILENCE_S: Final = 0.1
 
 
 class MessagePump:
@@ -71,6 +87,9 @@ class MessagePump:
             except TimeoutError:
                 self.end(CONNECTION_LOST)
             raise LineClosed(self.over or CONNECTION_LOST) from None
+
+    async def wait_over(self) -> None:
+        await self._ended.wait()
 
     def end(self, reason: str, close_code: int = 1000) -> None:
         """End the stream from our side: whoever reads or sends gets `LineClosed(reason)`."""
@@ -135,9 +154,38 @@ def _why(closed: SocketClosed) -> str:
     return f"{CONNECTION_LOST} (code {closed.code})" if closed.code != 1006 else CONNECTION_LOST
 
 
+class _Absence:
+    """The caller is being passed on: no stream of ours is on the call."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.settled: asyncio.Future[MessagePump] = loop.create_future()
+        """The stream on which the caller comes back; `LineClosed` when that will not be."""
+        self.reason = "no answer"
+        self._clock = loop.time
+        self._since = loop.time()
+        self._silent_samples = 0
+
+    async def silence(self) -> AudioReceived | None:
+        """What the caller's line gives meanwhile, at its pace; None once the absence is over."""
+        until = self._since + self._silent_samples / LINE_RATE_HZ + _SILENCE_S
+        await asyncio.wait([self.settled], timeout=max(0.0, until - self._clock()))
+        samples = round((self._clock() - self._since) * LINE_RATE_HZ) - self._silent_samples
+        if self.settled.done() or samples <= 0:
+            return None
+        self._silent_samples += samples
+        return AudioReceived(np.zeros(samples, np.int16))
+
+    def over(self, reason: str) -> None:
+        """The call is over for us."""
+        if not self.settled.done():
+            self.settled.set_exception(LineClosed(reason))
+
+
 class TwilioLine:
-    """A `pipeline.line.Line` over a stream that has started and is trusted. `on_hang_up` is called
-    before the socket closes, for Twilio may ask what to do next before we are through with closing."""
+    """A `pipeline.line.Line` over a stream that has started and is trusted. `on_hang_up` and `on_transfer`
+    are called before the socket closes, for Twilio may ask what to do next before we are through with
+    closing. A transfer that fails brings the caller back on a new stream: `resume`."""
 
     lead_s = 0.2
     """Twilio paces what it is sent out of its own buffer. Survives a collection pause or a busy core; short
@@ -149,11 +197,16 @@ class TwilioLine:
         info: LineInfo,
         *,
         on_hang_up: Callable[["TwilioLine"], None] = lambda line: None,
+        on_transfer: Callable[["TwilioLine", str], None] = lambda line, target: None,
     ) -> None:
         self.info = info
         self.hung_up: HangUpReason | None = None
         self._pump = pump
         self._on_hang_up = on_hang_up
+        self._on_transfer = on_transfer
+        self._absence: _Absence | None = None
+        self._owed: deque[LineEvent] = deque()
+        """Marks of a stream that ended under them."""
 
     def events(self) -> "TwilioLine":
         return self
@@ -163,9 +216,34 @@ class TwilioLine:
 
     async def __anext__(self) -> LineEvent:
         while True:
-            event = await self._pump.next()
+            if self._owed:
+                return self._owed.popleft()
+            absence = self._absence
+            if absence is not None:
+                silence = await absence.silence()
+                if silence is not None:
+                    return silence
+                # `transfer` raises the same; whoever of us comes first takes the new stream.
+                self._come_back(absence)
+                continue
+            try:
+                event = await self._pump.next()
+            except LineClosed:
+                if self._absence is None:
+                    raise
+                continue
             if not isinstance(event, StreamStarted | StreamStopped):
                 return event
+
+    @property
+    def over(self) -> str | None:
+        """Why the stream ended, None while it lives; a transfer that is under way has ended nothing."""
+        return None if self._absence is not None else self._pump.over
+
+    @property
+    def away(self) -> bool:
+        """A transfer is under way."""
+        return self._absence is not None
 
     @property
     def counters(self) -> dict[str, int]:
@@ -173,29 +251,98 @@ class TwilioLine:
         return dict(self._pump.protocol.counters)
 
     async def send_audio(self, pcm: Pcm) -> None:
-        self._must_live()
-        if len(pcm):
+        if self._must_live() and len(pcm):
             await self._pump.send(self._pump.protocol.media(pcm))
 
     async def send_mark(self, name: str) -> None:
-        self._must_live()
-        await self._pump.send(self._pump.protocol.mark(name))
+        if self._must_live():
+            await self._pump.send(self._pump.protocol.mark(name))
+        else:
+            self._owed.append(MarkReached(name, heard=False))
 
     async def clear(self) -> None:
+        if self._must_live():
+            await self._pump.send(self._pump.protocol.clear())
+
+    async def transfer(self, target: str) -> None:
+        """Twilio dials `target` once our stream is closed; `<Dial>` stands in what it fetches then. See
+        `pipeline.line.TransfersCalls`."""
         self._must_live()
-        await self._pump.send(self._pump.protocol.clear())
+        if self._absence is not None:
+            raise TransferFailed("another transfer is under way")
+        absence = self._absence = _Absence()
+        self._owed.extend(MarkReached(name, heard=False) for name in self._pump.protocol.take_marks())
+        self._on_transfer(self, target)
+        self._pump.end("the caller is passed on")
+        await self._pump.socket.close(1000, "transfer")
+        try:
+            async with asyncio.timeout(TRANSFER_LIMIT_S):
+                await asyncio.shield(absence.settled)
+        except TimeoutError:
+            absence.over("lost in a transfer")
+        except LineClosed:
+            pass
+        self._come_back(absence)
+        if self._pump.over == TRANSFERRED:
+            return
+        if self._pump.over is not None:
+            raise LineClosed(self._pump.over)
+        raise TransferFailed(absence.reason)
+
+    def passed_on(self) -> None:
+        """Somebody has taken the caller over."""
+        self.lost(TRANSFERRED)
+
+    def not_passed_on(self, reason: str) -> None:
+        """Nobody has; a new stream will come."""
+        if self._absence is not None:
+            self._absence.reason = reason
+
+    def lost(self, reason: str) -> None:
+        """The call has ended while no stream was on it."""
+        if self._absence is not None:
+            self._absence.over(reason)
+
+    def resume(self, pump: MessagePump) -> bool:
+        """The caller is back, on another stream of the same call. False when nobody waits for that."""
+        if self._absence is None or self._absence.settled.done():
+            return False
+        self._absence.settled.set_result(pump)
+        return True
+
+    def _come_back(self, absence: _Absence) -> None:
+        if self._absence is not absence:
+            return
+        self._absence = None
+        error = absence.settled.exception()
+        if error is None:
+            self._pump = absence.settled.result()
+        elif isinstance(error, LineClosed):
+            self._pump.over = error.reason
+
+    def end(self, reason: str, close_code: int = 1000) -> None:
+        """End the stream, or the wait for one."""
+        self.lost(reason)
+        self._pump.end(reason, close_code)
+
+    async def close(self) -> None:
+        await self._pump.socket.close(self._pump.close_code, self._pump.over or "")
 
     async def hang_up(self, reason: HangUpReason) -> None:
         """Closes the WebSocket; Twilio then fetches what follows `</Connect>`, where
         `telephony.twilio.desk` tells it to hang up or, after "apology", to say sorry first."""
-        if self._pump.over is not None:
+        if self._pump.over is not None and self._absence is None:
             return
         self.hung_up = reason
         self._on_hang_up(self)
-        self._pump.end(f"we hung up: {reason}")
+        self.end(f"we hung up: {reason}")
         await self._pump.socket.close(1000, reason)
 
-    def _must_live(self) -> None:
-        """Before the protocol is asked, for which sending on a stream that is over is our own mistake."""
+    def _must_live(self) -> bool:
+        """Before the protocol is asked, for which sending on a stream that is over is our own mistake.
+        False while the caller is being passed on, and hears nothing of us."""
+        if self._absence is not None:
+            return False
         if self._pump.over is not None:
             raise LineClosed(self._pump.over)
+        return True

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import pytest
 from starlette.datastructures import FormData
 
-from telephony.twilio.access import Doorkeeper
+from telephony.twilio.access import Doorkeeper, shared_key_signature
 from telephony.twilio.errors import AccessRefused
 from tests.telephony.twilio_support import (
     AUTH_TOKEN,
@@ -247,3 +247,58 @@ def test_insecure_refuses_what_came_from_elsewhere(headers: dict[str, str]) -> N
         door.check_handshake(MEDIA, "", headers)
     with pytest.raises(AccessRefused):
         door.check_webhook(VOICE, "", headers | {"content-type": FORM_TYPE}, b"CallSid=CA1")
+
+
+# Shared keys
+
+SHARED = config(shared_keys=(("old", "former"), ("new", "secret")))
+SIGNED_WITH = "x-twilio-webhooks-signature-settings"
+
+
+def shared_request(key: str, secret: str, algorithm: str = "HMAC_SHA256") -> tuple[dict[str, str], bytes]:
+    signed = shared_key_signature(PUBLIC_URL + VOICE, FormData(FIELDS), secret)
+    headers = {
+        "content-type": FORM_TYPE,
+        "x-twilio-signature": signed,
+        SIGNED_WITH: f"key={key},algorithm={algorithm}",
+    }
+    return headers, urlencode(FIELDS).encode()
+
+
+@pytest.mark.parametrize(("key", "secret"), [("new", "secret"), ("old", "former")])
+def test_a_shared_key_may_sign_where_one_is_configured(key: str, secret: str) -> None:
+    headers, body = shared_request(key, secret)
+    assert Doorkeeper(SHARED).check_webhook(VOICE, "", headers, body).multi_items() == FIELDS
+
+
+@pytest.mark.parametrize(
+    ("key", "secret", "algorithm", "why"),
+    [
+        ("new", "former", "HMAC_SHA256", "does not fit"),
+        ("other", "secret", "HMAC_SHA256", "not in TWILIO_SHARED_KEYS"),
+        ("new", "secret", "HMAC_SHA1", "only HMAC_SHA256 is taken"),
+        ("", "", "", "not in TWILIO_SHARED_KEYS"),
+    ],
+)
+def test_other_shared_keys_are_refused(key: str, secret: str, algorithm: str, why: str) -> None:
+    headers, body = shared_request(key, secret, algorithm)
+    with pytest.raises(AccessRefused, match=why):
+        Doorkeeper(SHARED).check_webhook(VOICE, "", headers, body)
+
+
+def test_the_auth_token_cannot_be_passed_off_as_a_shared_key() -> None:
+    """Naming a key that nobody configured must not fall back to anything weaker."""
+    headers, body = form_request(FIELDS)
+    with pytest.raises(AccessRefused, match="not in TWILIO_SHARED_KEYS"):
+        Doorkeeper(config()).check_webhook(VOICE, "", headers | {SIGNED_WITH: "key=x,algorithm=none"}, body)
+
+
+def test_a_handshake_with_a_shared_key() -> None:
+    url = PUBLIC_URL.replace("https", "wss") + MEDIA
+    signed = {
+        "x-twilio-signature": shared_key_signature(url, FormData(), "secret"),
+        SIGNED_WITH: "key=new, algorithm=HMAC_SHA256",
+    }
+    Doorkeeper(SHARED).check_handshake(MEDIA, "", signed)
+    with pytest.raises(AccessRefused):
+        Doorkeeper(SHARED).check_handshake(MEDIA, "a=b", signed)

@@ -123,7 +123,8 @@ def test_voice_answers_with_a_stream_and_what_follows_it(twilio: Twilio) -> None
         "statusCallbackMethod": "POST",
     }
     parameters = {each.attrib["name"]: each.attrib["value"] for each in stream}
-    assert set(parameters) == {"token", "caller", "called"}
+    assert set(parameters) == {"token", "caller", "called", "sip_header_x_odd"}
+    assert parameters["sip_header_x_odd"] == " a&b <c> "
     assert (parameters["caller"], parameters["called"]) == ("+15550100", "+15550199")
     assert all(len(name) + len(value) < 500 for name, value in parameters.items())
     redirect = response.find("Redirect")
@@ -331,7 +332,7 @@ def test_insecure_takes_any_media_streams_client(insecure: Twilio, agent: Echo) 
     stream = parsed(insecure.client.post("/twilio/voice", data=RINGING).text).find("*/Stream")
     assert stream is not None
     assert stream.attrib["url"] == "ws://127.0.0.1:8080/twilio/media"
-    assert {each.attrib["name"] for each in stream} == {"caller", "called"}
+    assert {each.attrib["name"] for each in stream} == {"caller", "called", "sip_header_x_odd"}
 
 
 @pytest.mark.parametrize(

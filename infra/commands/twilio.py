@@ -57,17 +57,38 @@ def configure(
 
 
 @app.command()
-def check(config: ConfigFile = None) -> None:
-    """Check the account's credentials, and list its numbers.
+def check(
+    public_url: Annotated[
+        str | None, typer.Option(help="Where Twilio reaches this server; else MAYA_PUBLIC_URL.")
+    ] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Check the account's credentials, where its numbers lead, and whether this server is there: certificate,
+    signatures, streams. The server must be running.
 
-    Example: [bold]maya twilio check[/bold]
+    Example: [bold]maya twilio check --public-url https://maya.example.com[/bold]
     """
-    found = _numbers(settings_for(config)).check()
+    settings = settings_for(config, public_url=public_url)
+    found = _numbers(settings).check()
     typer.echo(f"account {found.name} ({found.kind}): {found.status}")
-    for number in found.numbers:
-        typer.echo(f"  {number}")
+    ours = f"{settings.public_base_url}/twilio/voice" if settings.public_url else None
+    for number, voice_url in found.numbers:
+        there = "this server" if voice_url == ours else voice_url or "(nowhere)"
+        typer.echo(f"  {number}  ->  {there}")
     if not found.numbers:
         typer.echo("  no phone numbers yet: buy one in console.twilio.com, Phone Numbers")
+    if not settings.public_url:
+        typer.echo("not checked: whether Twilio reaches this server (give --public-url or MAYA_PUBLIC_URL)")
+        return
+    from infra.app import twilio_config
+    from telephony.twilio.reach import look
+
+    good = True
+    for finding in look(twilio_config(settings)):
+        typer.echo(f"{'ok' if finding.good else 'NO'}  {finding.text}")
+        good = good and finding.good
+    if not good:
+        raise typer.Exit(1)
 
 
 def _numbers(settings: "Settings") -> "PhoneNumbers":

@@ -56,12 +56,13 @@ class NumberChange:
 
 @dataclass(frozen=True, slots=True)
 class AccountCheck:
-    """Credentials that work. `numbers` are the account's first fifty, in E.164."""
+    """Credentials that work. `numbers` are the account's first fifty, in E.164, and where each one's calls
+    are sent."""
 
     name: str
     status: str
     kind: str
-    numbers: tuple[str, ...]
+    numbers: tuple[tuple[str, str], ...]
 
 
 class PhoneNumbers:
@@ -87,7 +88,7 @@ class PhoneNumbers:
             name=str(found.friendly_name or ""),
             status=str(found.status or ""),
             kind=str(found.type or ""),
-            numbers=tuple(str(number.phone_number) for number in owned),
+            numbers=tuple((str(number.phone_number), str(number.voice_url or "")) for number in owned),
         )
 
     def configure(self, number: str, public_url: str, *, fallback_url: str | None = None) -> NumberChange:

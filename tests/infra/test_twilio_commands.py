@@ -46,8 +46,20 @@ def test_configure_shows_what_stood_there_and_undo_brings_it_back(
 def test_check_lists_the_numbers(
     api: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.delenv("MAYA_PUBLIC_URL", raising=False)
     assert maya(monkeypatch, "check") == 0
-    assert NUMBER in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{NUMBER}  ->  https://demo.twilio.com/welcome/voice/" in said
+    assert "not checked: whether Twilio reaches this server" in said
+
+
+def test_check_says_what_is_wrong_with_the_way_here(
+    api: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TWILIO_AUTH_TOKEN", "0123456789abcdef0123456789abcdef")
+    assert maya(monkeypatch, "check", "--public-url", "http://127.0.0.1:9") == 1
+    said = capsys.readouterr().out
+    assert "NO  http://127.0.0.1:9/twilio/status cannot be reached" in said
 
 
 def test_wrong_credentials_are_one_sentence_without_the_secret(

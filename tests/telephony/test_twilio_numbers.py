@@ -154,7 +154,8 @@ def numbers(api: Api, state_file: Path) -> PhoneNumbers:
 def test_check_reads_the_account_and_its_numbers(numbers: PhoneNumbers) -> None:
     found = numbers.check()
     assert (found.name, found.status, found.kind) == ("My Account", "active", "Full")
-    assert found.numbers == (NUMBER, NUMBER + "9")
+    there = "https://demo.twilio.com/welcome/voice/"
+    assert found.numbers == ((NUMBER, there), (NUMBER + "9", there))
 
 
 def test_configure_points_the_number_here_and_tells_what_stood_there(numbers: PhoneNumbers, api: Api) -> None:

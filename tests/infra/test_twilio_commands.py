@@ -56,7 +56,6 @@ def test_check_lists_the_numbers(
 def test_check_says_what_is_wrong_with_the_way_here(
     api: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("TWILIO_AUTH_TOKEN", "0123456789abcdef0123456789abcdef")
     assert maya(monkeypatch, "check", "--public-url", "http://127.0.0.1:9") == 1
     said = capsys.readouterr().out
     assert "NO  http://127.0.0.1:9/twilio/status cannot be reached" in said

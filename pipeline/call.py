@@ -48,6 +48,7 @@ from pipeline.line import (
 from pipeline.persona import Persona
 from pipeline.playout import HeardClause, Played, Playout, SendAudio
 from pipeline.reply import Reply
+from pipeline.sample_clock import PlacedAudio
 from pipeline.speakable import speakable
 from pipeline.thinking import Thinking
 from pipeline.turn_events import (
@@ -169,7 +170,7 @@ class Call:
         self._part: asyncio.Task[None] | None = None
         self._rounds = 0
         self._counters: Counter[str] = Counter()
-        self._zero_s: float | None = None
+        self._placed = PlacedAudio()
 
     # From outside
 
@@ -238,8 +239,6 @@ class Call:
         raise _CallOver(self._hung_up or CallOutcome(True, reason))
 
     def _hear(self, pcm: Pcm) -> None:
-        if self._zero_s is None:
-            self._zero_s = _now() - pcm.size / LINE_RATE_HZ
         self._observer.observe(CallerAudio(self._sound.end_sample, pcm))
         self._sound.append(pcm, _now())
         self._sound.forget(self._core.oldest_needed_sample())
@@ -292,7 +291,7 @@ class Call:
         except LineClosed:
             # The reader learns why, and ends the call.
             return
-        if self._zero_s is not None:
+        if self._sound.clock.running:
             self._report_played(self._playout.played(_now()))
         speaking = self._speaking
         if (
@@ -306,12 +305,10 @@ class Call:
 
     def _report_played(self, pieces: list[Played]) -> None:
         for piece in pieces:
-            start = round(self._clock(piece.at_s) * LINE_RATE_HZ)
-            # What left before the caller's first sample has no place in the record.
-            pcm = piece.pcm[max(0, -start) :]
+            start, pcm = self._placed.place(piece, round(self._clock(piece.at_s) * LINE_RATE_HZ))
             if pcm.size:
-                self._sound.played(pcm, max(0, start))
-                self._observer.observe(AgentAudio(max(0, start), pcm))
+                self._sound.played(pcm, start)
+                self._observer.observe(AgentAudio(start, pcm))
 
     # Obeying
 
@@ -613,10 +610,12 @@ class Call:
                 task.cancel()
 
     def _clock(self, moment: float | None) -> Any:
-        """Monotonic seconds to the call's own clock: 0 is when the caller's first sample began."""
+        """Monotonic seconds to the call's own clock, which counts the caller's samples: 0 is when the first
+        one began. Until it comes, 0 is when the line was answered."""
         if moment is None:
             return None
-        return moment - (self._zero_s if self._zero_s is not None else self._answered_s)
+        clock = self._sound.clock
+        return clock.at(moment) / LINE_RATE_HZ if clock.running else moment - self._answered_s
 
     def _at(self) -> float:
         return max(0.0, float(self._clock(_now())))

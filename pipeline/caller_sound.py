@@ -10,6 +10,7 @@ from pipeline.audible import audible_end, level_dbfs
 from pipeline.caller_audio import CallerAudioBuffer
 from pipeline.echo import LONGEST_DELAY_SAMPLES, EchoMeter
 from pipeline.line import LINE_RATE_HZ, Pcm
+from pipeline.sample_clock import SampleClock
 from pipeline.turn_events import Voice
 
 LEVEL_MATTERS_PROBABILITY = 0.35
@@ -29,6 +30,7 @@ class CallerSound:
         self._arrivals: deque[tuple[int, float]] = deque(maxlen=ARRIVALS_KEPT)
         self._echo = EchoMeter()
         self._sounded_to = -LONGEST_DELAY_SAMPLES
+        self.clock = SampleClock()
 
     @property
     def end_sample(self) -> int:
@@ -38,6 +40,7 @@ class CallerSound:
         """(n,) int16 arrived at `now`."""
         self._audio.append(pcm)
         self._arrivals.append((self._audio.end_sample, now))
+        self.clock.arrived(self._audio.end_sample, now)
 
     def forget(self, before_sample: int) -> None:
         self._audio.forget(before_sample)

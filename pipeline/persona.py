@@ -1,11 +1,13 @@
 """Who answers the phone: one small TOML file, read once, frozen."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.base import Message
+from pipeline.tools.toolbox import Toolbox
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 _Text = Annotated[str, Field(min_length=1)]
@@ -62,6 +64,25 @@ class TurnTaking(BaseModel):
     """How often it asks in a row before it says goodbye and hangs up."""
 
 
+class Outbound(BaseModel):
+    """What the agent says on calls that it makes."""
+
+    model_config = _FROZEN
+    opening: str = ""
+    """Its first words. They must say that a machine is calling; where they do not, "" included, a sentence
+    that does goes first."""
+    task: str = ""
+    """Why it calls, for the language model: "You call to confirm the appointment on Thursday at ten." """
+    message: str = ""
+    """What it leaves on an answering machine; "" leaves nothing."""
+
+
+_DISCLOSES = re.compile(
+    r"\b(AI|A\.I\.|artificial|automated|automatic|robot|virtual|computer|machine)\b", re.I
+)
+_WANTS_NO_CALLS = "If they want no calls, say that they will not be called again, and say goodbye."
+
+
 class Persona(BaseModel):
     """`prefix()` is what the language model sees before the first turn of every call."""
 
@@ -89,6 +110,16 @@ class Persona(BaseModel):
     voice: VoiceChoice = VoiceChoice()
     limits: Limits = Limits()
     turns: TurnTaking = TurnTaking()
+    outbound: Outbound = Outbound()
+
+    def calling(self) -> "Persona":
+        """The same person on a call that it makes itself."""
+        opening = self.outbound.opening
+        if not _DISCLOSES.search(opening):
+            disclosure = f"Hello, this is an automated call. I am the AI assistant of {self.name}."
+            opening = f"{disclosure} {opening}".strip()
+        system = " ".join(part for part in (self.system.strip(), self.outbound.task, _WANTS_NO_CALLS) if part)
+        return self.model_copy(update={"greeting": opening, "system": system})
 
     def prefix(self) -> tuple[Message, ...]:
         lines = [self.system]
@@ -96,15 +127,41 @@ class Persona(BaseModel):
             lines += ["Facts:", *(f"- {fact}" for fact in self.facts)]
         if self.fallback:
             lines.append(f'If the facts do not answer, say: "{self.fallback}"')
+        if self.toolbox:
+            lines.append(self.toolbox.instructions)
         # The greeting stands before the example turns: after them, small models begin every answer with it.
         messages = [Message("system", "\n".join(lines)), Message("assistant", self.greeting)]
         for example in self.examples:
             messages += [Message("user", example.caller), Message("assistant", example.agent)]
-        return tuple(messages)
+        return (*messages, *self.toolbox.examples)
 
 
 def load_persona(path: Path) -> Persona:
-    """Read a persona's TOML. Raises `DocumentError` with file and line."""
-    from pipeline.documents import read_toml
+    """Read a persona's TOML, and its tools. Runs the Python file that it names. Raises `DocumentError` with
+    file and line."""
+    from pipeline.documents import DocumentError, read_toml
+    from pipeline.tools.tool import ToolError
 
-    return read_toml(path, Persona)
+    persona = read_toml(path, Persona)
+    try:
+        return persona.with_tools(make_toolbox(persona, path.parent))
+    except ToolError as error:
+        raise DocumentError(path, None, str(error)) from error
+
+
+def make_toolbox(persona: Persona, folder: Path | None) -> Toolbox:
+    """The tools that a persona names; Python ones lie in `folder`. Raises `ToolError`."""
+    from pipeline.tools.making import tools_of
+
+    settings = persona.tools
+    if not (settings.python or settings.built_in or settings.http or persona.keys.menu):
+        return Toolbox()
+    return tools_of(
+        settings,
+        folder,
+        transfer=persona.transfer,
+        sequences=persona.keys.allowed,
+        menu=tuple(persona.keys.menu.values()),
+        timezone=persona.timezone,
+        goodbye=persona.goodbye,
+    )

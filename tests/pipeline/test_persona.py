@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from models.base import Message
 from pipeline.documents import DocumentError
-from pipeline.persona import Example, Persona, load_persona
+from pipeline.persona import Example, Outbound, Persona, load_persona
 
 PERSONAS = sorted((Path(__file__).parents[2] / "infra" / "personas").glob("*.toml"))
 LEAST = {"name": "Desk", "greeting": "Hello.", "system": "You help."}
@@ -79,3 +79,39 @@ def test_a_mistake_is_told_with_file_and_line(tmp_path: Path) -> None:
     with pytest.raises(DocumentError) as caught:
         load_persona(path)
     assert (caught.value.path, caught.value.line) == (path, 6)
+
+
+# Calls that it makes itself
+
+
+@pytest.mark.parametrize(
+    ("opening", "greeting"),
+    [
+        ("", "Hello, this is an automated call. I am the AI assistant of Clinic."),
+        (
+            "Is this Mr. Ito?",
+            "Hello, this is an automated call. I am the AI assistant of Clinic. Is this Mr. Ito?",
+        ),
+        ("Hi, the virtual receptionist of Clinic here.", "Hi, the virtual receptionist of Clinic here."),
+        ("This is Clinic's A.I. assistant.", "This is Clinic's A.I. assistant."),
+        # "said" and "main" are no AI.
+        (
+            "He said to call.",
+            "Hello, this is an automated call. I am the AI assistant of Clinic. He said to call.",
+        ),
+    ],
+)
+def test_a_call_of_its_own_begins_with_who_is_calling(opening: str, greeting: str) -> None:
+    persona = Persona(name="Clinic", greeting="Clinic, hello.", system="You are Maya.")
+    calling = persona.model_copy(update={"outbound": Outbound(opening=opening)}).calling()
+    assert calling.greeting == greeting
+    assert calling.name == "Clinic"
+
+
+def test_its_task_and_the_way_out_stand_in_the_prompt() -> None:
+    outbound = Outbound(task="You call to confirm Thursday at ten.")
+    persona = Persona(name="Clinic", greeting="Hello.", system="You are Maya.", outbound=outbound)
+    system = persona.calling().prefix()[0].content
+    assert system.startswith("You are Maya. You call to confirm Thursday at ten.")
+    assert "want no calls" in system
+    assert "want no calls" not in persona.prefix()[0].content

@@ -2,11 +2,14 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from models.base import Message
+from pipeline.keys import KeySettings
+from pipeline.tools.settings import ToolSettings, TransferSettings
 from pipeline.tools.toolbox import Toolbox
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
@@ -78,7 +81,7 @@ class Outbound(BaseModel):
 
 
 _DISCLOSES = re.compile(
-    r"\b(AI|A\.I\.|artificial|automated|automatic|robot|virtual|computer|machine)\b", re.I
+    r"\b(AI|A\.I|artificial|automated|automatic|robot|virtual|computer|machine)\b", re.IGNORECASE
 )
 _WANTS_NO_CALLS = "If they want no calls, say that they will not be called again, and say goodbye."
 
@@ -111,6 +114,48 @@ class Persona(BaseModel):
     limits: Limits = Limits()
     turns: TurnTaking = TurnTaking()
     outbound: Outbound = Outbound()
+    timezone: str = "UTC"
+    """Where the agent is, for the time that it says: a name of the IANA database, such as Europe/Berlin."""
+    tools: ToolSettings = ToolSettings()
+    transfer: TransferSettings = TransferSettings()
+    keys: KeySettings = KeySettings()
+    _toolbox: Toolbox | None = PrivateAttr(default=None)
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"no such time zone: {name!r}; write one such as America/New_York") from None
+        return name
+
+    @model_validator(mode="after")
+    def _reaches_only_what_it_lists(self) -> Self:
+        if "transfer" in self.tools.built_in and not self.transfer.targets:
+            raise ValueError('the tool "transfer" needs [transfer.targets]')
+        if "press_keys" in self.tools.built_in and not self.keys.allowed:
+            raise ValueError('the tool "press_keys" needs [keys.allowed]')
+        for digit, action in self.keys.menu.items():
+            kind, _, name = action.partition(":")
+            known = self.transfer.targets if kind == "transfer" else self.keys.allowed
+            if name and name not in known:
+                raise ValueError(f"the key {digit} of the menu: there is no {name!r} to {action}")
+        return self
+
+    @property
+    def toolbox(self) -> Toolbox:
+        """The tools, made when they are first asked for. Raises `ToolError`; of a persona that `load_persona`
+        has read it does not."""
+        if self._toolbox is None:
+            self._toolbox = make_toolbox(self, None)
+        return self._toolbox
+
+    def with_tools(self, toolbox: Toolbox) -> Self:
+        """The same persona with these tools instead of those that it names."""
+        other = self.model_copy()
+        other._toolbox = toolbox
+        return other
 
     def calling(self) -> "Persona":
         """The same person on a call that it makes itself."""

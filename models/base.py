@@ -79,9 +79,10 @@ class Transcriber(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One chat message; `content` is plain text."""
+    """One chat message; `content` is plain text. A "tool" message answers the call that the assistant's message
+    before it ends with; models are shown where it begins and ends, whatever it holds."""
 
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
 
 
@@ -116,9 +117,13 @@ class ChatSession(Protocol):
         *,
         max_tokens: int = 120,
         on_turn_end: Callable[[float], None] | None = None,
+        grammar: str = "",
     ) -> AsyncGenerator[str, None]:
         """Yield the assistant's next message in pieces of text as they are decoded. Closing the
         iterator cancels within one step (<= 32 prompt tokens or 1 decoded token). Raises `ModelFailed`.
+
+        `grammar` (GBNF, start symbol `root`) holds the message to it from the first `{` on: words before it
+        are free, and the message ends where the grammar does. A message may have no `{` at all.
 
         `on_turn_end` is told, on the event loop and before the first piece, the probability that the model
         gives to the last user message ending where it ends, a stop at its end not counted: near 0 for

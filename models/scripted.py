@@ -170,6 +170,9 @@ class ScriptedChat:
         self.prefixes: list[tuple[Message, ...]] = []
         self.prefills: list[tuple[Message, ...]] = []
         self.requests: list[tuple[Message, ...]] = []
+        self.grammars: list[str] = []
+        """The grammar that each reply was to be held to. The script's words are not: a test plays what a model
+        without one may say."""
         self.closed_early = 0
         """Replies that were closed or cancelled before their last word."""
         self.overlaps = 0
@@ -216,7 +219,9 @@ class ScriptedChatSession:
         *,
         max_tokens: int = 120,
         on_turn_end: Callable[[float], None] | None = None,
+        grammar: str = "",
     ) -> AsyncGenerator[str, None]:
+        self._chat.grammars.append(grammar)
         reply = self._chat._next(tuple(messages))
         self._begin()
         finished = False

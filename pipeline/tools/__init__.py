@@ -1,0 +1,6 @@
+"""What the agent can do besides talking: a persona's Python functions, HTTP requests, and a few built in."""
+
+from pipeline.tools.python import tool
+from pipeline.tools.tool import ToolError, ToolFailed
+
+__all__ = ["ToolError", "ToolFailed", "tool"]

@@ -36,7 +36,7 @@ def grammar_of(tools: Sequence[Tool]) -> str:
         # By number: names that differ by an underscore alone would be one rule.
         object_ = _arguments(tool.name, f"{number}", tool.arguments.model_json_schema(), rules)
         opening = _literal('{"tool": ' + _json(tool.name))
-        given = f"{_literal(', "arguments": ')} {object_}" if object_ else ""
+        given = _literal(', "arguments": ') + f" {object_}" if object_ else ""
         rules[f"call-{number}"] = f'{opening} {given} "}}"'
         calls.append(f"call-{number}")
     lines = [f"root ::= {' | '.join(calls)}", *(f"{name} ::= {body}" for name, body in rules.items())]

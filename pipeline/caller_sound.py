@@ -13,8 +13,8 @@ from pipeline.line import LINE_RATE_HZ, Pcm
 from pipeline.sample_clock import SampleClock
 from pipeline.turn_events import Voice
 
-LEVEL_MATTERS_PROBABILITY = 0.35
-"""Below it nobody speaks, and no level need be measured."""
+ECHO_MATTERS_PROBABILITY = 0.35
+"""Below it nobody speaks, and no echo need be told from a voice."""
 ECHO_SEGMENT_SAMPLES = LINE_RATE_HZ * 250 // 1000
 ARRIVALS_KEPT = 1_500
 """30 s of AudioFrames: what a meter is asked about lies at most a turn's last pause back."""
@@ -55,12 +55,10 @@ class CallerSound:
 
     def voice(self, probability: float, start_sample: int, end_sample: int) -> Voice:
         """The detector's word on a window, with its level, and how much of it is our own voice."""
-        if probability < LEVEL_MATTERS_PROBABILITY:
-            return Voice(probability, start_sample, end_sample)
         level = level_dbfs(self._audio.slice(start_sample, end_sample))
         near = start_sample <= self._sounded_to + LONGEST_DELAY_SAMPLES
         share = 0.0
-        if near:
+        if near and probability >= ECHO_MATTERS_PROBABILITY:
             segment = max(0, end_sample - ECHO_SEGMENT_SAMPLES)
             share = self._echo.share(self._audio.slice(segment, end_sample), segment)
         return Voice(probability, start_sample, end_sample, level, share, near)

@@ -24,6 +24,7 @@ from typing import Literal
 from models.base import Glimpse
 from pipeline.endpointing import OFFSET_PROBABILITY, ONSET_PROBABILITY
 from pipeline.line import LINE_RATE_HZ
+from pipeline.onset import OnsetWatch
 
 Verdict = Literal["quiet", "undecided", "stop", "keep"]
 BargeIn = Literal["polite", "eager", "never"]
@@ -154,6 +155,7 @@ class OverlapJudge:
         self._policy = policy
         self._eager_samples = round(eager_s * LINE_RATE_HZ)
         self._utterance: _Utterance | None = None
+        self._onset = OnsetWatch()
         self._numbers = 0
         self._heard_to = 0
         self._last: _Utterance | None = None
@@ -168,7 +170,7 @@ class OverlapJudge:
     def verdict(self) -> Verdict:
         utterance = self._utterance
         if utterance is None or utterance.voiced_samples < DUCK_VOICED_SAMPLES:
-            return "quiet"
+            return "quiet" if self._onset.start_sample is None else "undecided"
         return utterance.verdict
 
     @property
@@ -185,12 +187,15 @@ class OverlapJudge:
     def reset(self) -> None:
         """The agent fell silent, or begins to speak: what was heard before is not over its voice."""
         self._utterance = self._last = self._asked = None
+        self._onset.reset()
 
     def hear(
         self, probability: float, level_dbfs: float, echo: float, start_sample: int, end_sample: int
     ) -> Verdict:
         """The window [start_sample, end_sample) while the agent speaks; `echo` is our own voice's share."""
         self._heard_to = end_sample
+        if self._utterance is None or self._utterance.voiced_samples < DUCK_VOICED_SAMPLES:
+            self._onset.hear(probability if echo < ECHO_SHARE else 0.0, level_dbfs, start_sample, end_sample)
         audible = level_dbfs >= self._usual_dbfs() + AUDIBLE_DB
         needed = ONSET_PROBABILITY if self._utterance is None else OFFSET_PROBABILITY
         if probability >= needed and audible and echo < ECHO_SHARE:
@@ -203,11 +208,14 @@ class OverlapJudge:
 
     def _voice(self, level_dbfs: float, start_sample: int, end_sample: int) -> None:
         if self._utterance is None:
-            self._utterance = _Utterance(start_sample, end_sample)
+            noticed = self._onset.start_sample
+            self._utterance = _Utterance(start_sample if noticed is None else noticed, end_sample)
         utterance = self._utterance
         utterance.end_sample = end_sample
         utterance.voiced_samples += end_sample - start_sample
         utterance.loudest_dbfs = max(utterance.loudest_dbfs, level_dbfs)
+        if utterance.voiced_samples >= DUCK_VOICED_SAMPLES:
+            self._onset.found()
 
     def _silence(self, utterance: _Utterance) -> None:
         click = utterance.voiced_samples < DUCK_VOICED_SAMPLES

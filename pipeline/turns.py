@@ -240,6 +240,7 @@ class TurnTaking:
 
     def _voice(self, event: Voice, now: float) -> list[TurnAction]:
         self._heard_to = event.end_sample
+        heard = event
         if self._is_echo(event):
             event = replace(event, probability=0.0)
         change = self._detector.push(
@@ -259,7 +260,7 @@ class TurnTaking:
         elif self._takes_floor() and self.state is State.THINKING:
             actions += self._reopen_turn()
         elif self.state is State.SPEAKING and not self._protected:
-            actions += self._over_agent(event, isinstance(change, SpeechStopped), now)
+            actions += self._over_agent(heard, isinstance(change, SpeechStopped), now)
         return actions
 
     def _is_echo(self, event: Voice) -> bool:
@@ -524,7 +525,7 @@ class TurnTaking:
         self.state = State.LISTENING
         self._protected = False
         self._still_there_at = now + self._policy.still_there_s
-        if self._verdict == "undecided":
+        if self._verdict == "undecided" and self._judge.start_sample is not None:
             return [FinishReply(), *self._overlap_becomes_turn(now)]
         return [FinishReply(), *self._take_up_utterance()]
 

@@ -34,9 +34,10 @@ def test_a_window_is_as_loud_as_it_is() -> None:
     assert (loud.echo, loud.own_voice_near) == (0.0, False)
 
 
-def test_where_nobody_speaks_no_level_is_measured() -> None:
+def test_where_the_detector_finds_nobody_the_level_is_known_all_the_same() -> None:
     event = arrived(voiced(0.5)).voice(0.1, 1600, 1856)
     assert (event.probability, event.echo, event.own_voice_near) == (0.1, 0.0, False)
+    assert event.level_dbfs == pytest.approx(-20.0, abs=6)
 
 
 def test_what_comes_while_the_agent_sounds_may_be_its_echo() -> None:

@@ -89,6 +89,33 @@ def test_the_voice_is_turned_down_after_two_windows() -> None:
     assert caller.judge.start_sample == 320 * 8
 
 
+def test_a_soft_beginning_turns_the_voice_down_before_the_detector_is_sure() -> None:
+    caller = Caller(seen(SPEAKS)).speak(1_600, level_dbfs=-60, probability=0.02)
+    began = 1_600 * 8
+    caller.speak(64, level_dbfs=-35, probability=0.2)
+    assert caller.judge.verdict == "undecided"
+    assert caller.judge.start_sample is None, "no voice yet, so no turn"
+    assert not caller.asked
+    caller.speak(64)
+    assert caller.judge.start_sample == began, "the voice began where the line became louder"
+    assert caller.asked == [(1, began - 800, began + 128 * 8)]
+
+
+def test_a_sound_that_is_no_voice_turns_it_down_for_a_moment_only() -> None:
+    caller = Caller(seen(SPEAKS)).speak(1_600, level_dbfs=-60, probability=0.02)
+    before = len(caller.said)
+    caller.speak(96, level_dbfs=-35, probability=0.2).speak(160, level_dbfs=-60, probability=0.02)
+    assert caller.said[before + 1 :][:2] == ["undecided", "undecided"]
+    assert caller.judge.verdict == "quiet" and not caller.asked
+    assert caller.judge.last_say() is None
+
+
+def test_our_own_echo_turns_nothing_down_however_loud() -> None:
+    caller = Caller().speak(1_600, level_dbfs=-60, probability=0.02)
+    caller.speak(640, level_dbfs=-35, probability=0.4, echo=0.7)
+    assert set(caller.said) == {"quiet"}
+
+
 @pytest.mark.parametrize("glimpses", [(YEAH,), (YEAH, MAYBE, YEAH), (MAYBE, YEAH, YEAH)])
 @pytest.mark.parametrize("ms", [192, 320, 480, 640])
 def test_a_backchannel_is_let_pass_within_400_ms_and_the_agent_never_stops(

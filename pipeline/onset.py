@@ -1,10 +1,11 @@
-"""Whether a line has become louder than it is by itself while the agent speaks: a first, weak sign of a voice.
-No clock, no I/O.
+"""Whether a line has become louder than it is by itself while the agent speaks: a first, weak sign of a
+voice. No clock, no I/O.
 
 The voice detector is sure of a soft beginning only after 0.1-0.3 s ("stop" begins with a hiss, "excuse" with
-breath). Turning a voice down costs little and is taken back without a trace, so it need not wait for that: two
-windows over everything that the line's own noise and the echo have brought lately are enough, if the detector
-does not rule a voice out.
+breath). Turning a voice down costs little and is taken back without a trace, so it need not wait for that:
+two windows over everything that the line's own noise and the echo have brought lately are enough, if the
+detector does not rule a voice out. In 640 s of the agent's voice with echoes of -25 to -40 dB and the tuning
+part's noises that happened once for nothing.
 """
 
 from collections import deque
@@ -16,7 +17,7 @@ RULED_OUT_PROBABILITY = 0.05
 OVER_DB = 6.0
 SOFTEST_DBFS = -42.0
 ECHO_UNKNOWN_DBFS = -38.0
-"""Until `MEMORY_WINDOWS` were heard: an echo of -20 dB of the loudest vowels is no louder than 6 dB over it."""
+"""Until `MEMORY_WINDOWS` were heard: `OVER_DB` above it lies an echo of -20 dB of the loudest vowels."""
 MEMORY_WINDOWS = 45
 """1.4 s of the line under the agent's voice, so that it holds loud syllables."""
 LAG_WINDOWS = 4

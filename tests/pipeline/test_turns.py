@@ -29,6 +29,7 @@ from pipeline.turn_events import (
     Transcribed,
     TranscribePart,
     TruncateReply,
+    TurnAction,
     TurnEndGuessed,
     Voice,
 )
@@ -590,6 +591,34 @@ def test_a_voice_turns_the_agent_down_at_once_and_a_glimpse_is_asked_for() -> No
     (glimpse,) = of(talk.speech(0.096), TakeGlimpse)
     assert glimpse.end_sample - glimpse.start_sample <= 0.3 * LINE_RATE_HZ
     assert talk.core.state is State.SPEAKING
+
+
+def line_brings(
+    talk: Conversation, seconds: float, level_dbfs: float, probability: float
+) -> list[TurnAction]:
+    """Windows of a line whose level is known."""
+    actions: list[TurnAction] = []
+    for _ in range(round(seconds / WINDOW_S)):
+        start, talk.sample = talk.sample, talk.sample + VAD_WINDOW_SAMPLES
+        actions += talk.tell(Voice(probability, start, talk.sample, level_dbfs, own_voice_near=True))
+    return actions
+
+
+def test_a_sound_that_stands_out_turns_the_agent_down_and_up_again_if_it_is_no_voice() -> None:
+    talk = speaking(POLITE)
+    assert line_brings(talk, 1.6, -60.0, 0.02) == []
+    # Softer than any voice of the caller's: the detector is told that nobody speaks.
+    assert line_brings(talk, 0.064, -41.0, 0.2) == [Duck()]
+    assert line_brings(talk, 0.16, -60.0, 0.02) == [Restore()]
+    assert talk.core.state is State.SPEAKING
+
+
+def test_a_reply_that_ends_under_such_a_sound_leaves_no_turn_behind() -> None:
+    talk = speaking(POLITE)
+    line_brings(talk, 1.6, -60.0, 0.02)
+    assert line_brings(talk, 0.064, -35.0, 0.2) == [Duck()]
+    assert talk.tell(PlayedOut()) == [FinishReply()]
+    assert talk.core.state is State.LISTENING
 
 
 def test_somebody_who_wants_the_floor_stops_the_agent_for_good() -> None:

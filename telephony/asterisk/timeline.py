@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from pipeline.line import LINE_RATE_HZ
+from pipeline.line import AUDIO_FRAME_SAMPLES, LINE_RATE_HZ
 
 
 class Timeline:
@@ -28,7 +28,7 @@ class Timeline:
         peer delivers late, never early."""
         began_at = self._began_at
         if began_at is None:
-            began_at = now - n_samples / LINE_RATE_HZ
+            began_at = now - min(n_samples, AUDIO_FRAME_SAMPLES) / LINE_RATE_HZ
         if self.position + n_samples > (now - began_at + self._max_lead_s) * LINE_RATE_HZ:
             return False
         self._began_at = began_at

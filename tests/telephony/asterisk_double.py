@@ -1,7 +1,7 @@
 """Asterisk as seen from our end: chan_websocket and AudioSocket as they were recorded, with a caller behind.
 
-Debian has no Asterisk. What is here follows what was seen of it and how it is written: messages, limits, silences.
-Where we break one of its rules it says so in `complaints`, and does what Asterisk would.
+Debian has no Asterisk. What is here follows what was seen of it and how it is written: messages, limits,
+silences. Where we break one of its rules it says so in `complaints`, and does what Asterisk would.
 """
 
 import asyncio

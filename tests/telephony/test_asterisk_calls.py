@@ -19,11 +19,10 @@ from tests.telephony.asterisk_double import AudioSocketCall, MediaChannel, Memor
 Way = Literal["plain ulaw", "json slin", "json alaw", "audiosocket"]
 WAYS: tuple[Way, ...] = ("plain ulaw", "json slin", "json alaw", "audiosocket")
 Phone = MediaChannel | AudioSocketCall
+Ended = tuple[Phone, CallOutcome | None]
 
 
-def call(
-    house: House, way: Way, caller: Callable[[Phone], Awaitable[None]]
-) -> tuple[Phone, CallOutcome | None]:
+def call(house: House, way: Way, caller: Callable[[Phone], Awaitable[None]]) -> Ended:
     """One call; it ends when `caller` returns, or before."""
 
     async def play() -> Ended:

@@ -7,9 +7,11 @@ import typer
 from infra.commands import (
     bench,
     demo,
+    dial,
     doctor,
     finetune,
     models,
+    recordings,
     say,
     serve,
     simulate,
@@ -32,6 +34,8 @@ app.command("serve")(serve.serve)
 app.command("simulate")(simulate.simulate)
 app.command("demo")(demo.demo)
 app.command("say")(say.say)
+app.command("dial")(dial.dial)
+app.add_typer(dial.keys, name="keys")
 app.command("doctor")(doctor.doctor)
 app.add_typer(models.app, name="models")
 app.add_typer(voice.app, name="voice")
@@ -39,6 +43,7 @@ app.add_typer(twilio.app, name="twilio")
 app.add_typer(finetune.app, name="finetune")
 app.add_typer(bench.app, name="bench")
 app.command("timeline")(timeline.timeline)
+app.add_typer(recordings.app, name="recordings")
 
 
 def main() -> None:

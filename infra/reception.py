@@ -28,6 +28,7 @@ class House:
 
     persona: Persona
     """Answers where no route fits."""
+    default_name: str = ""
     routes: Routes | None = None
     named: dict[str, Persona] = field(default_factory=dict)
     """By the path that a route gives."""
@@ -38,6 +39,11 @@ class House:
         path = self.routes.persona_for(info, now) if self.routes is not None else None
         return self.named[path] if path is not None else self.persona
 
+    def by_name(self, name: str) -> Persona | None:
+        """By its file's name without `.toml`; "" is the persona that answers where no route fits."""
+        known = {Path(path).stem: persona for path, persona in self.named.items()}
+        return {**known, self.default_name: self.persona, "": self.persona}.get(name)
+
     def personas(self) -> tuple[Persona, ...]:
         return (self.persona, *self.named.values())
 
@@ -47,14 +53,14 @@ def read_house(persona: Path, routes: Path | None) -> House:
     stamps = {persona: _stamp(persona)}
     default = load_persona(persona)
     if routes is None:
-        return House(default, stamps=stamps)
+        return House(default, persona.stem, stamps=stamps)
     stamps[routes] = _stamp(routes)
     read = read_toml(routes, Routes)
     named = {}
     for path in read.personas():
         stamps[routes.parent / path] = _stamp(routes.parent / path)
         named[path] = load_persona(routes.parent / path)
-    return House(default, read, named, stamps)
+    return House(default, persona.stem, read, named, stamps)
 
 
 class Reception:
@@ -77,6 +83,9 @@ class Reception:
 
     def persona_for(self, info: LineInfo) -> Persona:
         return self._house.persona_for(info, self._wall())
+
+    def named(self, name: str) -> Persona | None:
+        return self._house.by_name(name)
 
     async def open(self) -> None:
         """Rehearse everybody, so that nobody's first caller waits. Raises `ModelError`."""

@@ -8,11 +8,12 @@ import difflib
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from infra.outbound.policy import OutboundSettings
 from pipeline.documents import read_toml
 
 CLINIC_PERSONA = Path(__file__).parent / "personas" / "clinic.toml"
@@ -27,8 +28,13 @@ _VARIABLES = {
     "models_dir": "MAYA_MODELS",
 }
 _PATHS = ("persona", "routes", "models_dir", "calls_dir", "mimi", "tokenizer", "voice_prompt")
+_SECTION_PATHS = (("outbound", "do_not_call"),)
 _SECRETS = ("auth_token", "auth_token_secondary", "shared_keys")
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+SECTIONS: Mapping[str, type[BaseModel]] = {"outbound": OutboundSettings}
+"""Tables of the settings file."""
 
 
 class SettingsError(Exception):
@@ -89,6 +95,7 @@ class _Settable(BaseModel):
     """Sockets that have not authenticated yet."""
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 120.0
     """After SIGTERM, how long live calls may go on."""
+    outbound: OutboundSettings = OutboundSettings()
 
 
 class Settings(_Settable):
@@ -183,6 +190,7 @@ def load_settings(
             variable, value = "PORT", environ.get("PORT", "")
         if value and field != "insecure":  # a stray variable must not open the door
             values[field], sources[field] = value, variable
+    _merge_sections(values, sources, environ)
     for field, option in (options or {}).items():
         if option is not None:
             values[field], sources[field] = option, "--" + field.replace("_", "-")
@@ -190,9 +198,24 @@ def load_settings(
         return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        field = str(first["loc"][0])
-        shown = "" if field in _SECRETS else f" = {values.get(field)!r}"
+        field = ".".join(map(str, first["loc"][:2])) if first["loc"][0] in SECTIONS else str(first["loc"][0])
+        shown = "" if field in _SECRETS else f" = {first['input']!r}"
         raise SettingsError(f"{sources.get(field, field)}{shown}: {first['msg']}") from None
+
+
+def _merge_sections(values: dict[str, object], sources: dict[str, str], environ: Mapping[str, str]) -> None:
+    """`MAYA_OUTBOUND_CALLER_ID` is `caller_id` of `[outbound]`; lists have commas between."""
+    for section, model in SECTIONS.items():
+        told: dict[str, object] = dict(cast(Mapping[str, object], values.get(section) or {}))
+        for field in model.model_fields:
+            variable = f"{_PREFIX}{section.upper()}_{field.upper()}"
+            value = environ.get(variable, "")
+            if value:
+                listed = "tuple" in str(model.model_fields[field].annotation)
+                told[field] = [part.strip() for part in value.split(",")] if listed else value
+                sources[f"{section}.{field}"] = variable
+        if told:
+            values[section] = told
 
 
 def _resolve_paths(values: dict[str, object], folder: Path) -> None:
@@ -200,6 +223,10 @@ def _resolve_paths(values: dict[str, object], folder: Path) -> None:
     for name in _PATHS:
         if name in values:
             values[name] = folder / Path(str(values[name])).expanduser()
+    for section, name in _SECTION_PATHS:
+        told = values.get(section)
+        if isinstance(told, dict) and name in told:
+            told[name] = folder / Path(str(told[name])).expanduser()
     voice = str(values.get("tts") or "")
     if voice and (folder / Path(voice).expanduser()).exists():
         values["tts"] = str(folder / Path(voice).expanduser())
@@ -208,6 +235,8 @@ def _resolve_paths(values: dict[str, object], folder: Path) -> None:
 def misspelt_variables(environ: Mapping[str, str]) -> list[str]:
     """One line for each MAYA_ variable that looks like a setting but is none."""
     known = [variable_of(field) for field in Settings.model_fields] + ["MAYA_PYTHON"]
+    for section, model in SECTIONS.items():
+        known += [f"{_PREFIX}{section.upper()}_{field.upper()}" for field in model.model_fields]
     lines = []
     for variable in sorted(environ):
         if variable.startswith(_PREFIX) and variable not in known:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from pipeline.line import LineInfo, Pcm
+from pipeline.tools.running import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,53 @@ class KeyReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class KeysEntered:
+    """The keys of the caller made a number, or chose from the menu. `by`: "terminator", "length" or "silence"
+    ended the number; "menu"."""
+
+    at_s: float
+    digits: str
+    by: Literal["terminator", "length", "silence", "menu"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRan:
+    """A tool was used, or one that the model asked for was refused. `name` is "" when what it wrote was no
+    call; `result` the beginning of what the model was shown, `detail` what went wrong, for the operator. A
+    tool that outlasts its turn reports when it is through."""
+
+    at_s: float
+    turn: int
+    name: str
+    arguments: dict[str, object]
+    outcome: Outcome
+    seconds: float
+    result: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageTaken:
+    """The caller left a message. `number` is what the caller said, or else the caller's own."""
+
+    at_s: float
+    turn: int
+    name: str
+    number: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallTransferred:
+    """Somebody else has the caller: `name` of the persona's list, which stands for `target`."""
+
+    at_s: float
+    turn: int
+    name: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
 class RecordingPaused:
     """From here until `RecordingResumed` neither side's audio and words are to be kept: a card number, say.
     `why` is for the operator."""
@@ -173,6 +221,10 @@ CallEvent = (
     | AgentTurn
     | AgentTurnedDown
     | KeyReceived
+    | KeysEntered
+    | ToolRan
+    | MessageTaken
+    | CallTransferred
     | RecordingPaused
     | RecordingResumed
     | Fault
@@ -189,3 +241,14 @@ class Unobserved:
 
     def observe(self, event: CallEvent) -> None:
         return None
+
+
+class Observers:
+    """Several, told in their order."""
+
+    def __init__(self, *observers: CallObserver) -> None:
+        self._observers = observers
+
+    def observe(self, event: CallEvent) -> None:
+        for observer in self._observers:
+            observer.observe(event)

@@ -30,16 +30,22 @@ logger = logging.getLogger(__name__)
 
 VOICE: Final = "/twilio/voice"
 AFTER: Final = "/twilio/after"
+ANSWERED: Final = "/twilio/answered"
 STATUS: Final = "/twilio/status"
 STREAM_STATUS: Final = "/twilio/stream-status"
 TRANSFER: Final = "/twilio/transfer"
 DIALLED: Final = "/twilio/dialled"
 MEDIA: Final = "/twilio/media"
 
+ORDER_PARAMETER: Final = "order"
+"""In the query of the webhooks of calls that we placed, and in their streams: which of our orders it was."""
+
 _MAX_BODY_BYTES: Final = 65_536
 _RINGING_S: Final = 25
 _REASONS: Final = {"busy": "busy", "no-answer": "no answer", "canceled": "no answer", "failed": "failed"}
 """Why nobody took the caller, by Twilio's DialCallStatus, in words that an agent can say."""
+_FINAL: Final = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
+"""Values of CallStatus after which nothing more comes."""
 _SIP_HEADER: Final = "SipHeader_"
 _MOST_SIP_HEADERS: Final = 16
 _CALL_SID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
@@ -51,17 +57,19 @@ def create_router(
     *,
     accepting: Callable[[], bool] = lambda: True,
     wall: Callable[[], float] = time.time,
+    on_order_over: Callable[[str, str], None] = lambda order, detail: None,
 ) -> APIRouter:
     """Endpoints that hand every call to `answer(line)`, each in its own task.
 
     `accepting()` says whether one more call may come in; otherwise callers hear `config.busy`.
-    `wall()` is the time of day, for the tokens' expiry. Run it under uvicorn with `ws="websockets-sansio"`,
+    `wall()` is the time of day, for the tokens' expiry. `on_order_over(order, detail)` hears of calls that we
+    placed when they end, or never begin. Run it under uvicorn with `ws="websockets-sansio"`,
     without compression (mu-law in base64 hardly shrinks) and without pings: media flows all the time, and
     nothing says that Twilio answers them, so that a missing pong would end the call. `ws_max_size` of some
     2**21 bytes leaves it to the protocol to skip what is too long.
     """
     desk = StreamDesk(config, answer, wall=wall, accepting=accepting)
-    return _Endpoints(config, desk, Doorkeeper(config), accepting).router()
+    return _Endpoints(config, desk, Doorkeeper(config), accepting, on_order_over).router()
 
 
 class _Endpoints:
@@ -71,7 +79,9 @@ class _Endpoints:
         desk: StreamDesk,
         door: Doorkeeper,
         accepting: Callable[[], bool],
+        on_order_over: Callable[[str, str], None],
     ) -> None:
+        self._on_order_over = on_order_over
         self._config = config
         self._desk = desk
         self._door = door
@@ -81,6 +91,7 @@ class _Endpoints:
         router = APIRouter()
         webhooks = {
             VOICE: self.voice,
+            ANSWERED: self.answered,
             AFTER: self.after,
             STATUS: self.status,
             STREAM_STATUS: self.stream_status,
@@ -107,7 +118,20 @@ class _Endpoints:
         logger.info("call %s rings: %r calls %r", call_sid, _field(form, "From"), _field(form, "To"))
         return self._connect(form, call_sid)
 
-    def _connect(self, form: FormData, call_sid: str) -> Response:
+    async def answered(self, request: Request) -> Response:
+        """Somebody has answered a call that we placed."""
+        form = await self._parameters(request, ANSWERED)
+        if isinstance(form, Response):
+            return form
+        call_sid, order = _field(form, "CallSid"), _order(request)
+        if not _CALL_SID.fullmatch(call_sid) or not order:
+            return _plain(400, "CallSid or order is missing")
+        logger.info("call %s, order %s: answered", call_sid, order)
+        # The far end is the caller in our own terms, whoever dialled.
+        told = {"CallSid": call_sid, "From": _field(form, "To"), "To": _field(form, "From")}
+        return self._connect(FormData(told), call_sid, order)
+
+    def _connect(self, form: FormData, call_sid: str, order: str = "") -> Response:
         connect = Connect()
         stream = connect.stream(
             url=self._config.socket_url(MEDIA),
@@ -117,6 +141,8 @@ class _Endpoints:
         if self._desk.tokens is not None:
             stream.parameter(name=TOKEN_PARAMETER, value=self._desk.tokens.issue(call_sid))
         parameters = {CALLER_PARAMETER: _field(form, "From"), CALLED_PARAMETER: _field(form, "To")}
+        if order:
+            parameters[ORDER_PARAMETER] = order
         headers = [name for name in form if name.startswith(_SIP_HEADER)]
         for name in headers[:_MOST_SIP_HEADERS]:
             parameters[_parameter(name)] = _field(form, name)
@@ -189,8 +215,11 @@ class _Endpoints:
         form = await self._parameters(request, STATUS)
         if isinstance(form, Response):
             return form
-        if _field(form, "CallStatus") == "completed":
+        status = _field(form, "CallStatus")
+        if status == "completed":
             self._desk.caller_gone(_field(form, "CallSid"))
+        if status in _FINAL and (order := _order(request)):
+            self._on_order_over(order, status)
         logger.info(
             "call %r is %r after %r s",
             _field(form, "CallSid"),
@@ -247,6 +276,12 @@ class _Endpoints:
 
 def _headers(connection: Request | WebSocket) -> dict[str, str]:
     return {name.lower(): value for name, value in connection.headers.items()}
+
+
+def _order(request: Request) -> str:
+    """Ours, from a URL that Twilio has signed."""
+    order = request.query_params.get(ORDER_PARAMETER, "")
+    return order if _CALL_SID.fullmatch(order) else ""
 
 
 def _field(form: FormData, name: str) -> str:

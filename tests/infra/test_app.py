@@ -7,7 +7,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from infra.app import Calls, create_app, open_calls
+from infra.app import create_app
+from infra.calls import Calls, open_calls
 from infra.loading import load
 from infra.server import bind, serve
 from infra.settings import Settings, SettingsError

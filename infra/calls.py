@@ -1,0 +1,141 @@
+"""The running call service with its models, personas and records: what every way in hands its lines to."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from infra.outbound.dialler import Dialler
+from infra.reception import House, Reception, read_house
+from infra.records.recorder import CallRecords
+from infra.settings import Settings
+from models.base import Models
+from pipeline.events import CallObserver, Observers
+from pipeline.line import Line, LineInfo
+from pipeline.persona import Persona
+from pipeline.service import CallOutcome, CallService
+from telephony.twilio.routes import ORDER_PARAMETER
+
+log = logging.getLogger(__name__)
+
+_DRAIN_STEP_S = 0.1
+_GOODBYE_S = 10.0
+"""How long the goodbyes may take once the drain's time is up."""
+_AFTER_S = 2.0
+"""When we close a stream, Twilio asks `/twilio/after` what to do next; be there to answer."""
+
+Watcher = Callable[[LineInfo], CallObserver | None]
+"""Gives a call an observer, or none."""
+
+
+class Calls:
+    """Made by `open_calls`. `watchers` are asked for an observer when a call begins; `dialler` knows the
+    calls that we make ourselves, where there are such."""
+
+    def __init__(self, service: CallService, reception: Reception | None = None) -> None:
+        self._service = service
+        self._reception = reception
+        self.watchers: list[Watcher] = []
+        self.dialler: Dialler | None = None
+        self.draining = False
+
+    @property
+    def live(self) -> int:
+        return self._service.live_calls
+
+    def accepting(self) -> bool:
+        """New calls are welcome."""
+        return not self.draining
+
+    async def answer(self, line: Line) -> CallOutcome:
+        """Hold the call on `line`, whichever way it came in. Raises nothing but cancellation."""
+        order_id = line.info.parameters.get(ORDER_PARAMETER)
+        if order_id is not None and self.dialler is not None:
+            return await self._answer_our_own(line, order_id, self.dialler)
+        persona = self._reception.persona_for(line.info) if self._reception is not None else None
+        return await self._service.answer(line, persona)
+
+    async def _answer_our_own(self, line: Line, order_id: str, dialler: Dialler) -> CallOutcome:
+        """Somebody has answered a call that we made."""
+        ours = dialler.answered(order_id)
+        if ours is None:
+            await line.hang_up("goodbye")
+            return CallOutcome(False, "no such order")
+        order, persona = ours
+        outcome = CallOutcome(False, "failed")
+        try:
+            outcome = await self._service.answer(line, persona)
+        finally:
+            dialler.over(order.id, outcome.reason)
+        return outcome
+
+    def persona_named(self, name: str) -> Persona | None:
+        return self._reception.named(name) if self._reception is not None else None
+
+    async def rehearse(self, persona: Persona) -> None:
+        await self._service.rehearse(persona)
+
+    def observer(self, info: LineInfo) -> CallObserver:
+        return Observers(*filter(None, (watch(info) for watch in self.watchers)))
+
+    async def drain(self, limit_s: float, hurried: Callable[[], bool] = lambda: False) -> None:
+        """Take no new calls; return when the live ones have ended, at the latest after `limit_s` and a
+        goodbye. `hurried` turning true ends the wait at once."""
+        self.draining = True
+        if not self.live:
+            return
+        log.info("waiting up to %.0f s for %d live call(s)", limit_s, self.live)
+        if not await self._wait(limit_s, hurried):
+            log.info("saying goodbye to %d live call(s)", self.live)
+            self._service.end_politely()
+            await self._wait(_GOODBYE_S, hurried)
+        if not hurried():
+            await asyncio.sleep(_AFTER_S)
+
+    async def _wait(self, limit_s: float, hurried: Callable[[], bool]) -> bool:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + limit_s
+        while self.live and not hurried():
+            if loop.time() >= deadline:
+                return False
+            await asyncio.sleep(_DRAIN_STEP_S)
+        return True
+
+
+@asynccontextmanager
+async def open_calls(settings: Settings, load: Callable[[], Models]) -> AsyncIterator[Calls]:
+    """Load the models in a thread, warm them for the persona, and close everything in the end.
+
+    Raises `ModelError`, `DocumentError`: each says what to do.
+    """
+
+    def read() -> House:
+        return read_house(settings.persona, settings.routes)
+
+    house = await asyncio.to_thread(read)
+    began = time.monotonic()
+    log.info("loading models, profile %s", settings.profile)
+    models = await asyncio.to_thread(load)
+    names = ", ".join(persona.name for persona in house.personas())
+    log.info("models loaded in %.1f s; warming up persona %s", time.monotonic() - began, names)
+    records = CallRecords(settings.calls_dir) if settings.record else None
+    service = CallService(models, house.persona, observe=lambda info: calls.observer(info))
+    reception = Reception(house, service, read=read)
+    calls = Calls(service, reception)
+    if records is not None:
+        calls.watchers.append(records.observer)
+    watching: asyncio.Task[None] | None = None
+    try:
+        await service.start()
+        await reception.open()
+        watching = asyncio.create_task(reception.watch(), name="reception")
+        log.info("ready for calls after %.1f s", time.monotonic() - began)
+        yield calls
+    finally:
+        if watching is not None:
+            watching.cancel()
+        await service.aclose()
+        await models.aclose()
+        if records is not None:
+            await asyncio.to_thread(records.close)

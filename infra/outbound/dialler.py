@@ -1,0 +1,226 @@
+"""Makes calls: one order after another, at the pace that the carrier takes.
+
+An order is checked when it is given and again when its turn comes: the list, the hours and the limits may
+have changed meanwhile. What became of it can be asked for a day.
+"""
+
+import asyncio
+import logging
+import re
+import secrets
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Literal, Protocol
+
+from infra.outbound.ledger import CallLedger, DoNotCall
+from infra.outbound.policy import Dialled, OutboundSettings, Refused, permitted
+from pipeline.events import CallerTurn, CallEvent
+from pipeline.persona import Persona
+
+log = logging.getLogger(__name__)
+
+State = Literal["waiting", "dialling", "ringing", "answered", "over", "failed"]
+
+_ORDERS_KEPT = 10_000
+_OPTS_OUT = re.compile(
+    r"\b((do not|don't|dont|stop|never|quit) (ever )?(call|calling|phone|phoning|ring|ringing)"
+    r"|(take|remove|delete) (me|my number|us|our number)\b.*\b(list|database|records)"
+    r"|remove my number|no more calls|unsubscribe|opt(ing)? (me )?out)\b",
+    re.I,
+)
+
+
+class CarrierRefused(Exception):
+    """The call could not be placed; the message is for whoever ordered it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One call to make. `call_id` is the carrier's, once it has one."""
+
+    id: str
+    number: str
+    persona: str
+    state: State = "waiting"
+    detail: str = ""
+    call_id: str = ""
+
+
+class Carrier(Protocol):
+    async def place(self, order: Order) -> str:
+        """Begin to dial; the carrier's id of the call. When somebody answers, the line comes in as any
+        other, with the order's id. Raises `CarrierRefused`."""
+        ...
+
+
+class Dialler:
+    """`run()` in a task of its own; `order()`, `status()`, `cancel()` from anywhere on the loop.
+
+    `persona_named` finds a persona that may call, `rehearse` makes it ready before anything rings. `wall()`
+    is the time of day, aware.
+    """
+
+    def __init__(
+        self,
+        settings: OutboundSettings,
+        carrier: Carrier,
+        ledger: CallLedger,
+        unwanted: DoNotCall,
+        *,
+        persona_named: Callable[[str], Persona | None],
+        rehearse: Callable[[Persona], Awaitable[None]],
+        wall: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._settings = settings
+        self._carrier = carrier
+        self._ledger = ledger
+        self._unwanted = unwanted
+        self._persona_named = persona_named
+        self._rehearse = rehearse
+        self._wall = wall
+        self._orders: OrderedDict[str, Order] = OrderedDict()
+        self._by_key: dict[str, str] = {}
+        self._waiting: asyncio.Queue[str] = asyncio.Queue()
+        self._free_at = 0.0
+
+    # Orders
+
+    async def order(self, number: str, persona: str = "", *, key: str = "") -> Order:
+        """Take one call into the queue. The same `key` again gives the same order, and no second call.
+        Raises `Refused`."""
+        known = self._orders.get(self._by_key.get(key, "")) if key else None
+        if known is not None:
+            if (known.persona, known.number) != (persona, self._shape(number)):
+                raise Refused("this idempotency key was used for another call", 409)
+            return known
+        if self._persona_named(persona) is None:
+            raise Refused(f"no persona is named {persona!r}", 422)
+        wanted = await self._permitted(number)
+        if self._waiting.qsize() >= self._settings.most_waiting:
+            raise Refused(f"{self._settings.most_waiting} calls wait already", 429)
+        # Between the check and here nothing was awaited but the files: two orders with one key at once.
+        if key and key in self._by_key:
+            return self._orders[self._by_key[key]]
+        order = Order(secrets.token_urlsafe(12), wanted, persona)
+        self._keep(order)
+        if key:
+            self._by_key[key] = order.id
+        self._waiting.put_nowait(order.id)
+        return order
+
+    def status(self, order_id: str) -> Order | None:
+        return self._orders.get(order_id)
+
+    def cancel(self, order_id: str) -> bool:
+        """False when it rings already, or never was."""
+        order = self._orders.get(order_id)
+        if order is None or order.state != "waiting":
+            return False
+        self._keep(replace(order, state="failed", detail="cancelled"))
+        return True
+
+    # The queue
+
+    async def run(self) -> None:
+        """Dial for ever, at most `calls_per_s`."""
+        while True:
+            order = self._orders.get(await self._waiting.get())
+            if order is not None and order.state == "waiting":
+                await self._dial(order)
+
+    async def _dial(self, order: Order) -> None:
+        try:
+            await self._permitted(order.number)
+            persona = self._persona_named(order.persona)
+            if persona is None:
+                raise Refused(f"no persona is named {order.persona!r} any more")
+            await self._rehearse(persona.calling())
+            if self._orders[order.id].state != "waiting":
+                return
+            self._keep(replace(order, state="dialling"))
+            await asyncio.to_thread(self._ledger.add, Dialled(order.number, self._wall()))
+            await self._keep_pace()
+            call_id = await self._carrier.place(order)
+        except Exception as error:
+            known = isinstance(error, Refused | CarrierRefused)
+            log.warning("order %s was not dialled: %s", order.id, error, exc_info=None if known else error)
+            detail = str(error) if known else f"{type(error).__name__}: {error}"
+            self._keep(replace(order, state="failed", detail=detail))
+            return
+        # The carrier's webhooks may have come before its answer to us.
+        now = self._orders[order.id]
+        self._keep(replace(now, call_id=call_id, state="ringing" if now.state == "dialling" else now.state))
+
+    async def _keep_pace(self) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self._free_at - loop.time()))
+        self._free_at = loop.time() + 1 / self._settings.calls_per_s
+
+    async def _permitted(self, number: str) -> str:
+        try:
+            now = self._wall()
+            before = await asyncio.to_thread(self._ledger.recent, now)
+            unwanted = await asyncio.to_thread(self._unwanted.numbers)
+        except OSError as error:
+            raise Refused(f"the records of calls cannot be read, so nobody is called: {error}", 503) from None
+        return permitted(number, self._settings, now=now, before=before, unwanted=unwanted)
+
+    # What becomes of an order
+
+    def answered(self, order_id: str) -> tuple[Order, Persona] | None:
+        """A line came in that carries this order's id: who speaks on it. None for ids that are not ours."""
+        order = self._orders.get(order_id)
+        if order is None or order.state not in ("dialling", "ringing"):
+            return None
+        persona = self._persona_named(order.persona)
+        if persona is None:
+            return None
+        self._keep(replace(order, state="answered"))
+        return order, persona.calling()
+
+    def over(self, order_id: str, detail: str) -> None:
+        """The call has ended, or never began; said twice, the first word counts."""
+        order = self._orders.get(order_id)
+        if order is not None and order.state not in ("over", "failed"):
+            state: State = "over" if order.state == "answered" else "failed"
+            self._keep(replace(order, state=state, detail=detail))
+
+    def opt_out_observer(self, order: Order) -> "OptOut":
+        return OptOut(order.number, self._unwanted)
+
+    def _keep(self, order: Order) -> None:
+        self._orders[order.id] = order
+        self._orders.move_to_end(order.id)
+        while len(self._orders) > _ORDERS_KEPT:
+            oldest, _ = self._orders.popitem(last=False)
+            self._by_key = {key: kept for key, kept in self._by_key.items() if kept != oldest}
+
+    def _shape(self, number: str) -> str:
+        from telephony.numbers import NotDialable, dialable
+
+        try:
+            return dialable(number)
+        except NotDialable:
+            return number
+
+
+class OptOut:
+    """Observes a call that we made: whoever says that they want no calls is never called again."""
+
+    def __init__(self, number: str, unwanted: DoNotCall) -> None:
+        self._number = number
+        self._unwanted = unwanted
+        self._writing: asyncio.Task[None] | None = None
+
+    def observe(self, event: CallEvent) -> None:
+        if isinstance(event, CallerTurn) and self._writing is None and _OPTS_OUT.search(event.text):
+            log.info("%s wants no calls and goes on the do-not-call list", self._number)
+            self._writing = asyncio.get_running_loop().create_task(self._write(event.text), name="opt-out")
+
+    async def _write(self, said: str) -> None:
+        try:
+            await asyncio.to_thread(self._unwanted.add, self._number, f"said: {said[:200]}")
+        except OSError as error:
+            log.error("%s WANTS NO CALLS, and the list cannot be written: %s", self._number, error)

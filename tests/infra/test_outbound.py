@@ -1,0 +1,264 @@
+"""Calls that we make: ordered over HTTP, dialled in turn, answered on a media stream, opted out of."""
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from infra.outbound.api import create_router, new_key
+from infra.outbound.dialler import CarrierRefused, Dialler, Order
+from infra.outbound.ledger import CallLedger, DoNotCall
+from infra.outbound.policy import OutboundSettings, Refused
+from pipeline.events import CallerTurn
+from pipeline.persona import Persona
+from pipeline.routing import Hours
+
+KEY, HASH = new_key()
+NUMBER, OTHER = "+12025550123", "+12025550124"
+NOON = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
+PERSONA = Persona(name="Clinic", greeting="Clinic.", system="You are Maya.")
+SETTINGS = OutboundSettings(
+    allowed_prefixes=("+1202",),
+    caller_id="+12025550199",
+    hours=Hours(timezone="UTC", weekdays="09:00-18:00"),
+    calls_per_s=20,
+    most_waiting=3,
+    api_keys=(HASH,),
+)
+
+
+class Carrier:
+    """Notes what it is asked to dial, and when."""
+
+    def __init__(self) -> None:
+        self.placed: list[tuple[str, float]] = []
+        self.error: Exception | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def place(self, order: Order) -> str:
+        self.placed.append((order.number, asyncio.get_running_loop().time()))
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        return f"CA{len(self.placed)}"
+
+
+class House:
+    def __init__(self, folder: Path, settings: OutboundSettings = SETTINGS) -> None:
+        self.carrier = Carrier()
+        self.rehearsed: list[Persona] = []
+        self.now = NOON
+        self.unwanted = DoNotCall(folder / "do-not-call.txt")
+        self.dialler = Dialler(
+            settings,
+            self.carrier,
+            CallLedger(folder / "dialled.jsonl"),
+            self.unwanted,
+            persona_named={"": PERSONA, "clinic": PERSONA}.get,
+            rehearse=self._rehearse,
+            wall=lambda: self.now,
+        )
+        app = FastAPI()
+        app.include_router(create_router(settings, self.dialler))
+        self.web = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://maya")
+
+    async def _rehearse(self, persona: Persona) -> None:
+        self.rehearsed.append(persona)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["House"]:
+        running = asyncio.create_task(self.dialler.run())
+        try:
+            yield self
+        finally:
+            running.cancel()
+            await self.web.aclose()
+
+    async def post(self, body: Any, **headers: str) -> httpx.Response:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        sent = {"Authorization": f"Bearer {KEY}"} | {k.replace("_", "-"): v for k, v in headers.items()}
+        return await self.web.post("/calls", content=content, headers=sent)
+
+    async def until(self, order_id: str, state: str) -> Order:
+        async with asyncio.timeout(5):
+            while True:
+                order = self.dialler.status(order_id)
+                assert order is not None
+                if order.state == state:
+                    return order
+                await asyncio.sleep(0.005)
+
+
+async def test_an_order_is_dialled_answered_and_over(tmp_path: Path) -> None:
+    async with House(tmp_path).running() as house:
+        answer = await house.post({"to": "+1 202 555 0123", "persona": "clinic"})
+        assert answer.status_code == 202
+        order = answer.json()
+        assert (order["number"], order["state"]) == (NUMBER, "waiting")
+        ringing = await house.until(order["id"], "ringing")
+        assert ringing.call_id == "CA1"
+        assert [persona.greeting for persona in house.rehearsed] == [PERSONA.calling().greeting]
+        ours = house.dialler.answered(order["id"])
+        assert ours is not None
+        assert ours[1].greeting.startswith("Hello, this is an automated call.")
+        assert house.dialler.answered(order["id"]) is None  # a second line with the same id
+        house.dialler.over(order["id"], "goodbye")
+        house.dialler.over(order["id"], "completed")
+        shown = (
+            await house.web.get(f"/calls/{order['id']}", headers={"Authorization": f"Bearer {KEY}"})
+        ).json()
+        assert (shown["state"], shown["detail"]) == ("over", "goodbye")
+
+
+async def test_one_key_makes_one_call(tmp_path: Path) -> None:
+    async with House(tmp_path).running() as house:
+        both = await asyncio.gather(
+            *(house.post({"to": NUMBER}, Idempotency_Key="monday") for _ in range(2)),
+        )
+        again = await house.post({"to": NUMBER}, Idempotency_Key="monday")
+        assert {answer.json()["id"] for answer in (*both, again)} == {both[0].json()["id"]}
+        other = await house.post({"to": OTHER}, Idempotency_Key="monday")
+        assert other.status_code == 409
+        await house.until(both[0].json()["id"], "ringing")
+        assert [number for number, _ in house.carrier.placed] == [NUMBER]
+
+
+async def test_the_carriers_pace_is_kept(tmp_path: Path) -> None:
+    async with House(tmp_path).running() as house:
+        orders = [(await house.post({"to": f"+1202555010{n}"})).json() for n in range(3)]
+        for order in orders:
+            await house.until(order["id"], "ringing")
+        moments = [at for _, at in house.carrier.placed]
+        assert all(later - earlier >= 0.049 for earlier, later in itertools.pairwise(moments))
+
+
+async def test_more_than_may_wait_are_told_to_come_again(tmp_path: Path) -> None:
+    house = House(tmp_path)  # whose queue nobody empties
+    answers = [await house.post({"to": f"+1202555010{n}"}) for n in range(4)]
+    assert [answer.status_code for answer in answers] == [202, 202, 202, 429]
+    assert answers[3].headers["retry-after"] == "60"
+
+
+async def test_what_changed_while_an_order_waited_counts(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    order = (await house.post({"to": NUMBER})).json()
+    house.unwanted.add(NUMBER, "wrote a letter")
+    async with house.running():
+        failed = await house.until(order["id"], "failed")
+    assert "do-not-call" in failed.detail
+    assert house.carrier.placed == []
+
+
+async def test_daily_limits_count_calls_that_the_carrier_refused(tmp_path: Path) -> None:
+    async with House(tmp_path).running() as house:
+        house.carrier.error = CarrierRefused("no money left on the account")
+        for _ in range(2):
+            order = (await house.post({"to": NUMBER})).json()
+            assert (await house.until(order["id"], "failed")).detail == "no money left on the account"
+        third = await house.post({"to": NUMBER})
+        assert third.status_code == 429
+        assert "2 times" in third.json()["detail"]
+
+
+async def test_a_webhook_may_come_before_the_carriers_answer(tmp_path: Path) -> None:
+    async with House(tmp_path).running() as house:
+        house.carrier.gate.clear()
+        order = (await house.post({"to": NUMBER})).json()
+        await house.until(order["id"], "dialling")
+        assert house.dialler.answered(order["id"]) is not None
+        house.carrier.gate.set()
+        await asyncio.sleep(0.02)
+        shown = house.dialler.status(order["id"])
+        assert shown is not None
+        assert (shown.state, shown.call_id) == ("answered", "CA1")
+
+
+async def test_waiting_orders_can_be_taken_back(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    order = (await house.post({"to": NUMBER})).json()
+    bearer = {"Authorization": f"Bearer {KEY}"}
+    assert (await house.web.delete(f"/calls/{order['id']}", headers=bearer)).status_code == 204
+    async with house.running():
+        await asyncio.sleep(0.05)
+        assert house.carrier.placed == []
+        assert (await house.web.delete(f"/calls/{order['id']}", headers=bearer)).status_code == 409
+        assert (await house.web.delete("/calls/none", headers=bearer)).status_code == 404
+
+
+@pytest.mark.parametrize("key", ["", "Bearer", "Bearer wrong", f"Basic {KEY}", f"Bearer {HASH}", KEY])
+async def test_without_a_key_nothing_is_told_and_nothing_done(tmp_path: Path, key: str) -> None:
+    house = House(tmp_path)
+    headers = {"Authorization": key} if key else {}
+    answer = await house.web.post("/calls", json={"to": NUMBER}, headers=headers)
+    assert answer.status_code == 401
+    assert (await house.web.get("/calls/x", headers=headers)).status_code == 401
+    assert (await house.web.delete("/calls/x", headers=headers)).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "detail"),
+    [
+        (b"{", 422, "JSON"),
+        ({"to": "911"}, 422, "emergency"),
+        ({"to": NUMBER, "persona": "nobody"}, 422, "no persona is named 'nobody'"),
+        ({"to": NUMBER, "url": "https://evil.example"}, 422, "url"),
+        ({"to": 12025550123}, 422, "to"),
+        ({}, 422, "to"),
+        (b'"' + b"x" * 5000 + b'"', 413, "too long"),
+        ({"to": "+12125551234"}, 403, "allowed_prefixes"),
+    ],
+)
+async def test_bad_orders_say_what_is_wrong(tmp_path: Path, body: Any, status: int, detail: str) -> None:
+    answer = await House(tmp_path).post(body)
+    assert answer.status_code == status, answer.text
+    assert detail in answer.json()["detail"]
+
+
+async def test_records_that_cannot_be_read_stop_all_calls(tmp_path: Path) -> None:
+    (tmp_path / "do-not-call.txt").mkdir()
+    with pytest.raises(Refused, match="nobody is called") as refused:
+        await House(tmp_path).dialler.order(NUMBER)
+    assert refused.value.status == 503
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Please don't call me again.",
+        "Stop calling this number!",
+        "Take me off your list.",
+        "I want you to remove my number.",
+        "Never call here again.",
+        "Can I opt out?",
+        "No more calls, thank you.",
+    ],
+)
+async def test_whoever_wants_no_calls_is_never_called_again(tmp_path: Path, said: str) -> None:
+    house = House(tmp_path)
+    order = await house.dialler.order(NUMBER)
+    house.dialler.opt_out_observer(order).observe(CallerTurn(1.0, 1, said))
+    async with asyncio.timeout(5):
+        while NUMBER not in house.unwanted.numbers():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    with pytest.raises(Refused, match="do-not-call"):
+        await house.dialler.order(NUMBER)
+
+
+@pytest.mark.parametrize(
+    "said", ["Don't hang up.", "Call me again tomorrow.", "What is the call about?", "I stopped by."]
+)
+async def test_others_are(tmp_path: Path, said: str) -> None:
+    house = House(tmp_path)
+    order = await house.dialler.order(NUMBER)
+    house.dialler.opt_out_observer(order).observe(CallerTurn(1.0, 1, said))
+    await asyncio.sleep(0.02)
+    assert house.unwanted.numbers() == frozenset()

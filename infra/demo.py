@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-import json
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +16,9 @@ from rich.table import Table
 from infra.commands.simulate import number, show
 from infra.errors import CommandError
 from infra.local_server import LocalServer, local_server
-from infra.recording import EVENTS, RECORDING, TRANSCRIPT
+from infra.records.folder import RECORDING, SEALED_RECORDING, SEALED_TRANSCRIPT, TRANSCRIPT
+from infra.records.keys import KeyRing
+from infra.records.reader import CallFolder, EventTail
 from infra.settings import Settings
 from infra.timeline import TimelineError, render_timeline
 from telephony.simulator import simulate
@@ -44,6 +46,7 @@ def play(settings: Settings, scenario_file: Path | None = None) -> None:
     console = Console(highlight=False)
     scenario = Scenario.load(scenario_file or CLINIC_SCENARIO)
     calls_dir = settings.calls_dir
+    keys = KeyRing.load(os.environ)
     options = ["--profile", settings.profile, "--persona", str(settings.persona)]
     environment = {} if settings.models_dir is None else {"MAYA_MODELS": str(settings.models_dir)}
     began = time.monotonic()
@@ -63,17 +66,19 @@ def play(settings: Settings, scenario_file: Path | None = None) -> None:
             f"as {scenario.voice}, {scenario.network.delay_ms:.0f} ms of network each way\n",
             soft_wrap=True,
         )
-        report = _call(scenario, server, calls_dir, console)
+        report = _call(scenario, server, calls_dir, keys, console)
         folder = _folder_of(calls_dir, report)
-        transcript = _finished_transcript(folder)
+        transcript = _finished_transcript(CallFolder(folder, keys))
     console.print()
     show(report)
     console.print(_stages(transcript))
-    console.print(f"recording   {folder / RECORDING}  (left the caller, right the agent)", soft_wrap=True)
-    console.print(f"transcript  {folder / TRANSCRIPT}", soft_wrap=True)
+    sealed = CallFolder(folder).encrypted
+    recording, words = (SEALED_RECORDING, SEALED_TRANSCRIPT) if sealed else (RECORDING, TRANSCRIPT)
+    console.print(f"recording   {folder / recording}  (left the caller, right the agent)", soft_wrap=True)
+    console.print(f"transcript  {folder / words}", soft_wrap=True)
     try:
         with console.status("drawing the timeline"):
-            picture = render_timeline(folder)
+            picture = render_timeline(folder, keys)
         console.print(f"timeline    {picture}", soft_wrap=True)
     except (TimelineError, ModuleNotFoundError) as error:
         console.print(f"timeline    not drawn: {escape(str(error))}", soft_wrap=True)
@@ -81,10 +86,12 @@ def play(settings: Settings, scenario_file: Path | None = None) -> None:
         raise CommandError(f"the agent answered nothing; the server's log: {calls_dir / 'demo-server.log'}")
 
 
-def _call(scenario: Scenario, server: LocalServer, calls_dir: Path, console: Console) -> Report:
+def _call(
+    scenario: Scenario, server: LocalServer, calls_dir: Path, keys: KeyRing, console: Console
+) -> Report:
     # In a thread: reading and printing must not delay the simulated caller's AudioFrames.
     over = threading.Event()
-    follower = threading.Thread(target=_follow, args=(calls_dir, console, over), daemon=True)
+    follower = threading.Thread(target=_follow, args=(calls_dir, keys, console, over), daemon=True)
     follower.start()
     try:
         return asyncio.run(
@@ -95,26 +102,22 @@ def _call(scenario: Scenario, server: LocalServer, calls_dir: Path, console: Con
         follower.join(_TRANSCRIPT_LIMIT_S)
 
 
-def _follow(calls_dir: Path, console: Console, over: threading.Event) -> None:
+def _follow(calls_dir: Path, keys: KeyRing, console: Console, over: threading.Event) -> None:
     """Print the words of the call that begins now, until it ends, or some time after it is `over`."""
     known = set(calls_dir.iterdir())
-    events: Path | None = None
-    position = 0
+    tail: EventTail | None = None
     patience = int(_LAST_EVENTS_S / _FOLLOW_S)
-    while patience:
-        patience -= over.wait(_FOLLOW_S)
-        if over.is_set():
-            time.sleep(_FOLLOW_S)
-        if events is None:
-            new = [path for path in calls_dir.iterdir() if path not in known and path.is_dir()]
-            if not new:
-                continue
-            events = new[0] / EVENTS
-        with contextlib.suppress(FileNotFoundError), events.open(encoding="utf-8") as file:
-            file.seek(position)
-            while (line := file.readline()).endswith("\n"):
-                position = file.tell()
-                event = json.loads(line)
+    with contextlib.ExitStack() as files:
+        while patience:
+            patience -= over.wait(_FOLLOW_S)
+            if over.is_set():
+                time.sleep(_FOLLOW_S)
+            if tail is None:
+                new = [path for path in calls_dir.iterdir() if path not in known and path.is_dir()]
+                if not new:
+                    continue
+                tail = files.enter_context(EventTail(new[0], keys))
+            for event in tail:
                 for text in tell(event):
                     console.print(text)
                 if event["event"] == "CallEnded":
@@ -148,11 +151,11 @@ def _folder_of(calls_dir: Path, report: Report) -> Path:
     return folder
 
 
-def _finished_transcript(folder: Path) -> dict[str, Any]:
+def _finished_transcript(folder: CallFolder) -> dict[str, Any]:
     """The transcript once the server has written the call's end into it. Blocks for some seconds at most."""
     deadline = time.monotonic() + _TRANSCRIPT_LIMIT_S
     while True:
-        document: dict[str, Any] = json.loads((folder / TRANSCRIPT).read_text(encoding="utf-8"))
+        document = folder.transcript()
         if document["outcome"] is not None or time.monotonic() > deadline:
             return document
         time.sleep(_FOLLOW_S)

@@ -25,6 +25,7 @@ _EXTRAS = {
     "huggingface_hub": "speech",
     "llama_cpp": "speech",
     "honcho": "procfile",
+    "cryptography": "records",
     "pytest": "dev",
 }
 """The extra of pyproject.toml that brings a package; the others come with maya-voice itself."""
@@ -61,6 +62,8 @@ def is_expected(error: BaseException) -> bool:
     of a package that was never imported cannot have been raised."""
     bases = (
         (__name__, "CommandError"),
+        ("infra.records.keys", "RecordingKeyError"),
+        ("infra.records.reader", "RecordingError"),
         ("infra.settings", "SettingsError"),
         ("infra.timeline", "TimelineError"),
         ("models.base", "ModelError"),

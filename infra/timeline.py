@@ -1,12 +1,10 @@
 """A call as a picture: both voices on the call's clock, what each turn waited for, and the words.
 
-Reads what `infra.recording` left in a call's folder and writes timeline.png there. A call is drawn in strips,
+Reads what `infra.records` left in a call's folder and writes timeline.png there. A call is drawn in strips,
 one below the other like lines of text, so that 300 ms stay visible in a call of minutes.
 """
 
-import json
 import textwrap
-import wave
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.recording import RECORDING, TRANSCRIPT
+from infra.records.keys import KeyRing
+from infra.records.reader import CallFolder, RecordingError
 from pipeline.line import LINE_RATE_HZ, Pcm
 
 PICTURE = "timeline.png"
@@ -113,20 +112,21 @@ class Drawing:
     turned_down: Sequence[tuple[float, float]] = ()
 
 
-def render_timeline(folder: Path) -> Path:
-    """Draw `folder/timeline.png` and return its path. Blocks for some seconds. Raises `TimelineError`."""
+def render_timeline(folder: Path, keys: KeyRing | None = None) -> Path:
+    """Draw `folder/timeline.png` and return its path. Blocks for some seconds. Raises `TimelineError`, and
+    `RecordingKeyError` for an encrypted call whose key is not among `keys`. The picture is readable."""
     path = folder / PICTURE
-    _plot(read_drawing(folder), path)
+    _plot(read_drawing(folder, keys), path)
     return path
 
 
-def read_drawing(folder: Path) -> Drawing:
-    """Raises `TimelineError` when transcript or recording are missing or damaged."""
+def read_drawing(folder: Path, keys: KeyRing | None = None) -> Drawing:
+    """Raises `TimelineError` when transcript or recording are missing or damaged, and `RecordingKeyError`."""
+    call_folder = CallFolder(folder, keys)
     try:
-        document = json.loads((folder / TRANSCRIPT).read_text(encoding="utf-8"))
-        with wave.open(str(folder / RECORDING)) as file:
-            both = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2").reshape(-1, 2)
-    except (OSError, ValueError, EOFError, wave.Error) as error:
+        document = call_folder.transcript()
+        both = call_folder.audio()
+    except RecordingError as error:
         raise TimelineError(f"{folder} cannot be drawn: {error}") from error
     turns: list[dict[str, Any]] = document["turns"]
     duration_s = max(len(both) / LINE_RATE_HZ, document["call"]["duration_s"] or 0.0, 1.0)

@@ -13,6 +13,9 @@ def timeline(
 
     Example: [bold]maya timeline calls/CA0123[/bold]
     """
+    import os
+
+    from infra.records.keys import KeyRing
     from infra.timeline import render_timeline
 
-    typer.echo(render_timeline(folder))
+    typer.echo(render_timeline(folder, KeyRing.load(os.environ)))

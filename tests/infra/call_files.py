@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from infra.recording import CallRecords
+from infra.records.recorder import CallRecords
 from pipeline.events import (
     AgentAudio,
     AgentClause,

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from infra.recording import TRANSCRIPT, CallRecords
+from infra.records.folder import TRANSCRIPT
+from infra.records.recorder import CallRecords
 from models.base import Message
 from models.scripted import BreaksOff, ScriptedChat, ScriptedTranscriber
 from pipeline.line import LineInfo

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infra.recording import CallRecords, new_call_folder
+from infra.records.folder import new_call_folder
+from infra.records.recorder import CallRecords
 from pipeline.events import (
     AgentAudio,
     AgentClause,
@@ -191,7 +192,7 @@ def test_a_disk_that_fails_for_the_audio_leaves_the_words(
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("infra.recording.TwoChannelWav.write", full)
+    monkeypatch.setattr("infra.records.sound.TwoChannelWav.write", full)
     recorder = records(tmp_path).observer(INFO)
     with caplog.at_level(logging.ERROR):
         for event in CONVERSATION[:3]:
@@ -202,7 +203,7 @@ def test_a_disk_that_fails_for_the_audio_leaves_the_words(
             recorder.observe(event)
     assert [record.getMessage() for record in caplog.records] == [
         "call CA123: its recording.wav cannot be written ([Errno 28] No space left on device); "
-        "the call goes on"
+        "calls go on, and whatever else fails is told when recordings are written again"
     ]
     assert (
         json.loads((tmp_path / "CA123" / "transcript.json").read_text())["outcome"]["outcome"] == "completed"
@@ -234,7 +235,7 @@ def test_a_stalled_disk_costs_audio_but_no_words(tmp_path: Path, monkeypatch: py
         write(self, *item)  # type: ignore[arg-type]
 
     monkeypatch.setattr(CallRecords, "_write", wait_first)
-    monkeypatch.setattr("infra.recording._QUEUE_EVENTS", 100)
+    monkeypatch.setattr("infra.records.recorder._QUEUE_EVENTS", 100)
     threaded = CallRecords(tmp_path)
     recorder = threaded.observer(INFO)
     for index in range(1000):

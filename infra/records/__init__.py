@@ -1,0 +1,1 @@
+"""What stays of calls: written while they happen, encrypted if wanted, read again, and deleted in time."""

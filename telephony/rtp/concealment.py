@@ -37,7 +37,7 @@ class Concealer:
     def heard(self, pcm: Pcm) -> Pcm:
         """`pcm` itself, or with its first 4 ms cross-faded when something was made up just before."""
         if self._made:
-            if self._made < FADE_SAMPLES and pcm.size:
+            if self._made < FADE_SAMPLES and pcm.size and self._period is not None and self._period.size:
                 pcm = self._joined(pcm)
             self._made = 0
             self._period = None

@@ -1,13 +1,11 @@
-"""Keys as RTP events (RFC 4733, events 0 to 15), both ways, and as tones (ITU-T Q.23). No clock, no I/O."""
+"""Keys as RTP events (RFC 4733, events 0 to 15), both ways. No clock, no I/O."""
 
 import struct
 from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
-from pipeline.line import AUDIO_FRAME_SAMPLES, LINE_RATE_HZ, Pcm
+from pipeline.line import AUDIO_FRAME_SAMPLES, LINE_RATE_HZ
 from telephony.rtp.errors import MalformedPacket
 
 DIGITS: Final = "0123456789*#ABCD"
@@ -30,15 +28,6 @@ _REMEMBERED: Final = 16
 _HALF_CIRCLE: Final = 1 << 31
 _SHORTEST_PERIOD_SAMPLES: Final = LINE_RATE_HZ * 50 // 1000
 """Two presses of the same key are never closer: a tone of 40 ms and a pause."""
-
-TONE_S: Final = 0.1
-TONE_PAUSE_S: Final = 0.08
-_LOW_HZ: Final = (697, 770, 852, 941)
-_HIGH_HZ: Final = (1209, 1336, 1477, 1633)
-_KEYPAD: Final = "123A456B789C*0#D"
-_TONE_PEAK: Final = 5_000
-"""Each of the two, -10 dBm0 together, some dB below the loudest speech."""
-_RAMP_SAMPLES: Final = 16
 
 
 @dataclass(slots=True)
@@ -151,26 +140,6 @@ class KeySender:
             self._step = 0
             self._pause = PAUSE_PACKETS
         return packet
-
-
-def tones(digits: str) -> Pcm:
-    """(n_samples,) int16 at 8 kHz: each key's two tones for `TONE_S` and a pause of `TONE_PAUSE_S`, for a
-    peer that takes no events. Raises `ValueError` as `KeySender.press` does."""
-    pieces = [_tone(DIGITS[_code(digit)]) for digit in digits]
-    return np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
-
-
-def _tone(digit: str) -> Pcm:
-    place = _KEYPAD.index(digit)
-    n_samples = int(TONE_S * LINE_RATE_HZ)
-    at = np.arange(n_samples) * (2 * np.pi / LINE_RATE_HZ)
-    wave = _TONE_PEAK * (np.sin(at * _LOW_HZ[place // 4]) + np.sin(at * _HIGH_HZ[place % 4]))
-    ramp = np.linspace(0.0, 1.0, _RAMP_SAMPLES)
-    wave[:_RAMP_SAMPLES] *= ramp
-    wave[-_RAMP_SAMPLES:] *= ramp[::-1]
-    pcm = np.zeros(n_samples + int(TONE_PAUSE_S * LINE_RATE_HZ), np.int16)
-    pcm[:n_samples] = np.round(wave)
-    return pcm
 
 
 def _code(digit: str) -> int:

@@ -33,7 +33,7 @@ _CALM_PACKETS: Final = 500
 _LATE_RUN: Final = 3
 """So many late packets on end are a slower network, not stragglers."""
 _EARLY_S: Final = 0.2
-"""Packets cannot overtake the fastest ones by more: their timestamps have jumped."""
+"""What comes so much before its time, and so far from all else, bears a timestamp that has jumped."""
 _REWIND: Final = LINE_RATE_HZ
 """Nor can they be a second late."""
 _DRIFT_PER_PACKET_S: Final = 20e-6
@@ -42,13 +42,13 @@ _DRIFT_PER_PACKET_S: Final = 20e-6
 _STEER_PACKETS: Final = 50
 _STEER_SAMPLES: Final = LINE_RATE_HZ * 10 // 1000
 """Distance from the wall clock that is left alone."""
-_HARD_SAMPLES: Final = LINE_RATE_HZ // 5
-"""Distance beyond which even loud moments are cut or stretched."""
-_FLOOD_SAMPLES: Final = LINE_RATE_HZ
-"""More audio than time, by a second: somebody's attempt to drown us."""
+_LOUD_PACKETS: Final = 1_500
+"""After so many without a quiet one (music, a noisy street) a loud moment is cut or stretched by 10 ms."""
+_FLOOD_SAMPLES: Final = 4 * LINE_RATE_HZ
+"""More audio than time, by more than any network holds back: somebody's attempt to drown us."""
 _QUIET_PEAK: Final = 512
 
-_MAX_HELD: Final = 50
+_MAX_HELD: Final = 250
 _SEQUENCE_JUMP: Final = 1_000
 _REMEMBERED: Final = 64
 """RFC 3550 appendix A.1 leaves room for misordered packets; duplicates are looked for among so many."""
@@ -62,8 +62,6 @@ class _Packet:
     """Extended beyond 32 bits."""
     pcm: Pcm
     arrived: float
-    expected: float
-    """When the network's fastest would have brought it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +91,7 @@ class JitterBuffer:
         """Samples ahead of the wall clock, as far as known."""
         self._most_ahead: int | None = None
         self._measured = 0
+        self._loud = 0
         self._calm = 0
         self._concealer = Concealer()
         self._ready: list[Pcm] = []
@@ -137,13 +136,13 @@ class JitterBuffer:
         if not pcm.size:
             return
         if self._next is None:
-            self._anchor(_Packet(number, timestamp, pcm, arrived, arrived))
+            self._anchor(_Packet(number, timestamp, pcm, arrived))
             return
         at = self._next + _signed(timestamp - self._next, 32)
-        packet = _Packet(number, at, pcm, arrived, self._offset_s + at / LINE_RATE_HZ)
+        packet = _Packet(number, at, pcm, arrived)
         if at + pcm.size <= self._next:
             self._put_late(packet, marker)
-        elif packet.expected - arrived > _EARLY_S and at != self._tail():
+        elif self._late_s(packet) < -_EARLY_S and at - self._tail() > _EARLY_S * LINE_RATE_HZ:
             self._jump(packet)
         elif len(self._held) < _MAX_HELD:
             self._put_in_time(packet)
@@ -160,8 +159,6 @@ class JitterBuffer:
         self.counters["late"] += len(self._late)
         self._late.clear()
         self._held[packet.timestamp] = packet
-        late_s = packet.arrived - packet.expected
-        self._offset_s += min(late_s, _DRIFT_PER_PACKET_S)
         self._calm += 1
         if self._calm >= _CALM_PACKETS:
             self._calm = 0
@@ -173,39 +170,41 @@ class JitterBuffer:
             # A sender whose clock stood still while it was silent, or began anew.
             self._jump(packet)
             return
-        if self._late and packet.sequence != self._late[-1].sequence + 1:
-            self.counters["late"] += len(self._late)
-            self._late.clear()
         self._late.append(packet)
         if len(self._late) == 1:
             self._calm = 0
             self.delay_s = min(MAX_DELAY_S, self.delay_s + _RAISE_S)
-        if len(self._late) < _LATE_RUN or self._held:
-            return
-        run, self._late = self._late, []
-        self._anchor(run[0], pad=False)
-        for later in run[1:]:
-            self._held[later.timestamp] = later
-        # They came together behind a stall, or one by one over a slower way: the last one tells which.
-        self._offset_s = min(p.arrived - p.timestamp / LINE_RATE_HZ for p in run)
+        if len(self._late) >= _LATE_RUN:
+            self._go_back()
+
+    def _go_back(self) -> None:
+        """Hear the late packets after all, and what is held behind them: by the slower network's time."""
+        run, self._late = sorted(self._late, key=lambda late: late.timestamp), []
+        self._held = {packet.timestamp: packet for packet in run} | self._held
+        self._begin_at(run[0])
 
     def _jump(self, packet: _Packet) -> None:
         self.counters["jumped"] += 1
         self._anchor(packet)
 
-    def _anchor(self, packet: _Packet, *, pad: bool = True) -> None:
+    def _anchor(self, packet: _Packet) -> None:
         """The stream goes on with `packet`, whatever stood before. Silence brings the timeline up to it."""
         for held in sorted(self._held.values(), key=lambda held: held.timestamp):
             self._pass_on(held.pcm, held.arrived)
-        self._held.clear()
-        if pad:
-            gap = self._wall(packet.arrived) - packet.pcm.size - self._delivered
-            if gap > 0:
-                self._fill(gap)
+        gap = self._wall(packet.arrived) - packet.pcm.size - self._delivered
+        if gap > 0:
+            self._fill(gap)
+        self._held = {packet.timestamp: packet}
+        self._begin_at(packet)
+
+    def _begin_at(self, packet: _Packet) -> None:
         self._next = packet.timestamp
         self._offset_s = packet.arrived - packet.timestamp / LINE_RATE_HZ
         self._passed = packet.sequence - 1
-        self._held[packet.timestamp] = packet
+
+    def _late_s(self, packet: _Packet) -> float:
+        """How much later than over the network's fastest way; negative: it was faster still."""
+        return packet.arrived - self._offset_s - packet.timestamp / LINE_RATE_HZ
 
     def _measure_jitter(self, timestamp: int, arrived: float) -> None:
         """RFC 3550 appendix A.8."""
@@ -272,6 +271,8 @@ class JitterBuffer:
             if packet is not None:
                 self._next = packet.timestamp + packet.pcm.size
                 self._passed = packet.sequence
+                # Only now: one that overtook those before it must not make them late.
+                self._offset_s += min(self._late_s(packet), _DRIFT_PER_PACKET_S)
                 self._pass_on(packet.pcm, packet.arrived)
             elif now < self._offset_s + self._next / LINE_RATE_HZ + self.delay_s:
                 return
@@ -330,8 +331,12 @@ class JitterBuffer:
         surplus = self._surplus
         if -_STEER_SAMPLES < surplus < _STEER_SAMPLES:
             return pcm
-        if abs(surplus) < _HARD_SAMPLES and np.abs(pcm.astype(np.int32)).max(initial=0) >= _QUIET_PEAK:
-            return pcm
+        if np.abs(pcm.astype(np.int32)).max(initial=0) >= _QUIET_PEAK:
+            self._loud += 1
+            if self._loud < _LOUD_PACKETS:
+                return pcm
+            surplus = max(-_STEER_SAMPLES, min(_STEER_SAMPLES, surplus))
+        self._loud = 0
         if surplus > 0:
             cut = min(surplus, pcm.size)
             self.counters["shed"] += cut

@@ -205,10 +205,11 @@ class RtpMedia:
         """See `telephony.rtp.clock.Ticked`."""
         session = self.session
         self._read(now)
-        session.hear(now)
+        # Before silence is filled in: a process that was suspended would fill in all that time.
         if session.silent_s(now) > self._timeout_s:
             self._end(f"no media for {self._timeout_s:g} s")
             return
+        session.hear(now)
         if now >= self._next_report_s:
             self._report(now)
         if session.events:

@@ -16,9 +16,10 @@ from typing import Final
 
 import numpy as np
 
+from pipeline.key_tones import key_tones
 from pipeline.line import AUDIO_FRAME_SAMPLES, LINE_RATE_HZ, MarkReached, Pcm
 from telephony import g711
-from telephony.rtp.dtmf import EventPacket, KeySender, tones
+from telephony.rtp.dtmf import DIGITS, EventPacket, KeySender
 
 _HEADER: Final = struct.Struct("!BBHII")
 _VERSION: Final = 2 << 6
@@ -99,11 +100,13 @@ class Sender:
     def press(self, digits: str, now: float) -> None:
         """Press keys behind the audio that is queued: as events where the peer takes them, else as tones.
         Raises `ValueError` for what is no key, and then presses none."""
-        pcm = tones(digits)
+        digits = digits.upper()
         if self._key_payload_type is None:
-            self.send_audio(pcm, now)
-        else:
-            self._keys.extend((self._queued, digit) for digit in digits)
+            self.send_audio(key_tones(digits), now)
+            return
+        if strange := set(digits) - set(DIGITS):
+            raise ValueError(f"{min(strange)!r} is no key: {DIGITS}")
+        self._keys.extend((self._queued, digit) for digit in digits)
 
     def clear(self, now: float) -> list[MarkReached]:
         """Discard what is not due yet; marks that stood in it come back unheard. Keys stay."""

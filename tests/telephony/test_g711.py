@@ -49,3 +49,51 @@ def test_silence_and_nothing() -> None:
 def test_other_dtypes_are_refused() -> None:
     with pytest.raises(TypeError, match="float32"):
         g711.encode(np.zeros(160, dtype=np.float32))  # type: ignore[arg-type]
+
+
+def itu_decoded_alaw(code: int) -> int:
+    """ITU-T G.711 table 1b, written as its formula: even bits inverted, sign, segment, interval, on 13 bits."""
+    code ^= 0x55
+    segment, interval = (code >> 4) & 7, code & 15
+    magnitude = (2 * interval + 1 if segment == 0 else (2 * interval + 33) << (segment - 1)) * 8
+    return magnitude if code & 0x80 else -magnitude
+
+
+def test_every_alaw_code_decodes_as_the_itu_table_says() -> None:
+    decoded = g711.decode_alaw(bytes(range(256)))
+    assert decoded.dtype == np.int16
+    assert decoded.tolist() == [itu_decoded_alaw(code) for code in range(256)]
+
+
+def test_every_alaw_code_survives_the_round_trip() -> None:
+    codes = bytes(range(256))
+    assert g711.encode_alaw(g711.decode_alaw(codes)) == codes
+
+
+def test_alaw_stays_within_half_an_interval_and_clips() -> None:
+    ramp = np.arange(-32768, 32768, dtype=np.int16)
+    error = np.abs(g711.decode_alaw(g711.encode_alaw(ramp)).astype(int) - ramp.astype(int))
+    # Half an interval: 16 wide at the bottom, 1,024 at the top; the cut to 13 bits adds up to 7.
+    assert error[np.abs(ramp.astype(int)) < 512].max() <= 8 + 7
+    assert error.max() <= 512
+    assert g711.decode_alaw(g711.encode_alaw(np.array([32767, -32768], dtype=np.int16))).tolist() == [
+        32256,
+        -32256,
+    ]
+
+
+def test_alaw_silence_and_other_dtypes() -> None:
+    assert g711.encode_alaw(np.zeros(3, dtype=np.int16)) == bytes([g711.ALAW_SILENCE] * 3)
+    assert np.abs(g711.decode_alaw(bytes([g711.ALAW_SILENCE]))).max() == 8
+    with pytest.raises(TypeError, match="float32"):
+        g711.encode_alaw(np.zeros(160, dtype=np.float32))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("codec", g711.CODECS.values(), ids=lambda codec: codec.name)
+def test_a_codec_is_known_by_its_name_and_carries_speech(codec: g711.Codec) -> None:
+    assert g711.CODECS[codec.name] is codec
+    tone = (8000 * np.sin(np.arange(800) * 0.3)).astype(np.int16)
+    back = codec.decode(codec.encode(tone)).astype(float)
+    noise = back - tone
+    assert 10 * np.log10(np.mean(back**2) / np.mean(noise**2)) > 35
+    assert codec.encode(np.zeros(1, np.int16)) == bytes([codec.silence])

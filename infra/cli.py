@@ -12,7 +12,6 @@ from infra.commands import (
     finetune,
     models,
     recordings,
-    recordings,
     say,
     serve,
     simulate,
@@ -44,7 +43,6 @@ app.add_typer(twilio.app, name="twilio")
 app.add_typer(finetune.app, name="finetune")
 app.add_typer(bench.app, name="bench")
 app.command("timeline")(timeline.timeline)
-app.add_typer(recordings.app, name="recordings")
 app.add_typer(recordings.app, name="recordings")
 
 

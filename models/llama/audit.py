@@ -24,6 +24,10 @@ class Counters:
     """Went through the model although nothing up to them had changed. 0 unless something is wrong, or a
     prompt was asked for that ends inside one evaluated earlier, or the end of words that were evaluated
     without being asked whether they end there."""
+    guessed: int = 0
+    """Of the evaluated: guesses at what a reply says next (see `drafting`)."""
+    guessed_right: int = 0
+    """Of these: the model chose the same."""
 
 
 class Meter:
@@ -57,9 +61,10 @@ class Audit:
     def __init__(self) -> None:
         self._records: dict[int, _Record] = {}
         self._evaluated = self._reused = self._reevaluated = 0
+        self._guessed = self._guessed_right = 0
 
     def counters(self) -> Counters:
-        return Counters(self._evaluated, self._reused, self._reevaluated)
+        return Counters(self._evaluated, self._reused, self._reevaluated, self._guessed, self._guessed_right)
 
     def opened(self, sequence: int, *, copied_from: int | None = None, meter: Meter | None = None) -> None:
         held = [] if copied_from is None else list(self._records[copied_from].tokens)
@@ -74,10 +79,19 @@ class Audit:
         self._reused += record.unchanged
 
     def lost(self, sequence: int, length: int) -> None:
-        """The model's memory of `sequence` failed from `length` on: evaluating it anew is no fault."""
+        """The model's memory of `sequence` ends at `length`: it failed there, or held wrong guesses. What
+        follows may be evaluated anew."""
         record = self._records[sequence]
         record.cut(length)
         record.unchanged = min(record.unchanged, length)
+
+    def guessed(self, count: int) -> None:
+        """So many of the tokens that were evaluated last are guesses."""
+        self._guessed += count
+
+    def guessed_right(self) -> None:
+        """One of them is what the model chose."""
+        self._guessed_right += 1
 
     def evaluating(self, entries: Sequence[Entry]) -> None:
         for entry in entries:

@@ -14,6 +14,7 @@ from pathlib import Path
 from models.base import Message, ModelError, ModelFailed, Usage
 from models.llama.audit import Counters, Meter
 from models.llama.binding import Context, Model
+from models.llama.drafting import DRAFT_ROWS
 from models.llama.engine import PREFIX_SEQUENCES, Closing, Done, Engine, Event, Occupancy, Sink, TurnEnd
 from models.llama.history import History
 from models.llama.templates import Piece, Template, choose_template
@@ -35,7 +36,9 @@ class LlamaChat:
     `context_tokens` is the whole KV cache. A quarter is for prefixes (`PREFIX_SHARE`); the rest is divided
     evenly among `sequences` calls. When a call's messages outgrow three quarters of its share, its oldest
     turns are dropped (see `History`); a reply ends when the share is full. `gpu_layers`: -1 for all,
-    on the CUDA device number `main_gpu`.
+    on the CUDA device number `main_gpu`. `draft_rows`: passes smaller than this are filled up with guesses at
+    what the replies say next (see `drafting`); 0 for none. They change what is evaluated, not what is said,
+    but for the rounding of sums in batches of another size.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class LlamaChat:
         sequences: int,
         gpu_layers: int = 0,
         main_gpu: int = 0,
+        draft_rows: int = DRAFT_ROWS,
     ) -> None:
         if sequences < 1 or threads < 1:
             raise ValueError("threads and sequences must be at least 1")
@@ -77,6 +81,7 @@ class LlamaChat:
             prefix_tokens=prefix_tokens,
             prompt_tokens=PROMPT_TOKENS_PER_STEP,
             stops=self._template.stops,
+            draft_rows=draft_rows,
         )
         self._tickets = itertools.count()
         self._closed = False

@@ -1,9 +1,9 @@
 """The thread that owns the model's context and decodes for every call at once.
 
 Other threads post commands; between two steps the engine runs them, so that a cancel or a close takes effect
-within one step (at most 32 prompt tokens and one token of each reply). Results go to *sinks*, called on this
-thread: they must not block. Nothing that a command, a sink or the model raises ends the thread: it ends the
-session concerned.
+within one step (at most 32 prompt tokens and one token of each reply; a few more where there are guesses).
+Results go to *sinks*, called on this thread: they must not block. Nothing that a command, a sink or the model
+raises ends the thread: it ends the session concerned.
 """
 
 import logging
@@ -22,7 +22,7 @@ from models.llama.audit import Audit, Counters, Meter
 from models.llama.binding import DecodeFailed
 from models.llama.reply_text import ReplyText
 from models.llama.sampling import greedy, probability
-from models.llama.scheduler import Entry, Scheduler
+from models.llama.scheduler import Entry, Scheduler, State
 
 _log = logging.getLogger(__name__)
 
@@ -111,6 +111,8 @@ class _Request:
     sink: Sink
     text: ReplyText | None
     """None for a prefill."""
+    most: int = 0
+    """Tokens of the reply at most."""
     question: _Question | None = None
     """Open, until it is answered."""
 
@@ -149,6 +151,7 @@ class Engine:
         prefix_tokens: int,
         prompt_tokens: int,
         stops: Sequence[str] = (),
+        draft_rows: int = 0,
     ) -> None:
         self._vocabulary = vocabulary
         self._memory = memory
@@ -156,7 +159,9 @@ class Engine:
         self._stops = tuple(stops)
         self._end_tokens = tuple(vocabulary.end_tokens())
         self._stop_tokens = tuple(vocabulary.stop_tokens())
-        self._scheduler = Scheduler(prompt_tokens=prompt_tokens)
+        self._scheduler = Scheduler(
+            prompt_tokens=prompt_tokens, draft_rows=draft_rows, ends_reply=vocabulary.ends_reply
+        )
         self._audit = Audit()
         self._free = deque(range(calls))
         self._free_prefixes = deque(range(calls, calls + PREFIX_SEQUENCES))
@@ -196,7 +201,7 @@ class Engine:
         `sink` hears a `TurnEnd` before the first piece."""
         text = ReplyText(max_tokens=max_tokens, stops=self._stops)
         question = _Question(tuple(target[: closing.stop]), closing.words - 1) if closing else None
-        request = _Request(number, sink, text, question)
+        request = _Request(number, sink, text, max_tokens, question)
         self._post(lambda: self._submit(ticket, request, target), sink)
 
     def cancel(self, ticket: int, number: int) -> None:
@@ -305,19 +310,36 @@ class Engine:
 
     def _advance(self, entries: Sequence[Entry], logits: dict[Entry, NDArray[np.float32]]) -> None:
         complete, sampling = self._scheduler.recorded(entries)
-        last: dict[int, NDArray[np.float32]] = {}
         for entry, row in logits.items():
-            last[entry.sequence] = row
             self._judge_end(entry, row)
-        for sequence in sampling:
+        for sequence, asked in sampling.items():
             try:
-                token = greedy(last[sequence])
-                self._scheduler.sampled(sequence, token)
-                self._say(sequence, token)
+                self._choose(sequence, [logits[entry] for entry in asked])
             except (ValueError, KeyError) as error:
                 self._lose(sequence, error)
+            self._forget_guesses(sequence)
         for sequence in complete:
             self._completed(sequence)
+
+    def _choose(self, sequence: int, rows: Sequence[NDArray[np.float32]]) -> None:
+        """Choose the token after the first of `rows`, and after each of the others, which follow guesses, as
+        long as the guesses are what was chosen and the reply goes on."""
+        self._audit.guessed(len(rows) - 1)
+        for row in rows:
+            token = greedy(row)
+            guessed = self._scheduler.sampled(sequence, token)
+            if guessed:
+                self._audit.guessed_right()
+            self._say(sequence, token)
+            if not guessed or self._scheduler.state(sequence) is not State.SAMPLING:
+                break
+
+    def _forget_guesses(self, sequence: int) -> None:
+        """Cut the model's memory where the scheduler has cut its own."""
+        length = self._scheduler.length(sequence)
+        if self._memory.length(sequence) > length:
+            self._memory.truncate(sequence, length)
+            self._audit.lost(sequence, length)
 
     def _judge_end(self, entry: Entry, row: NDArray[np.float32]) -> None:
         """Tell the request that asks for it how likely its words end. Logits that are no numbers say nothing;
@@ -366,12 +388,13 @@ class Engine:
             session.request = None
         elif request.text.done:
             self._scheduler.finish(sequence)
+            self._forget_guesses(sequence)  # Before anybody who has heard of the end asks for the usage.
             self._end_request(session, Done())
 
     def _lose(self, sequence: int, error: Exception) -> None:
         """The model failed for one sequence: forget what cannot be trusted and tell its call."""
         _log.warning("the language model failed for sequence %d: %s", sequence, error)
-        known = len(self._scheduler.memory(sequence))
+        known = self._scheduler.length(sequence)
         if self._memory.length(sequence) != known:
             known = 0
             self._memory.truncate(sequence, 0)
@@ -487,7 +510,7 @@ class Engine:
             self._tell(request.sink, session.ended[1])
         watched = () if question is None else (question.last_word, len(question.prompt) - 1)
         replay = self._scheduler.submit(
-            session.sequence, target, reply=request.text is not None, watched=watched
+            session.sequence, target, reply=request.text is not None, most=request.most, watched=watched
         )
         for token in replay:
             if session.request is request:

@@ -5,7 +5,9 @@ Pure: no tensors, no ctypes, no threads, no clock. A *sequence* holds tokens tha
 
 - one token of each sequence that is decoding a reply, plus
 - at most `prompt_tokens` tokens of prompts, those of waiting replies before those of prefills that run ahead,
-  shared evenly inside each class; the remainder goes round.
+  shared evenly inside each class; the remainder goes round; plus
+- guesses at what follows the decoding sequences' tokens (see `drafting`), as many as fill the batch up to
+  `draft_rows`: none beside a long prompt or many decoding sequences. They are shared in the same way.
 
 States of a sequence and what moves it:
 
@@ -14,12 +16,16 @@ States of a sequence and what moves it:
     any --cancel--> idle     (what is in memory stays there)
 
 After `plan()` the caller makes the step's cuts, evaluates its batch, calls `recorded(entries)`, then
-`sampled(sequence, token)` or `finish` for each sequence that it names as sampling.
+`sampled(sequence, token)` or `finish` for each sequence that it names as sampling; again for the next entry
+as long as `sampled` says that the guess was right. Memory then ends before the first wrong guess (`length`),
+and the caller cuts the model's.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+
+from models.llama.drafting import draft
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,7 @@ class State(Enum):
     IDLE = auto()
     PROMPTING = auto()
     SAMPLING = auto()
-    """The logits after the last token in memory are at hand; a token must be chosen."""
+    """The logits after the last token in memory, guesses not counted, are at hand; a token must be chosen."""
     DECODING = auto()
     """A chosen token waits to be evaluated."""
 
@@ -60,6 +66,10 @@ class _Sequence:
     answered: int = -1
     """Length of the prompt that `chosen` continues; -1: none."""
     chosen: list[int] = field(default_factory=list)
+    most: int | None = None
+    """`chosen` will not be longer than this, if given."""
+    guessed: int = 0
+    """So many tokens at the end of memory are guesses that nothing has been compared with yet."""
     kept: int | None = None
     """Where the prompt leaves memory. Memory is cut there only when the first changed token is evaluated: a
     request that is withdrawn before that has destroyed nothing. None: no cut is due."""
@@ -85,10 +95,19 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
 class Scheduler:
     """See the module's text. Sequence numbers are the caller's; an unknown one is a `KeyError`."""
 
-    def __init__(self, *, prompt_tokens: int = 32) -> None:
+    def __init__(
+        self,
+        *,
+        prompt_tokens: int = 32,
+        draft_rows: int = 0,
+        ends_reply: Callable[[int], bool] = lambda token: False,
+    ) -> None:
+        """`draft_rows` 0: nothing is guessed. What `ends_reply` is never guessed, as nothing follows it."""
         if prompt_tokens < 1:
             raise ValueError("prompt_tokens must be at least 1")
         self._prompt_tokens = prompt_tokens
+        self._draft_rows = draft_rows
+        self._ends_reply = ends_reply
         self._sequences: dict[int, _Sequence] = {}
         self._turn = 0
 
@@ -107,6 +126,10 @@ class Scheduler:
     def memory(self, sequence: int) -> tuple[int, ...]:
         return tuple(self._sequences[sequence].memory)
 
+    def length(self, sequence: int) -> int:
+        """Tokens in memory."""
+        return len(self._sequences[sequence].memory)
+
     def busy(self, sequence: int | None = None) -> bool:
         """Is there anything to evaluate, at all or for `sequence`?"""
         if sequence is not None:
@@ -114,12 +137,18 @@ class Scheduler:
         return any(s.state is not State.IDLE for s in self._sequences.values())
 
     def submit(
-        self, sequence: int, target: Sequence[int], *, reply: bool, watched: Iterable[int] = ()
+        self,
+        sequence: int,
+        target: Sequence[int],
+        *,
+        reply: bool,
+        most: int | None = None,
+        watched: Iterable[int] = (),
     ) -> tuple[int, ...]:
         """Ask that `sequence`'s memory become `target`, and with `reply` that decoding start from there.
         Replaces any earlier request. A prefill that memory covers already (it may hold more) is over at once:
-        `IDLE`. `watched`: the logits after these positions of `target` are wanted as well, so that they are
-        evaluated (again) whatever memory holds.
+        `IDLE`. `most`: so many tokens at most will be chosen. `watched`: the logits after these positions of
+        `target` are wanted as well, so that they are evaluated (again) whatever memory holds.
 
         Returns tokens that an earlier reply to this very prompt chose before it was cancelled: they begin
         this reply, and need no evaluation."""
@@ -130,6 +159,7 @@ class Scheduler:
         positions = frozenset(watched)
         if any(not 0 <= position < len(target) for position in positions):
             raise ValueError(f"positions {sorted(positions)} are not all inside the prompt")
+        s.most = most
         if reply and s.chosen and s.answers(target) and not positions:
             s.state, s.next_token = State.DECODING, s.chosen[-1]
             return tuple(s.chosen)
@@ -153,19 +183,24 @@ class Scheduler:
 
     @staticmethod
     def _rest(s: _Sequence) -> None:
+        if s.state is State.SAMPLING and s.chosen:
+            # A reply that ended among its guesses. For a replay its last token must not be in memory yet.
+            del s.memory[s.answered + len(s.chosen) - 1 :]
+        s.guessed = 0
         s.state, s.target, s.replying, s.next_token, s.kept = State.IDLE, [], False, -1, None
         s.watched = frozenset()
 
     def forget(self, sequence: int, length: int) -> None:
         """The model lost what `sequence` held from position `length` on; any request of it is dropped."""
         s = self._sequences[sequence]
+        self._rest(s)
         del s.memory[length:]
         s.answered, s.chosen = -1, []
-        self._rest(s)
 
     def plan(self) -> Step:
         """The next step; without entries when nothing is to be done. Its cuts are made here too."""
         entries = self._decode_step() + self._prefill_step()
+        entries += self._guesses(self._draft_rows - len(entries))
         cuts = tuple((entry.sequence, entry.position) for entry in entries if self._cut(entry))
         return Step(cuts, entries)
 
@@ -184,6 +219,23 @@ class Scheduler:
             Entry(number, len(s.memory), s.next_token, True)
             for number, s in self._sequences.items()
             if s.state is State.DECODING
+        )
+
+    def _guesses(self, room: int) -> tuple[Entry, ...]:
+        """At most `room` tokens that may follow those of `_decode_step`."""
+        if room < 1:
+            return ()
+        found: dict[int, list[int]] = {}
+        for number, s in self._sequences.items():
+            if s.state is State.DECODING:
+                # The token after the last guess is chosen too.
+                most = room if s.most is None else min(room, s.most - len(s.chosen) - 1)
+                found[number] = draft([*s.memory, s.next_token], most, self._ends_reply)
+        wanted = {number: len(guesses) for number, guesses in found.items() if guesses}
+        return tuple(
+            Entry(number, len(self._sequences[number].memory) + 1 + i, found[number][i], True)
+            for number, count in share(wanted, room, self._turn).items()
+            for i in range(count)
         )
 
     def _prefill_step(self) -> tuple[Entry, ...]:
@@ -214,11 +266,11 @@ class Scheduler:
             for position in range(s.position, s.position + count)
         ]
 
-    def recorded(self, entries: Sequence[Entry]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def recorded(self, entries: Sequence[Entry]) -> tuple[tuple[int, ...], dict[int, list[Entry]]]:
         """The model has evaluated `entries`. Returns (sequences whose prefill is complete, sequences that now
-        sample)."""
+        sample: each with the entry after which a token is to be chosen, then its guesses)."""
         complete: list[int] = []
-        sampling: list[int] = []
+        sampling: dict[int, list[Entry]] = {}
         for entry in entries:
             s = self._sequences[entry.sequence]
             if entry.position != len(s.memory):
@@ -226,26 +278,37 @@ class Scheduler:
             s.memory.append(entry.token)
             if s.state is State.DECODING:
                 s.state = State.SAMPLING
-                sampling.append(entry.sequence)
+                sampling[entry.sequence] = [entry]
+            elif s.state is State.SAMPLING:
+                s.guessed += 1
+                sampling[entry.sequence].append(entry)
             elif s.state is State.PROMPTING and len(s.memory) == len(s.target):
                 if s.replying:
                     s.answered, s.chosen = len(s.target), []
                     s.state = State.SAMPLING
-                    sampling.append(entry.sequence)
+                    sampling[entry.sequence] = [entry]
                 else:
                     self._rest(s)
                     complete.append(entry.sequence)
-        return tuple(complete), tuple(sampling)
+        return tuple(complete), sampling
 
-    def sampled(self, sequence: int, token: int) -> None:
-        """`token` was chosen to follow the memory. It is evaluated in the next step unless `finish` comes
-        first."""
+    def sampled(self, sequence: int, token: int) -> bool:
+        """`token` was chosen to follow the memory, its guesses not counted. True: so it was guessed, it is in
+        memory, and unless `finish` comes first the token after it is to be chosen now. Otherwise the guesses
+        are dropped, and `token` is evaluated in the next step unless `finish` comes first."""
         s = self._sequences[sequence]
         if s.state is not State.SAMPLING:
             raise ValueError(f"sequence {sequence} is not sampling")
         s.chosen.append(token)
+        settled = len(s.memory) - s.guessed
+        if s.guessed and s.memory[settled] == token:
+            s.guessed -= 1
+            return True
+        del s.memory[settled:]
+        s.guessed = 0
         s.next_token = token
         s.state = State.DECODING
+        return False
 
 
 def share(waiting: dict[int, int], budget: int, turn: int) -> dict[int, int]:

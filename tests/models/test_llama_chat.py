@@ -18,6 +18,7 @@ from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 from models.base import Message, ModelBusy, ModelFailed, ModelMissing, Usage
 from models.llama import LlamaChat, LlamaSession
 from models.llama.binding import Context, Model
+from models.llama.drafting import DRAFT_ROWS
 from models.llama.quantize import quantize
 from models.llama.scheduler import Entry
 from models.llama.templates import CHATML, Piece
@@ -112,6 +113,34 @@ async def test_a_reply_is_what_plain_greedy_decoding_of_the_files_own_template_s
     # The prompt is cut into steps elsewhere, so sums round differently: the first words are what must agree.
     assert said.split()[:3] == expected.split()[:3]
     assert len(said.split()) > 3
+
+
+async def test_guesses_change_the_passes_and_not_the_words(gguf: Path) -> None:
+    """Sums round differently in batches of another size: the first words are what must agree."""
+    question = user("Where can I leave my car?")
+    asked = [question, Message("assistant", "Parking is free, and it is behind the building."), question]
+    said, guessed, right = list[str](), list[int](), list[int]()
+    for rows in (0, DRAFT_ROWS):
+        made = await asyncio.to_thread(
+            LlamaChat, gguf, threads=1, context_tokens=CONTEXT_TOKENS, sequences=1, draft_rows=rows
+        )
+        try:
+            session = await made.open(PREFIX)
+            await session.prefill(asked)
+            before = session.usage()
+            said.append(await answer(session, *asked, max_tokens=60))
+            counters, after = made.counters(), session.usage()
+            assert (after.evaluated - before.evaluated) - (after.kept - before.kept) == (
+                counters.guessed - counters.guessed_right
+            )
+            assert counters.reevaluated == 0
+            guessed.append(counters.guessed)
+            right.append(counters.guessed_right)
+        finally:
+            await made.aclose()
+    assert said[0].split()[:4] == said[1].split()[:4]
+    assert 0 == guessed[0] < guessed[1]
+    assert 0 == right[0] < 4 <= right[1], said
 
 
 async def test_two_calls_that_alternate_say_what_each_says_alone(chat: LlamaChat) -> None:

@@ -85,11 +85,19 @@ class PretendedMemory:
 
 
 class Rig:
-    def __init__(self, *, calls: int = 2, prefix_tokens: int = 20) -> None:
+    def __init__(
+        self, *, calls: int = 2, prefix_tokens: int = 20, draft_rows: int = 0, stops: Sequence[str] = ()
+    ) -> None:
         self.memory = PretendedMemory()
         self.vocabulary = PretendedVocabulary()
         self.engine = Engine(
-            self.vocabulary, self.memory, calls=calls, prefix_tokens=prefix_tokens, prompt_tokens=32
+            self.vocabulary,
+            self.memory,
+            calls=calls,
+            prefix_tokens=prefix_tokens,
+            prompt_tokens=32,
+            draft_rows=draft_rows,
+            stops=stops,
         )
         self._number = 0
 
@@ -149,9 +157,18 @@ def read(events: Queue[Event]) -> tuple[str, Event]:
     return text, event
 
 
+@pytest.fixture(params=[0, 4], ids=["plain", "guessing"])
+def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    yield from rigged(draft_rows=request.param)
+
+
 @pytest.fixture
-def rig() -> Iterator[Rig]:
-    made = Rig()
+def guessing() -> Iterator[Rig]:
+    yield from rigged(draft_rows=4)
+
+
+def rigged(*, draft_rows: int, stops: Sequence[str] = ()) -> Iterator[Rig]:
+    made = Rig(draft_rows=draft_rows, stops=stops)
     yield made
     made.memory.gate.set()
     made.engine.stop()
@@ -163,6 +180,74 @@ def test_a_reply_counts_up_to_the_end_token(rig: Rig) -> None:
     assert rig.open(0) == Done()
     assert rig.reply(0, (1, 2, 3, 95)) == ("96 97 98 ", Done())
     assert rig.reply(0, (1, 2, 3, 20), max_tokens=2) == ("21 22 ", Done())
+
+
+def metered(rig: Rig, ticket: int) -> Meter:
+    meter = Meter()
+    events: Queue[Event] = Queue()
+    rig.engine.open(ticket, (1, 2, 3), events.put, meter)
+    assert events.get(timeout=10) == Done()
+    return meter
+
+
+def test_right_guesses_save_passes(guessing: Rig) -> None:
+    meter = metered(guessing, 0)
+    steps = len(guessing.memory.steps)
+    assert guessing.reply(0, (1, 2, 3, 30, 31, 32, 33, 34, 35, 29), max_tokens=7) == (
+        "30 31 32 33 34 35 36 ",
+        Done(),
+    )
+    assert [[entry.token for entry in step][-4:] for step in guessing.memory.steps[steps + 1 :]] == [
+        [30],
+        [31, 32, 33, 34],
+        [35],
+    ]
+    assert meter.usage() == Usage(13, 13)
+    assert guessing.engine.counters().guessed == guessing.engine.counters().guessed_right == 3
+
+
+def test_wrong_guesses_leave_memory_and_count_as_evaluated_for_nothing(guessing: Rig) -> None:
+    meter = metered(guessing, 0)
+    target = (1, 2, 3, 30, 31, 32, 60, 61, 29)
+    assert guessing.reply(0, target, max_tokens=6) == ("30 31 32 33 34 35 ", Done())
+    assert guessing.memory.held[0] == [*target, 30, 31, 32, 33, 34]
+    assert meter.usage() == Usage(13, 11), "60 and 61 were guessed"
+    counters = guessing.engine.counters()
+    assert (counters.guessed, counters.guessed_right, counters.reevaluated) == (3, 1, 0)
+
+
+def test_a_reply_that_ends_among_right_guesses_leaves_memory_as_it_should() -> None:
+    """Here a stop string ends it, which no token tells: the guesses go on behind it."""
+    for rig in rigged(draft_rows=4, stops=("32 ",)):
+        meter = metered(rig, 0)
+        target = (1, 2, 3, 30, 31, 32, 33, 34, 35, 29)
+        assert rig.reply(0, target) == ("30 31 ", Done())
+        assert rig.memory.held[0] == [*target, 30, 31]
+        assert meter.usage() == Usage(12, 9)
+        assert rig.reply(0, target) == ("30 31 ", Done()), "a replay"
+        assert rig.reply(0, (*target, 40), max_tokens=2) == ("41 42 ", Done())
+        assert rig.engine.counters().reevaluated == 0
+
+
+def test_a_fault_among_guesses_ends_the_reply_and_the_memory_stays_true(guessing: Rig) -> None:
+    guessing.open(0)
+    target = (1, 2, 3, 76, NOT_A_NUMBER, 50, 51, 75)
+    text, event = guessing.reply(0, target)
+    assert text == "76 77 "
+    assert isinstance(event, ModelFailed)
+    assert guessing.reply(0, (1, 2, 3, 95)) == ("96 97 98 ", Done())
+
+
+def test_two_calls_guess_side_by_side(guessing: Rig) -> None:
+    guessing.open(0)
+    guessing.open(1)
+    guessing.memory.gate.clear()
+    _, first = guessing.begin(0, (1, 2, 3, 30, 31, 32, 33, 34, 35, 29), max_tokens=9)
+    _, second = guessing.begin(1, (1, 2, 3, 40, 41, 60, 61, 62, 63, 39), max_tokens=9)
+    guessing.memory.gate.set()
+    assert read(first) == ("30 31 32 33 34 35 36 37 38 ", Done())
+    assert read(second) == ("40 41 42 43 44 45 46 47 48 ", Done())
+    assert 0 < guessing.engine.counters().guessed_right < guessing.engine.counters().guessed
 
 
 def test_how_likely_the_words_end_comes_before_the_first_piece_and_once(rig: Rig) -> None:

@@ -66,7 +66,7 @@ def test_a_prefill_wants_no_logits_and_ends_idle() -> None:
     scheduler.submit(3, [1, 2, 3], reply=False)
     entries = planned(scheduler)
     assert not any(entry.wants_logits for entry in entries)
-    assert scheduler.recorded(entries) == ((3,), ())
+    assert scheduler.recorded(entries) == ((3,), {})
     assert scheduler.state(3) is State.IDLE
     assert planned(scheduler) == ()
 
@@ -236,6 +236,107 @@ def test_a_reply_is_not_replayed_where_logits_of_its_prompt_are_wanted() -> None
     assert tokens_of(planned(scheduler), 0) == [2, 3]
 
 
+def decoding(*prompt: int, draft_rows: int = 4, most: int | None = None, end: int = -1) -> Scheduler:
+    """A reply to `prompt` begun with its first token, whose two tokens stand where the prompt begins."""
+    scheduler = Scheduler(draft_rows=draft_rows, ends_reply=lambda token: token == end)
+    scheduler.open(0)
+    scheduler.submit(0, [*prompt, prompt[0]], reply=True, most=most)
+    step(scheduler, next_token=prompt[1])
+    return scheduler
+
+
+def choose(scheduler: Scheduler, *tokens: int) -> list[bool]:
+    """Evaluate a step, then choose `tokens` as long as they are asked for."""
+    scheduler.recorded(planned(scheduler))
+    return [scheduler.sampled(0, token) for token in tokens]
+
+
+def test_guesses_fill_a_step_and_ask_for_logits() -> None:
+    scheduler = decoding(10, 11, 12, 13, 14, 15)
+    assert planned(scheduler) == tuple(Entry(0, 7 + i, 11 + i, True) for i in range(4))
+    assert tokens_of(planned(decoding(10, 11, 12, 13, 14, draft_rows=3)), 0) == [11, 12, 13]
+    assert tokens_of(planned(decoding(10, 11, 12, 13, 14, draft_rows=0)), 0) == [11]
+    assert tokens_of(planned(decoding(10, 11, 12, 13, 14, end=13)), 0) == [11, 12]
+
+
+def test_right_guesses_are_in_memory_and_the_token_after_them_comes_next() -> None:
+    scheduler = decoding(10, 11, 12, 13, 14, 15)
+    assert choose(scheduler, 12, 13, 14, 60) == [True, True, True, False]
+    assert scheduler.memory(0)[7:] == (11, 12, 13, 14)
+    assert planned(scheduler) == (Entry(0, 11, 60, True),)
+
+
+def test_memory_ends_before_the_first_wrong_guess() -> None:
+    scheduler = decoding(10, 11, 12, 13, 14, 15)
+    assert choose(scheduler, 12, 60) == [True, False]
+    assert scheduler.memory(0)[7:] == (11, 12)
+    assert scheduler.length(0) == 9
+    assert planned(scheduler) == (Entry(0, 9, 60, True),)
+    with pytest.raises(ValueError, match="not sampling"):
+        scheduler.sampled(0, 61)
+
+
+def test_guesses_go_no_further_than_the_reply() -> None:
+    for most, count in ((2, 1), (3, 2), (4, 3), (9, 4)):
+        assert len(planned(decoding(10, 11, 12, 13, 14, 15, most=most))) == count
+
+
+def test_a_reply_that_ends_among_its_guesses_is_replayed_and_goes_on_as_it_would() -> None:
+    scheduler = decoding(10, 11, 12, 13, 14, 15)
+    assert choose(scheduler, 12, 13) == [True, True]
+    scheduler.finish(0)
+    assert scheduler.memory(0)[7:] == (11, 12), "not its last token, nor what was guessed after it"
+    assert scheduler.submit(0, [10, 11, 12, 13, 14, 15, 10], reply=True) == (11, 12, 13)
+    assert planned(scheduler)[0] == Entry(0, 9, 13, True)
+
+
+def test_two_decoding_sequences_share_the_guesses_and_a_prompt_leaves_none() -> None:
+    scheduler = Scheduler(draft_rows=4)
+    for sequence in (0, 1):
+        scheduler.open(sequence)
+        scheduler.submit(sequence, [10, 11, 12, 13, 14, 10], reply=True)
+    step(scheduler, next_token=11)
+    entries = planned(scheduler)
+    assert tokens_of(entries, 0) == tokens_of(entries, 1) == [11, 12]
+    scheduler.open(2)
+    scheduler.submit(2, list(range(20)), reply=False)
+    entries = planned(scheduler)
+    assert tokens_of(entries, 0) == tokens_of(entries, 1) == [11]
+
+
+@given(
+    st.lists(st.integers(0, 2), min_size=1, max_size=12),
+    st.integers(0, 1000),
+    st.integers(1, 40),
+    st.integers(2, 6),
+)
+def test_guessing_changes_nothing_that_is_chosen(prompt: list[int], seed: int, most: int, rows: int) -> None:
+    """The model's choice depends on all tokens before it, and on nothing else."""
+
+    def reply(draft_rows: int) -> tuple[list[int], int]:
+        scheduler = Scheduler(draft_rows=draft_rows)
+        scheduler.open(0)
+        scheduler.submit(0, prompt, reply=True, most=most)
+        chosen: list[int] = []
+        steps = 0
+        while len(chosen) < most:
+            _, sampling = scheduler.recorded(planned(scheduler))
+            steps += 1
+            for _ in sampling[0]:
+                before = (*prompt, *chosen)
+                chosen.append(hash((seed, before[-3:])) % 3)
+                if not scheduler.sampled(0, chosen[-1]):
+                    break
+            assert len(chosen) <= most
+        assert scheduler.memory(0) == (*prompt, *chosen[:-1])
+        return chosen, steps
+
+    plain, steps = reply(0)
+    guessed, fewer = reply(rows)
+    assert guessed == plain
+    assert fewer <= steps
+
+
 def test_forget_drops_memory_and_request() -> None:
     scheduler = Scheduler()
     scheduler.open(0, memory=[1, 2, 3])
@@ -267,7 +368,7 @@ def test_misuse_is_told() -> None:
 @given(st.data())
 def test_whatever_is_asked_memory_stays_true_and_nothing_is_evaluated_twice(data: st.DataObject) -> None:
     """Random requests, cancels and steps on three sequences, against a model of the memory and the audit."""
-    scheduler = Scheduler(prompt_tokens=5)
+    scheduler = Scheduler(prompt_tokens=5, draft_rows=data.draw(st.sampled_from((0, 4))))
     audit = Audit()
     held: dict[int, list[int]] = {}
     for sequence in range(3):
@@ -304,8 +405,16 @@ def test_whatever_is_asked_memory_stays_true_and_nothing_is_evaluated_twice(data
                 assert entry.position == len(held[entry.sequence])
                 held[entry.sequence].append(entry.token)
             _, sampling = scheduler.recorded(entries)
-            for sampled in sampling:
-                scheduler.sampled(sampled, data.draw(st.integers(1, 2)))
+            for sampled, asked in sampling.items():
+                for _ in asked:
+                    if not scheduler.sampled(sampled, data.draw(st.integers(1, 2))):
+                        break
+                    if data.draw(st.sampled_from((False, False, False, True))):
+                        scheduler.finish(sampled)
+                        break
+                if scheduler.length(sampled) < len(held[sampled]):
+                    del held[sampled][scheduler.length(sampled) :]
+                    audit.lost(sampled, scheduler.length(sampled))
         assert all(tuple(held[s]) == scheduler.memory(s) for s in held)
     assert audit.counters().reevaluated <= excused
 

@@ -1,0 +1,53 @@
+"""Guessing a reply's next tokens from what was said before, so that one pass through the model settles
+several.
+
+Replies copy: facts and stock sentences of the prompt, the caller's words, earlier answers. Where the last
+tokens stood before, what followed them there is a good guess at what follows now. The guesses pass through
+the model together with the token that they follow, and count only as far as the model, asked after each of
+them, chooses the same: so a reply's text is what it would be without them (prompt lookup; the idea is in
+arXiv 2304.04487). Pure: tokens in, tokens out.
+"""
+
+from collections.abc import Callable, Sequence
+
+DRAFT_ROWS = 4
+"""What decoding replies leave free of a pass of so many tokens is filled with guesses. On 2 cores with
+AVX-512 a pass through Qwen2.5-1.5B Q4_K_M took, with 1, 2, 3, 4, 5, 6 and 8 tokens, 101, 134, 162, 145, 177,
+207 and 250 ms (llama.cpp's kernels take rows by fours), whether of one call or of several; through
+SmolLM2-135M Q4_1 46, 58, 66, 78, 88, 97 and 119. So three guesses pay where the first is right every second
+time."""
+_SHORTEST, _LONGEST = 2, 3
+"""Tokens that must have stood together before. In 96 of Qwen's answers to the demo persona's callers 52 % of
+the guesses were right after one equal token at least, 82 % after two, 88 % after three."""
+
+
+def draft(tokens: Sequence[int], most: int, ends: Callable[[int], bool]) -> list[int]:
+    """At most `most` tokens that may follow `tokens`: those that followed where the longest end of `tokens`
+    stood last, before the first that `ends` a reply. Empty where its last two tokens never stood together."""
+    if most < 1 or len(tokens) < _SHORTEST:
+        return []
+    final = len(tokens) - 1
+    matched = at = 0
+    found = _next(tokens, tokens[final], 0, final)
+    while found is not None:
+        length = 1
+        while length < _LONGEST and length <= found and tokens[found - length] == tokens[final - length]:
+            length += 1
+        if length >= max(matched, _SHORTEST):
+            matched, at = length, found + 1
+        found = _next(tokens, tokens[final], found + 1, final)
+    if not matched:
+        return []
+    guesses: list[int] = []
+    for token in tokens[at : at + most]:
+        if ends(token):
+            break
+        guesses.append(token)
+    return guesses
+
+
+def _next(tokens: Sequence[int], token: int, start: int, stop: int) -> int | None:
+    try:
+        return tokens.index(token, start, stop)
+    except ValueError:
+        return None

@@ -56,7 +56,7 @@ class Limits:
     max_lead_s: float = 10.0
     max_pending_marks: int = 1024
     max_held_s: float = 60.0
-    """Audio kept here while Asterisk's queue is full."""
+    """Audio kept here until Asterisk has room for it."""
 
 
 class State(Enum):
@@ -70,7 +70,10 @@ DIGITS: Final = frozenset("0123456789*#ABCD")
 _TAIL_MARGIN_S: Final = 0.030
 """A tail is filled up so long before Asterisk's queue runs dry: its timer's 20 ms, and some way."""
 _OVER: Final = frozenset({State.OVER, State.FAILED})
+_MOST_AHEAD_S: Final = 10.0
+"""Asterisk queues 20 s, says so at 18 and again at 16, and drops the rest. Nothing needs as much."""
 _LARGEST_PIECE_BYTES: Final = 8_000
+_LARGEST_SENT_BYTES: Final = 16_000
 _MAX_VARIABLES: Final = 64
 _MAX_VARIABLE_CHARS: Final = 1_000
 _WORKLESS: Final = frozenset({"QUEUE_DRAINED", "MEDIA_BUFFERING_COMPLETED", "STATUS"})
@@ -103,7 +106,7 @@ class MediaWebSocketProtocol:
         self._codec: Codec = CODECS["ulaw"]
         self._piece_bytes = 0
         self._json = False
-        # What we send: ready; held while Asterisk's queue is full; a part of a piece, and its marks.
+        # What we send: ready; held until Asterisk has room; a part of a piece, and its marks.
         self._outbox: deque[str | bytes] = deque()
         self._held: deque[str | bytes] = deque()
         self._held_bytes = 0
@@ -151,6 +154,8 @@ class MediaWebSocketProtocol:
             deadlines.append(fill_at)
         if self._tail:
             deadlines.append(self._tail_deadline())
+        if self._held and not self._full:
+            deadlines.append(self._queue_end_s - _MOST_AHEAD_S)
         return min(deadlines)
 
     def handle_timer(self, now: float) -> list[CallEvent]:
@@ -167,6 +172,7 @@ class MediaWebSocketProtocol:
             raise StreamTimeout(f"no media for {self.limits.media_timeout_s:g} s")
         if self._tail and now >= self._tail_deadline():
             self._fill_up_tail(now)
+        self._release(now)
         return self._silence(now)
 
     def _silence(self, now: float) -> list[CallEvent]:
@@ -266,9 +272,7 @@ class MediaWebSocketProtocol:
 
     def _on_xon(self, control: Control, now: float) -> list[CallEvent]:
         self._full = False
-        self._outbox += self._held
-        self._held.clear()
-        self._held_bytes = 0
+        self._release(now)
         return []
 
     def _on_error(self, control: Control, now: float) -> list[CallEvent]:
@@ -285,15 +289,16 @@ class MediaWebSocketProtocol:
     def send_audio(self, pcm: Pcm, now: float) -> None:
         """Play (n,) int16 at 8 kHz after what was sent before. Raises `LocalProtocolError`."""
         self._must_stream("audio")
-        if not self._tail:
-            # A tail that is filled up later than the queue runs dry leaves the gap that was there anyway.
-            self._queue_end_s = max(self._queue_end_s, now)
         self._tail += self._codec.encode(pcm)
         whole = len(self._tail) // self._piece_bytes * self._piece_bytes
-        if whole:
-            self._emit_audio(bytes(self._tail[:whole]))
-            del self._tail[:whole]
-            self._emit_tail_marks()
+        if not whole:
+            # Not later than the audio before it ends, and at once where there is none.
+            self._queue_end_s = max(self._queue_end_s, now)
+            return
+        data = bytes(self._tail[:whole])
+        del self._tail[:whole]
+        self._emit_audio(data, now)
+        self._emit_tail_marks()
 
     def send_mark(self, name: str) -> None:
         """`MarkReached(name)` follows once everything before it was played. On the wire it is a number, which
@@ -308,7 +313,7 @@ class MediaWebSocketProtocol:
         if self._tail:
             self._tail_marks.append(wire_name)
         else:
-            self._emit(command("MARK_MEDIA", wire_name, as_json=self._json))
+            self._emit_mark(wire_name)
 
     def clear(self, now: float) -> list[CallEvent]:
         """Discard what was not played yet. Every pending mark comes back at once, and none of them counts as
@@ -333,37 +338,48 @@ class MediaWebSocketProtocol:
         if self.state is not State.STREAMING:
             raise LocalProtocolError(f"cannot send {what} in state {self.state.value!r}")
 
+    def _seconds(self, n_bytes: int) -> float:
+        return n_bytes / self._codec.bytes_per_sample / LINE_RATE_HZ
+
     def _tail_deadline(self) -> float:
-        return self._queue_end_s - _TAIL_MARGIN_S
+        return self._queue_end_s + self._seconds(self._held_bytes) - _TAIL_MARGIN_S
 
     def _fill_up_tail(self, now: float) -> None:
         missing = (self._piece_bytes - len(self._tail)) // self._codec.bytes_per_sample
         piece = bytes(self._tail) + self._codec.encode(np.zeros(missing, np.int16))
         self._tail.clear()
-        self._queue_end_s = max(self._queue_end_s, now)
-        self._emit_audio(piece)
+        self._emit_audio(piece, now)
         self._emit_tail_marks()
 
     def _emit_tail_marks(self) -> None:
         marks, self._tail_marks = self._tail_marks, []
         for wire_name in marks:
-            self._emit(command("MARK_MEDIA", wire_name, as_json=self._json))
+            self._emit_mark(wire_name)
 
-    def _emit_audio(self, data: bytes) -> None:
-        if self._full:
-            samples = (self._held_bytes + len(data)) // self._codec.bytes_per_sample
-            if samples > self.limits.max_held_s * LINE_RATE_HZ:
-                self.counters["audio dropped: Asterisk's queue stayed full"] += 1
-                return
-            self._held_bytes += len(data)
-        self._queue_end_s += len(data) / self._codec.bytes_per_sample / LINE_RATE_HZ
+    def _emit_mark(self, wire_name: str) -> None:
+        text = command("MARK_MEDIA", wire_name, as_json=self._json)
+        (self._held if self._held else self._outbox).append(text)
+
+    def _emit_audio(self, data: bytes, now: float) -> None:
+        if self._seconds(self._held_bytes + len(data)) > self.limits.max_held_s:
+            self.counters["audio dropped: Asterisk's queue stayed full"] += 1
+            return
+        self._held_bytes += len(data)
         # Asterisk reads no WebSocket message above some 64 kB.
-        step = max(1, 32_000 // self._piece_bytes) * self._piece_bytes
-        for start in range(0, len(data), step):
-            self._emit(data[start : start + step])
+        step = max(1, _LARGEST_SENT_BYTES // self._piece_bytes) * self._piece_bytes
+        self._held.extend(data[start : start + step] for start in range(0, len(data), step))
+        self._release(now)
 
-    def _emit(self, message: str | bytes) -> None:
-        (self._held if self._full else self._outbox).append(message)
+    def _release(self, now: float) -> None:
+        """Hand over what Asterisk has room for."""
+        while self._held and not self._full:
+            head = self._held[0]
+            if isinstance(head, bytes):
+                if self._queue_end_s - now > _MOST_AHEAD_S:
+                    return
+                self._queue_end_s = max(self._queue_end_s, now) + self._seconds(len(head))
+                self._held_bytes -= len(head)
+            self._outbox.append(self._held.popleft())
 
 
 def _variables(given: Any) -> dict[str, str]:

@@ -120,8 +120,8 @@ class AudioSocketServer:
             self._server = await asyncio.start_server(self._connected, host, port, limit=2 * _CHUNK_BYTES)
         except OSError as error:
             raise AsteriskConfigError(
-                f"AudioSocket cannot listen on {host} port {port}: {error.strerror or error}. Is it another "
-                f"program's (ss -ltnp 'sport = :{port}')? Set audiosocket_port, and change extensions.conf too."
+                f"AudioSocket cannot listen on {host} port {port}: {error.strerror or error}. See who has it "
+                f"(ss -ltnp 'sport = :{port}'), or set audiosocket_port and change extensions.conf too."
             ) from None
         logger.info("AudioSocket listens on %s port %s", *self.address)
         return self

@@ -331,12 +331,21 @@ def test_what_waits_for_a_full_queue_is_bounded() -> None:
     assert protocol.counters["audio dropped: Asterisk's queue stayed full"] == 50
 
 
-def test_long_audio_is_cut_into_messages_that_asterisk_reads() -> None:
-    protocol = started()
-    protocol.send_audio(pcm(100_000), 0.0)
-    messages = sent(protocol)
-    assert max(len(message) for message in messages) <= 32_000
-    assert audio(messages) == g711.encode(pcm(100_000))
+def test_long_audio_is_cut_into_messages_that_asterisk_reads_and_has_room_for() -> None:
+    protocol = started(limits=Limits(media_timeout_s=100.0))
+    protocol.send_audio(pcm(320_000), 0.0)  # 40 s
+    protocol.send_mark("end")
+    arrived, played_s = bytearray(), 0.0
+    while True:
+        messages = sent(protocol)
+        assert all(len(message) <= 16_000 for message in messages)
+        arrived += audio(messages)
+        if "MARK_MEDIA 1" in messages:
+            break
+        assert len(arrived) / 8000 - played_s <= 13.0
+        played_s = protocol.next_deadline() or 0.0
+        protocol.handle_timer(played_s)
+    assert bytes(arrived) == g711.encode(pcm(320_000))
 
 
 def test_marks_that_never_return_do_not_fill_the_memory() -> None:

@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 
 from models.base import SHARED, ChatSession, Glimpse, Voice
 from pipeline.audible import first_audible
+from pipeline.call_desk import CallDesk, CallTools
 from pipeline.call_voice import CallVoice
 from pipeline.caller_sound import CallerSound
 from pipeline.conversation import Conversation, SpokenClause
@@ -30,6 +31,7 @@ from pipeline.events import (
     CallStarted,
     Fault,
     KeyReceived,
+    KeysEntered,
     TurnTimes,
 )
 from pipeline.heard import heard_words, written_word_spans
@@ -61,6 +63,8 @@ from pipeline.turn_events import (
     FinishReply,
     Glimpsed,
     HangUp,
+    KeyTouched,
+    NoteKeys,
     NoteUtterance,
     PartTranscribed,
     PlayedOut,
@@ -151,7 +155,7 @@ class Call:
         self._observer = observer
         self._ear = hub.open(self._on_voice, self._on_ear_failed)
         self._playout = Playout(lead_s=line.lead_s)
-        self._core = TurnTaking(persona.turns, self._playout, persona.limits)
+        self._core = TurnTaking(persona.turns, self._playout, persona.limits, persona.keys)
         self._sound = CallerSound()
         self._thinking = Thinking(session, line.info.call_id, self._work)
         self._history = History()
@@ -171,6 +175,20 @@ class Call:
         self._rounds = 0
         self._counters: Counter[str] = Counter()
         self._placed = PlacedAudio()
+        self._desk = CallDesk(
+            CallTools(
+                line,
+                persona,
+                session,
+                self._history,
+                self._playout,
+                observer,
+                self._at,
+                self._tell,
+                self._sound_keys,
+                lambda: self._turns,
+            )
+        )
 
     # From outside
 
@@ -187,11 +205,13 @@ class Call:
         except BaseException as error:
             # Cancelled by a dying process, or a fault of ours: the record says so before it propagates.
             self._cut_short()
+            self._desk.abandon()
             self._observer.observe(Fault(self._at(), "call", f"{type(error).__name__}: {error}"))
             self._observer.observe(CallEnded(self._at(), "failed", "failed", self._counted()))
             raise
         finally:
             self._ear.close()
+        await self._desk.finish()
         self._observer.observe(
             CallEnded(
                 self._at(), outcome.reason, "failed" if self._apologised else "completed", self._counted()
@@ -202,6 +222,8 @@ class Call:
     def _counted(self) -> dict[str, int]:
         usage = self._session.usage()
         self._counters.update(tokens_evaluated=usage.evaluated, tokens_needed=usage.kept)
+        if self._desk.runs:
+            self._counters["tools"] = self._desk.runs
         return dict(sorted(self._counters.items()))
 
     async def _hold(self) -> CallOutcome:
@@ -232,11 +254,19 @@ class Call:
                         self._wake.set()
                 elif isinstance(event, KeyPressed):
                     self._observer.observe(KeyReceived(self._at(), event.digit))
+                    self._tell(KeyTouched(event.digit))
             reason = "line closed"
         except LineClosed as closed:
             reason = closed.reason
         self._cut_short()
-        raise _CallOver(self._hung_up or CallOutcome(True, reason))
+        self._desk.line_closed(reason)
+        raise _CallOver(self._outcome(reason))
+
+    def _outcome(self, reason: str) -> CallOutcome:
+        """Of a line that closed; our own doing goes before what the line says of it."""
+        if self._desk.transferred:
+            return CallOutcome(True, "transferred")
+        return self._hung_up or CallOutcome(True, reason)
 
     def _hear(self, pcm: Pcm) -> None:
         self._observer.observe(CallerAudio(self._sound.end_sample, pcm))
@@ -331,8 +361,10 @@ class Call:
                     await self._turn_voice(down=True)
                 case Restore():
                     await self._turn_voice(down=False)
-                case StartReply(attempt, text):
-                    self._start_reply(attempt, text)
+                case NoteKeys(digits, by):
+                    self._observer.observe(KeysEntered(self._at(), digits, by))
+                case StartReply(attempt, text, chosen):
+                    self._start_reply(attempt, text, chosen)
                 case CommitTurn(attempt, text, speech_end):
                     self._commit(attempt, text, speech_end)
                 case DropAttempt(attempt):
@@ -440,23 +472,31 @@ class Call:
         self._thinking.prefill(self._history.messages)
         self._voice.prepare(self._conversation.speeches)
 
-    def _start_reply(self, number: int, text: str) -> None:
-        attempt = self._attempts[number]
+    def _start_reply(self, number: int, text: str, chosen: str) -> None:
+        # Keys alone are an attempt without a transcription.
+        attempt = self._attempts.setdefault(number, _Attempt(TurnTimes(0)))
         attempt.begun_in_round = self._rounds
         self._counters["speculations"] += 1
         context = self._conversation.with_caller()
         self._voice.prepare(context)
+        messages = self._history.with_caller(text)
+
+        def guessed(probability: float) -> None:
+            self._tell(TurnEndGuessed(number, probability))
+
         reply = attempt.reply = Reply(
             self._session,
             self._voice,
-            self._history.with_caller(text),
+            messages,
             max_tokens=self._persona.limits.reply_tokens,
             if_silent=self._persona.pardon,
             name=f"reply/{number}",
             context=context,
             on_clause=self._clause_begins,
             on_audio=self._audio_made,
-            on_turn_end=lambda probability: self._tell(TurnEndGuessed(number, probability)),
+            on_turn_end=guessed,
+            tools=self._desk.answer(number, messages, on_turn_end=guessed, chosen=chosen),
+            on_silence=self._desk.silence,
         )
         attempt.making = self._thinking.reply(lambda: self._make_reply(number, reply))
 
@@ -511,6 +551,11 @@ class Call:
             self._inbox.append(ReplyAudible())
         self._wake.set()
 
+    def _sound_keys(self, tones: Pcm) -> None:
+        self._said.append(SpokenClause("", "", "keys"))
+        self._playout.begin_clause("")
+        self._audio_made(tones)
+
     def _meter(self, pcm: Pcm) -> None:
         """Find the first audible sample of what the agent says."""
         speaking = self._speaking
@@ -553,15 +598,15 @@ class Call:
         self._report_played(played)
         if attempt is None:
             return
-        text = " ".join(clause.text for clause in self._said)
+        text = " ".join(clause.text for clause in self._said if clause.text)
         if interrupted:
             self._conversation.agent_cut(self._said, clauses)
             pairs = zip(self._said, clauses, strict=True)
-            parts = (self._heard_of(spoken, clause) for spoken, clause in pairs)
-            heard = " ".join(part for part in parts if part)
+            said = [(spoken, self._heard_of(spoken, clause)) for spoken, clause in pairs]
         else:
             self._conversation.agent_said(self._said)
-            heard = text
+            said = [(spoken, spoken.text) for spoken in self._said]
+        heard = " ".join(words for _, words in said if words)
         if attempt.audible_at is not None and attempt.times.first_played_s is not None:
             audible_s = attempt.times.first_played_s + attempt.audible_at / LINE_RATE_HZ
             attempt.times = replace(attempt.times, first_audible_s=audible_s)
@@ -575,7 +620,9 @@ class Call:
             )
         if attempt.times.turn > 0 or interrupted:
             # A greeting that was heard to its end is in the persona's prefix already.
-            self._history.agent_said(heard, interrupted=interrupted)
+            tools = None if attempt.reply is None else attempt.reply.tools
+            answer = self._desk.remember(tools.runs if tools else (), said)
+            self._history.agent_said(answer, interrupted=interrupted)
         self._observer.observe(
             AgentTurn(self._at(), attempt.times.turn, text, heard, interrupted, attempt.times)
         )

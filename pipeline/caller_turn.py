@@ -5,6 +5,7 @@ Positions are samples of the caller's audio (8 kHz).
 
 from dataclasses import dataclass, field
 
+from pipeline.keys import as_words
 from pipeline.line import LINE_RATE_HZ
 
 PIECE_SETTLES_SAMPLES = LINE_RATE_HZ * 15
@@ -40,11 +41,22 @@ class CallerTurn:
     """Hearing or answering it failed once already."""
     interrupts: bool = False
     """It began over the agent's voice, and cut it off."""
+    acted: bool = False
+    """Something was done for it that cannot be undone: it stands, whatever comes behind it."""
+    digits: str = ""
+    """Of the numbers that the caller pressed in it."""
+    chosen: str = ""
+    """The action of the menu that a key stands for."""
 
     def text(self) -> str | None:
-        """The whole turn's words; None while a transcript is missing."""
+        """The whole turn's words, and its keys; None while a transcript is missing."""
         parts = [a.text for a in (*self.settled, *([self.current] if self.current else []))]
-        return None if None in parts else " ".join(p for p in parts if p)
+        if None in parts:
+            return None
+        words = " ".join(p for p in parts if p)
+        if not self.digits:
+            return words
+        return f"{words} ({as_words(self.digits)})" if words else as_words(self.digits)
 
     def with_part(self, part: str) -> str | None:
         """The closed pieces' words and `part`, what there is of the open one."""

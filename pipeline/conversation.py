@@ -24,11 +24,16 @@ AnySpeech = TypeVar("AnySpeech", CallerSpeech, Speech)
 
 @dataclass(frozen=True, slots=True)
 class SpokenClause:
-    """A clause of the agent's: as written, as voiced, and the voice's key of it."""
+    """A clause of the agent's: as written, as voiced, and the voice's key of it. Without words it is a sound,
+    such as that of a key."""
 
     text: str
     words: str
     utterance: str
+    part: int = 0
+    """How many tools had been used in the reply before it."""
+    filler: bool = False
+    """Said so that the line is not silent; no part of the answer."""
 
 
 class Conversation:
@@ -87,7 +92,9 @@ class Conversation:
         """All of it was heard."""
         if self._takes != "nothing":
             self._last_turn = None
-            self._speeches += [AgentSpeech(clause.utterance, clause.words) for clause in clauses]
+            self._speeches += [
+                AgentSpeech(clause.utterance, clause.words) for clause in clauses if clause.words
+            ]
 
     def agent_cut(self, clauses: Sequence[SpokenClause], heard: Sequence[HeardClause]) -> None:
         """Of each clause `heard` tells how much was heard; what was not heard at all leaves no trace."""

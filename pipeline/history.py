@@ -28,6 +28,17 @@ class History:
         if self._messages and self._messages[-1].role == "user":
             self._messages.pop()
 
+    def agent_acted(self, heard: str, call: str, result: str) -> Message:
+        """The agent said what was `heard`, then called a tool. Returns the message with the result, for
+        `result_known`."""
+        self._messages.append(Message("assistant", f"{heard} {call}".strip()))
+        self._messages.append(shown := Message("tool", result))
+        return shown
+
+    def result_known(self, shown: Message, result: str) -> None:
+        """A tool that outlasted its turn is through: `shown` was what stood for its result."""
+        self._messages = [Message("tool", result) if one is shown else one for one in self._messages]
+
     def agent_said(self, heard: str, *, interrupted: bool) -> None:
         """`heard` is the part of the reply that reached the caller."""
         text = f"{heard} {INTERRUPTED}".strip() if interrupted else heard

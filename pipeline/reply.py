@@ -1,7 +1,7 @@
 """One reply in the making: tokens -> clauses -> voice -> line rate -> playout, behind a gate."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ from pipeline.conversation import SpokenClause
 from pipeline.line import LINE_RATE_HZ, Pcm
 from pipeline.resample import Resampler, to_pcm
 from pipeline.speakable import speakable
+from pipeline.tools.use import Filler, Pause, ToolUse, Written
 
 CLAUSES_AHEAD = 4
 """Clauses that may wait for the voice; beyond that the language model waits."""
@@ -25,12 +26,26 @@ class ReplyTimes:
     first_audio: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Clause:
+    """A clause as written; see `SpokenClause`."""
+
+    text: str
+    part: int
+    filler: bool = False
+
+
+async def _at_once() -> None:
+    return None
+
+
 class Reply:
     """`run()` makes the reply and hands it to `on_clause(clause)` and `on_audio(pcm)`, which are called on
     the event loop, only once `gate` is set. Until then the first clause is written and voiced ahead,
     and nothing leaves. Cancelling `run` stops both models within one step. Errors of models propagate.
     `context` is the conversation before the reply, for the voice; `name` begins the keys of its utterances.
-    `on_turn_end` is told how likely the caller's turn ends with the words that are answered.
+    `on_turn_end` is told how likely the caller's turn ends with the words that are answered. With `tools` the
+    reply is what they make of it; `on_silence()` returns when the caller has heard all audio so far.
     """
 
     def __init__(
@@ -46,6 +61,8 @@ class Reply:
         on_clause: Callable[[SpokenClause], None],
         on_audio: Callable[[Pcm], None],
         on_turn_end: Callable[[float], None],
+        tools: ToolUse | None = None,
+        on_silence: Callable[[], Awaitable[None]] = _at_once,
     ) -> None:
         self._session = session
         self._voice = voice
@@ -58,6 +75,9 @@ class Reply:
         self._on_clause = on_clause
         self._on_audio = on_audio
         self._on_turn_end = on_turn_end
+        self._tools = tools
+        self._on_silence = on_silence
+        self._clauses: asyncio.Queue[_Clause | None] = asyncio.Queue(CLAUSES_AHEAD)
         self._stopped = False
         self.gate = asyncio.Event()
         self.times = ReplyTimes()
@@ -70,55 +90,74 @@ class Reply:
         """Nothing more reaches the callbacks, even if a stage runs once more before its cancellation."""
         self._stopped = True
 
+    @property
+    def tools(self) -> ToolUse | None:
+        return self._tools
+
     async def run(self) -> None:
-        clauses: asyncio.Queue[str | None] = asyncio.Queue(CLAUSES_AHEAD)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._write(clauses), name="reply-write")
-                group.create_task(self._speak(clauses), name="reply-speak")
+                group.create_task(self._write(), name="reply-write")
+                group.create_task(self._speak(), name="reply-speak")
         except BaseExceptionGroup as errors:
             # One stage's failure cancels the other: the first error says what went wrong.
             raise errors.exceptions[0] from None
 
-    async def _write(self, clauses: asyncio.Queue[str | None]) -> None:
-        async for clause in self._clauses():
+    async def _write(self) -> None:
+        async for clause in self._written():
             if self.times.first_clause is None:
                 self.times.first_clause = _now()
-            await clauses.put(clause)
-        await clauses.put(None)
+            await self._clauses.put(clause)
+        await self._clauses.put(None)
 
-    async def _clauses(self) -> AsyncIterator[str]:
+    async def _written(self) -> AsyncIterator[_Clause]:
         chunker = ClauseChunker()
         spoke = False
-        replying = self._session.reply(
-            self._messages, max_tokens=self._max_tokens, on_turn_end=self._tell_turn_end
-        )
-        async with aclosing(replying) as pieces:
+        async with aclosing(self._pieces()) as pieces:
             async for piece in pieces:
                 if self.times.first_token is None:
                     self.times.first_token = _now()
-                for clause in chunker.push(piece):
+                part = len(self._tools.runs) if self._tools else 0
+                if isinstance(piece, Filler):
+                    # What it waits for has begun; its place is before the result.
+                    yield _Clause(piece.text, part - 1, filler=True)
+                    continue
+                for clause in chunker.flush() if isinstance(piece, Pause) else chunker.push(piece):
                     spoke = spoke or bool(speakable(clause).strip())
-                    yield clause
+                    yield _Clause(clause, part)
+        part = len(self._tools.runs) if self._tools else 0
         for clause in chunker.flush():
             spoke = spoke or bool(speakable(clause).strip())
-            yield clause
-        if not spoke:
-            yield self._if_silent
+            yield _Clause(clause, part)
+        if not spoke and not (self._tools and self._tools.ended):
+            yield _Clause(self._if_silent, part)
+
+    def _pieces(self) -> AsyncGenerator[Written, None]:
+        if self._tools is not None:
+            return self._tools.write(self.gate, self._heard)
+        return self._session.reply(
+            self._messages, max_tokens=self._max_tokens, on_turn_end=self._tell_turn_end
+        )
+
+    async def _heard(self) -> None:
+        """Returns when the caller has heard what was written so far."""
+        await self._clauses.join()
+        await self._on_silence()
 
     def _tell_turn_end(self, probability: float) -> None:
         if not self._stopped:
             self._on_turn_end(probability)
 
-    async def _speak(self, clauses: asyncio.Queue[str | None]) -> None:
+    async def _speak(self) -> None:
         resampler = Resampler(self._voice.sample_rate_hz, LINE_RATE_HZ)
-        while (clause := await clauses.get()) is not None:
-            words = speakable(clause).strip()
+        while (clause := await self._clauses.get()) is not None:
+            words = speakable(clause.text).strip()
             if words and not self._stopped:
                 self._voiced += 1
-                await self._voice_clause(
-                    SpokenClause(clause, words, f"{self._name}/{self._voiced}"), resampler
-                )
+                key = f"{self._name}/{self._voiced}"
+                spoken = SpokenClause(clause.text, words, key, clause.part, clause.filler)
+                await self._voice_clause(spoken, resampler)
+            self._clauses.task_done()
         await self.gate.wait()
         if not self._stopped:
             self._on_audio(to_pcm(resampler.flush()))

@@ -76,6 +76,40 @@ class PlayedOut:
     """The reply is complete and the caller heard all of it."""
 
 
+@dataclass(frozen=True, slots=True)
+class KeyTouched:
+    """The caller pressed `digit`."""
+
+    digit: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolBegan:
+    """The reply of `attempt` waits for a tool. With `side_effects` the turn cannot be taken back any more.
+    While it `holds_floor`, voices and keys do not count."""
+
+    attempt: int
+    side_effects: bool
+    holds_floor: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ToolEnded:
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """The reply of `attempt` is the agent's last, unless the caller takes the floor again."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """Somebody else has the caller: there is nothing more to say or to wait for."""
+
+
 TurnEvent = (
     Voice
     | Transcribed
@@ -85,6 +119,11 @@ TurnEvent = (
     | AttemptFailed
     | ReplyAudible
     | PlayedOut
+    | KeyTouched
+    | ToolBegan
+    | ToolEnded
+    | Leaving
+    | HandedOver
 )
 
 # Actions
@@ -136,10 +175,12 @@ class Restore:
 
 @dataclass(frozen=True, slots=True)
 class StartReply:
-    """Begin the reply to `text` behind the gate of `attempt`."""
+    """Begin the reply to `text` behind the gate of `attempt`. `chosen`: it begins with this action of the
+    persona's menu of keys."""
 
     attempt: int
     text: str
+    chosen: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +245,17 @@ class NoteUtterance:
     end_sample: int
 
 
+@dataclass(frozen=True, slots=True)
+class NoteKeys:
+    """For the record: the caller's keys made a number, or a choice."""
+
+    digits: str
+    by: Literal["terminator", "length", "silence", "menu"]
+
+
 TurnAction = (
     NoteUtterance
+    | NoteKeys
     | Transcribe
     | TranscribePart
     | Prefill

@@ -21,6 +21,7 @@ from typing import Literal
 
 from pipeline.caller_turn import PIECE_LONGEST_SAMPLES, PIECE_SETTLES_SAMPLES, Attempt, CallerTurn
 from pipeline.endpointing import SpeechStarted, SpeechStopped, UtteranceDetector
+from pipeline.keys import Chosen, Entered, KeyPad, KeySettings
 from pipeline.line import LINE_RATE_HZ, HangUpReason
 from pipeline.overlap import AUDIBLE_DB, ECHO_SHARE, OverlapJudge, Verdict
 from pipeline.persona import Limits
@@ -36,7 +37,11 @@ from pipeline.turn_events import (
     Duck,
     FinishReply,
     Glimpsed,
+    HandedOver,
     HangUp,
+    KeyTouched,
+    Leaving,
+    NoteKeys,
     NoteUtterance,
     PartTranscribed,
     PlayedOut,
@@ -48,6 +53,8 @@ from pipeline.turn_events import (
     StartReply,
     StockPhrase,
     TakeGlimpse,
+    ToolBegan,
+    ToolEnded,
     Transcribe,
     Transcribed,
     TranscribePart,
@@ -102,7 +109,9 @@ class TurnTaking:
     """Call `begin`, then `receive` every event; arm one timer at `next_deadline()` and call
     `handle_timer`. Obey the returned actions in their order."""
 
-    def __init__(self, policy: TurnPolicy, playout: Playout, limits: Limits) -> None:
+    def __init__(
+        self, policy: TurnPolicy, playout: Playout, limits: Limits, keys: KeySettings | None = None
+    ) -> None:
         self._policy = policy
         self._playout = playout
         self._limits = limits
@@ -129,6 +138,11 @@ class TurnTaking:
         self._close_at: float | None = None
         self._answer_by: float | None = None
         self._closing_reason: HangUpReason = "goodbye"
+        self._pad = KeyPad(keys or KeySettings())
+        self._early_keys = ""
+        self._tool: ToolBegan | None = None
+        self._tool_ended_at = 0.0
+        self._leaving = False
         self.state = State.LISTENING
         self._table: dict[tuple[State, type], Callable[..., list[TurnAction]]] = {
             (State.LISTENING, SpeechStarted): self._turn_begins,
@@ -149,6 +163,14 @@ class TurnTaking:
             (State.LISTENING, PartTranscribed): self._overheard_late,
             (State.SPEAKING, PlayedOut): self._played_out,
             (State.CLOSING, PlayedOut): self._said_goodbye,
+            (State.THINKING, ToolBegan): self._tool_began,
+            (State.THINKING, ToolEnded): self._tool_ended,
+            (State.THINKING, Leaving): self._leaves,
+            (State.THINKING, HandedOver): self._handed_over,
+            (State.SPEAKING, ToolBegan): self._tool_began,
+            (State.SPEAKING, ToolEnded): self._tool_ended,
+            (State.SPEAKING, Leaving): self._leaves,
+            (State.SPEAKING, HandedOver): self._handed_over,
         }
 
     def begin(self, now: float) -> list[TurnAction]:
@@ -162,6 +184,8 @@ class TurnTaking:
     def receive(self, event: TurnEvent, now: float) -> list[TurnAction]:
         if isinstance(event, Voice):
             return self._voice(event, now)
+        if isinstance(event, KeyTouched):
+            return self._key(event.digit, now)
         handler = self._table.get((self.state, type(event)))
         return handler(event, now) if handler else []
 
@@ -170,8 +194,9 @@ class TurnTaking:
             self._commit_at,
             self._answer_by,
             self._continue_by(),
-            self._limit_at,
+            None if self._floor_held else self._limit_at,
             self._close_at,
+            self._pad.next_deadline(),
             self._still_there_at if self._floor_is_free() else None,
             self._warn_at if self.state is State.LISTENING else None,
         )
@@ -179,11 +204,15 @@ class TurnTaking:
 
     def _continue_by(self) -> float | None:
         """When a reply that has begun to sound is given up, unless more of it comes."""
-        dry_since = self._playout.dry_since if self.state is State.SPEAKING else None
-        return None if dry_since is None else dry_since + STALLED_PATIENCE_S
+        if self.state is not State.SPEAKING or self._tool is not None:
+            return None
+        dry_since = self._playout.dry_since
+        return None if dry_since is None else max(dry_since, self._tool_ended_at) + STALLED_PATIENCE_S
 
     def handle_timer(self, now: float) -> list[TurnAction]:
         actions: list[TurnAction] = []
+        if (keys := self._pad.handle_timer(now)) is not None:
+            actions += self._keys_complete(keys, now)
         if self._commit_at is not None and now >= self._commit_at:
             actions += self._commit_if_silent(now)
         if self._answer_by is not None and now >= self._answer_by:
@@ -193,7 +222,7 @@ class TurnTaking:
         continue_by = self._continue_by()
         if continue_by is not None and now >= continue_by:
             actions += self.close("apology", "goodbye", now)
-        if self._limit_at is not None and now >= self._limit_at:
+        if self._limit_at is not None and now >= self._limit_at and not self._floor_held:
             actions += self.close("goodbye", "limit", now)
         actions += self._break_silence(now)
         if self._close_at is not None and now >= self._close_at:
@@ -257,8 +286,10 @@ class TurnTaking:
         if self.state is State.CALLER:
             actions += self._cut_if_long(event) or self._transcribe_part(event)
             self._judge.usual.hear(event.probability, event.level_dbfs, event.end_sample - event.start_sample)
+        elif self._floor_held:
+            return actions
         elif self._takes_floor() and self.state is State.THINKING:
-            actions += self._reopen_turn()
+            actions += self._interrupt_work(now) if self._turn.acted else self._reopen_turn()
         elif self.state is State.SPEAKING and not self._protected:
             actions += self._over_agent(heard, isinstance(change, SpeechStopped), now)
         return actions
@@ -280,6 +311,7 @@ class TurnTaking:
     def _turn_begins(self, *_: object) -> list[TurnAction]:
         self._turn = CallerTurn(self._turn_start(self._detector.start_sample))
         self._part_wanted, self._part_at = False, None
+        self._tool, self._leaving = None, False
         self.state = State.CALLER
         return []
 
@@ -306,7 +338,11 @@ class TurnTaking:
         return actions
 
     def _set_commit(self) -> None:
-        """How long the silence must last, by what is known of the words now."""
+        """How long the silence must last, by what is known of the words now. While keys are pressed, none is
+        long enough."""
+        if self._pad.collecting:
+            self._commit_at = None
+            return
         attempt, text = self._turn.current, self._turn.text()
         needed_s = silence_needed_s(text, attempt.ends if attempt else None, self._policy)
         if text == "":
@@ -388,10 +424,10 @@ class TurnTaking:
 
     def _start_reply(self) -> list[TurnAction]:
         attempt, text = self._turn.current, self._turn.text()
-        if attempt is None or not text or attempt.reply_started:
+        if attempt is None or not text or attempt.reply_started or self._pad.collecting:
             return []
         attempt.reply_started = True
-        return [StartReply(attempt.number, text)]
+        return [StartReply(attempt.number, text, self._turn.chosen)]
 
     def _commit_if_silent(self, now: float) -> list[TurnAction]:
         """Silence must have been heard, not only waited for: the network may have stalled."""
@@ -441,10 +477,129 @@ class TurnTaking:
 
     def _reopen_turn(self) -> list[TurnAction]:
         self.state = State.CALLER
-        self._dip = NO_DIP
+        self._dip, self._tool = NO_DIP, None
         actions: list[TurnAction] = [RetractTurn()] if self._turn.committed else []
         self._turn.committed = False
         return [*actions, *self._leave_attempt()]
+
+    # Keys
+
+    def _key(self, digit: str, now: float) -> list[TurnAction]:
+        """Keys take the floor as a "stop" does."""
+        if self.state in (State.CLOSING, State.ENDED) or self._floor_held:
+            return []
+        if self.state is State.SPEAKING and self._protected:
+            self._early_keys += digit
+            return []
+        first = not self._pad.collecting
+        complete = self._pad.press(digit, now)
+        actions = self._make_way(now) if first and (complete or self._pad.collecting) else []
+        return actions if complete is None else [*actions, *self._keys_complete(complete, now)]
+
+    def _make_way(self, now: float) -> list[TurnAction]:
+        """The turn in hand waits for the keys that belong to it; where there is none, they begin one."""
+        if self.state is State.CALLER:
+            return []
+        if self.state is State.PAUSE:
+            return self._hold_reply()
+        if self.state is State.THINKING and not self._turn.acted:
+            self.state = State.PAUSE
+            retract: list[TurnAction] = [RetractTurn()] if self._turn.committed else []
+            self._turn.committed, self._tool = False, None
+            return [*retract, *self._hold_reply()]
+        return self._keys_begin_turn(now)
+
+    def _keys_begin_turn(self, now: float) -> list[TurnAction]:
+        interrupts = self.state is not State.LISTENING
+        actions = self._take_back(now) if interrupts else []
+        self._turn_begins()
+        self._turn.interrupts = interrupts
+        if not self._detector.speaking:
+            self._nothing_said(now)
+        return actions
+
+    def _nothing_said(self, now: float) -> None:
+        """The turn in hand has no words so far."""
+        self._attempts += 1
+        self._turn.piece_start = self._turn.speech_end = self._heard_to
+        self._turn.current = Attempt(self._attempts, self._heard_to, text="")
+        self._silent_since = now
+        self.state = State.PAUSE
+
+    def _hold_reply(self) -> list[TurnAction]:
+        """The reply to the words so far lacks the keys: it is begun anew, with both."""
+        self._commit_at = self._answer_by = None
+        held = self._turn.current
+        if held is None or not held.reply_started:
+            return []
+        self._attempts += 1
+        self._turn.current = Attempt(self._attempts, held.end_sample, held.text)
+        return [DropAttempt(held.number)]
+
+    def _keys_complete(self, keys: Entered | Chosen, now: float) -> list[TurnAction]:
+        actions = [] if self.state in (State.CALLER, State.PAUSE) else self._make_way(now)
+        if isinstance(keys, Chosen):
+            return [*actions, NoteKeys(keys.digit, "menu"), *self._choose(keys, now)]
+        actions.append(NoteKeys(keys.digits, keys.by))
+        self._turn.digits += keys.digits
+        return [*actions, *self._commit(now)] if self.state is State.PAUSE else actions
+
+    def _choose(self, keys: Chosen, now: float) -> list[TurnAction]:
+        """A key of the menu is a turn of its own; what was being said is not waited for."""
+        attempt = self._turn.current
+        drop: list[TurnAction] = [DropAttempt(attempt.number)] if attempt else []
+        self._turn_begins()
+        self._nothing_said(now)
+        self._turn.digits, self._turn.chosen = keys.digit, keys.action
+        # Begun as it were: nobody talks the agent out of it until it has ended.
+        self._turn.acted = self._turn.retried = True
+        self._tool = ToolBegan(self._attempts, side_effects=True, holds_floor=True)
+        return [*drop, *self._commit(now)]
+
+    # Tools
+
+    @property
+    def _floor_held(self) -> bool:
+        return self._tool is not None and self._tool.holds_floor
+
+    def _is_answered(self, attempt: int) -> bool:
+        """Is `attempt` the one that is being answered?"""
+        return self._turn.current is not None and self._turn.current.number == attempt
+
+    def _tool_began(self, event: ToolBegan, now: float) -> list[TurnAction]:
+        if not self._is_answered(event.attempt):
+            return []
+        self._tool, self._answer_by = event, None
+        if event.side_effects:
+            # Tried again, or taken back and answered anew, it would happen twice.
+            self._turn.acted = self._turn.retried = True
+        if not event.holds_floor:
+            return []
+        before, self._verdict = self._verdict, "quiet"
+        self._judge.reset()
+        return [Restore()] if before == "undecided" and self._policy.barge_in == "polite" else []
+
+    def _tool_ended(self, event: ToolEnded, now: float) -> list[TurnAction]:
+        if self._is_answered(event.attempt):
+            self._tool, self._tool_ended_at = None, now
+            if self.state is State.THINKING:
+                self._answer_by = now + THINKING_PATIENCE_S
+        return []
+
+    def _interrupt_work(self, now: float) -> list[TurnAction]:
+        """The caller speaks while something is done for a turn that cannot be taken back."""
+        actions = [*self._take_back(now), *self._turn_begins()]
+        self._turn.interrupts = True
+        self._still_there_at = now + self._policy.still_there_s
+        return actions
+
+    def _leaves(self, event: Leaving, now: float) -> list[TurnAction]:
+        self._leaving = self._is_answered(event.attempt)
+        return []
+
+    def _handed_over(self, _: object, now: float) -> list[TurnAction]:
+        self.state = State.ENDED
+        return [FinishReply()]
 
     # The agent's voice
 
@@ -527,7 +682,14 @@ class TurnTaking:
         self._still_there_at = now + self._policy.still_there_s
         if self._verdict == "undecided" and self._judge.start_sample is not None:
             return [FinishReply(), *self._overlap_becomes_turn(now)]
-        return [FinishReply(), *self._take_up_utterance()]
+        if self._leaving:
+            self.state = State.ENDED
+            return [FinishReply(), HangUp("goodbye")]
+        actions = [FinishReply(), *self._take_up_utterance()]
+        early, self._early_keys = self._early_keys, ""
+        for digit in early:
+            actions += self._key(digit, now)
+        return actions
 
     # The end
 
@@ -553,6 +715,8 @@ class TurnTaking:
         self._commit_at = self._limit_at = self._still_there_at = self._warn_at = None
         if self.state in (State.CLOSING, State.ENDED):
             return []
+        self._pad.forget()
+        self._tool = None
         self._closing_reason = reason
         self._close_at = now + CLOSING_PATIENCE_S
         self.state = State.CLOSING

@@ -65,6 +65,7 @@ class Running:
         self, call: ToolCall, run: Run, desk: Desk, clock: Callable[[], float], told: Callable[[Run], None]
     ) -> None:
         self._call = call
+        self.tool = call.tool
         self.run = run
         self._desk = desk
         self._clock = clock
@@ -72,10 +73,9 @@ class Running:
         self.task = asyncio.create_task(self._watch(), name=f"tool-{run.name}")
 
     async def _watch(self) -> None:
-        tool = self._call.tool
-        work = asyncio.ensure_future(tool.use(self._call.arguments, self._desk))
+        work = asyncio.ensure_future(self.tool.use(self._call.arguments, self._desk))
         try:
-            done, _ = await asyncio.wait({work}, timeout=tool.timeout_s)
+            done, _ = await asyncio.wait({work}, timeout=self.tool.timeout_s)
             if done:
                 self._ended(work)
             else:

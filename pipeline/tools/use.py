@@ -58,12 +58,12 @@ class Watcher(Protocol):
 
     def tool_begins(self, tool: Tool) -> None: ...
 
-    def tool_ended(self, run: Run) -> None:
-        """Of every run, also of a refusal, and also when the reply is long over."""
+    def tool_works(self, running: Running) -> None:
+        """Keep hold of it until it ends: it may outlast the reply."""
         ...
 
-    def detach(self, running: Running) -> None:
-        """The reply is over and `running` goes on: keep it."""
+    def tool_ended(self, run: Run) -> None:
+        """Of every run, also of a refusal, and also when the reply is long over."""
         ...
 
 
@@ -190,16 +190,14 @@ class ToolUse:
         run.begun_s = _now()
         self.runs.append(run)
         running = Running(call, run, self._desk, _now, self._watcher.tool_ended)
+        self._watcher.tool_works(running)
         try:
             async with aclosing(self._fill(running, tool, silent=not part.text.strip())) as fillers:
                 async for filler in fillers:
                     yield filler
         finally:
-            if not running.task.done():
-                if tool.cancellable:
-                    running.task.cancel()
-                else:
-                    self._watcher.detach(running)
+            if tool.cancellable:
+                running.task.cancel()
 
     def _refusal(self, tool: Tool) -> str:
         """Why `tool` is not used now; "" where it is."""

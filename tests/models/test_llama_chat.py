@@ -117,8 +117,12 @@ async def test_a_reply_is_what_plain_greedy_decoding_of_the_files_own_template_s
 
 async def test_guesses_change_the_passes_and_not_the_words(gguf: Path) -> None:
     """Sums round differently in batches of another size: the first words are what must agree."""
-    question = user("Where can I leave my car?")
-    asked = [question, Message("assistant", "Parking is free, and it is behind the building."), question]
+    numbers = "One, two, three, four, five, six, seven, eight, nine, ten."
+    asked = [
+        user("Count from one to ten."),
+        Message("assistant", numbers),
+        user("Count from one to ten again."),
+    ]
     said, guessed, right = list[str](), list[int](), list[int]()
     for rows in (0, DRAFT_ROWS):
         made = await asyncio.to_thread(
@@ -128,7 +132,7 @@ async def test_guesses_change_the_passes_and_not_the_words(gguf: Path) -> None:
             session = await made.open(PREFIX)
             await session.prefill(asked)
             before = session.usage()
-            said.append(await answer(session, *asked, max_tokens=60))
+            said.append(await answer(session, *asked, max_tokens=30))
             counters, after = made.counters(), session.usage()
             assert (after.evaluated - before.evaluated) - (after.kept - before.kept) == (
                 counters.guessed - counters.guessed_right

@@ -115,7 +115,8 @@ class Sender:
         kept = max(0, held - ahead)
         self._skip = min(AUDIO_FRAME_SAMPLES, max(0, ahead - held))
         self._skip_until_s = now + _CONTINUATION_S
-        self._edge_s = now
+        # Not `now`: the end of what is due stays on the grid of samples, as the playout's own does.
+        self._edge_s -= ahead / LINE_RATE_HZ
         del self._pcm[2 * kept :]
         self._queued = self._sent + kept
         self._keys = deque((min(at, self._queued), digit) for at, digit in self._keys)

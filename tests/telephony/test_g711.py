@@ -52,7 +52,7 @@ def test_other_dtypes_are_refused() -> None:
 
 
 def itu_decoded_alaw(code: int) -> int:
-    """ITU-T G.711 table 1b, written as its formula: even bits inverted, sign, segment, interval, on 13 bits."""
+    """ITU-T G.711 table 1b as a formula: even bits inverted, sign, segment, interval, on 13 bits."""
     code ^= 0x55
     segment, interval = (code >> 4) & 7, code & 15
     magnitude = (2 * interval + 1 if segment == 0 else (2 * interval + 33) << (segment - 1)) * 8

@@ -112,7 +112,7 @@ def test_what_comes_later_than_a_clear_is_something_new_and_whole() -> None:
 
 
 @pytest.mark.parametrize("phase_s", [0.0, 0.003, 0.010, 0.0185])
-@pytest.mark.parametrize("duck_s", [0.0, 0.0012, 0.061, 0.1337, 0.2])
+@pytest.mark.parametrize("duck_s", [0.0012, 0.061, 0.1337, 0.2])
 def test_a_voice_turned_down_and_up_again_loses_and_repeats_nothing(phase_s: float, duck_s: float) -> None:
     """The real playout over the queue, at any phase of the clock and at any moment."""
     made, playout = sender(), Playout(lead_s=0.06)
@@ -144,7 +144,7 @@ def test_a_voice_turned_down_and_up_again_loses_and_repeats_nothing(phase_s: flo
                 made.clear(now)
             play(now)
     out = np.concatenate(played)
-    start = int(np.flatnonzero(out)[0]) if duck_s else 0
+    start = int(np.flatnonzero(out)[0])
     truth = g711.decode(g711.encode(pcm))
     # At full level before and after, in place; between, the same samples more quietly.
     before = int(duck_s * 8000) - 1
@@ -177,7 +177,7 @@ def test_keys_follow_the_audio_that_is_queued_and_audio_follows_them() -> None:
     # Audio goes on in time, as a new talkspurt, behind the pause.
     assert packets[10].marker and packets[10].timestamp == 5_000 + 160 * 10
     assert not any(packet.marker for packet in packets[11:])
-    assert np.array_equal(heard(packets[14:15]), g711.decode(g711.encode(ramp(160, 5))))
+    assert np.array_equal(heard(packets[13:14]), g711.decode(g711.encode(ramp(160, 5))))
     assert not made.keys_pending
 
 

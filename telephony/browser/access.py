@@ -56,10 +56,9 @@ class PageDoor:
         """Any request; `headers` have names in lower case. Raises `AccessRefused`."""
         if self.login_needed:
             return
-        if _host(headers.get("host", "")) not in LOOPBACK_HOSTS:
-            raise AccessRefused(
-                f"without a password only this machine is served, not {headers.get('host')!r}"
-            )
+        host = headers.get("host", "")
+        if _host(host) not in LOOPBACK_HOSTS:
+            raise AccessRefused(f"without a password only this machine is served, not {host[:80]!r}")
         through = [name for name in _FORWARDED if name in headers]
         if through:
             raise AccessRefused(f"without a password no proxy is served ({through[0]} is there)")

@@ -43,14 +43,14 @@ class BrowserConfig:
         parts = _parts(self.public_url)
         if self.on and parts.scheme != "https" and not self.loopback:
             raise BrowserConfigError(
-                f"The page /talk cannot work at {self.public_url!r}: browsers give a microphone to https:// pages "
-                "only, and the password would travel in the open. Put TLS in front and set "
+                f"The page /talk cannot work at {self.public_url!r}: browsers give a microphone to https:// "
+                "pages only, and the password would travel in the open. Put TLS in front and set "
                 "MAYA_PUBLIC_URL=https://..., or leave MAYA_TALK_PASSWORD unset."
             )
         if self.enabled and not self.loopback and not self.password:
             raise BrowserConfigError(
-                f"The page /talk would let anybody talk to the agent at {self.public_url!r}. {_PASSWORD_ADVICE}, "
-                "or leave the page off outside this machine."
+                f"The page /talk would let anybody talk to the agent at {self.public_url!r}. "
+                f"{_PASSWORD_ADVICE}, or leave the page off outside this machine."
             )
         for name in ("session_s", "max_calls", "max_pending_sockets", "start_timeout_s", "media_timeout_s"):
             if getattr(self, name) <= 0:

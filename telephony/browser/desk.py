@@ -131,8 +131,8 @@ class BrowserDesk:
 
 
 def _word(line: BrowserLine, outcome: CallOutcome) -> str:
-    """Why the call ended, as the page is told: the reason that we hung up with, what the caller did, `busy`, or
-    `failed` where the caller is owed an apology."""
+    """Why the call ended, as the page is told: the reason that we hung up with, what the caller did, `busy`,
+    or `failed` where the caller is owed an apology."""
     if outcome.completed:
         return line.hung_up or outcome.reason
     return BUSY if outcome.reason == BUSY else FAILED

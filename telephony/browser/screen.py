@@ -1,5 +1,5 @@
-"""What the page is told of a call while it happens: the call's events as JSON messages, and a mailbox in front
-of the socket, so that whoever tells never waits.
+"""What the page is told of a call while it happens: the call's events as JSON messages, and a mailbox in
+front of the socket, so that whoever tells never waits.
 
     ready {persona}                  the agent has taken the call
     caller_spoke {end_s}             one utterance ended; the turn may go on
@@ -69,8 +69,8 @@ def message_of(event: CallEvent) -> dict[str, Any] | None:
 
 
 class Screen:
-    """One call's page as a `pipeline.events.CallObserver`. `deliver()` runs beside the call and sends what was
-    told; on the call's own loop, like everything here."""
+    """One call's page as a `pipeline.events.CallObserver`. `deliver()` runs beside the call and sends what
+    was told; on the call's own loop, like everything here."""
 
     def __init__(self) -> None:
         self._waiting: deque[str] = deque(maxlen=_MOST_WAITING)

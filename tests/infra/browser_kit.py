@@ -2,17 +2,18 @@
 
 import asyncio
 import shutil
+import socket
 import threading
 import wave
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import uvicorn
 from fastapi import FastAPI
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright
 
 from infra.local_server import free_port
 from models.base import Models, Samples
@@ -56,7 +57,7 @@ class Server:
         self.url = f"http://127.0.0.1:{port}"
         self.events: list[CallEvent] = []
         self.accepting = True
-        self.stop_sockets: Any = None
+        self.stop: Callable[[], None] = lambda: None
 
     def seen(self, kind: type) -> list[Any]:
         return [event for event in list(self.events) if isinstance(event, kind)]
@@ -81,11 +82,23 @@ class _Kept:
         self._events.append(event)
 
 
+class _Shell(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, up: threading.Event) -> None:
+        super().__init__(config)
+        self._up = up
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._up.set()
+
+
 @contextmanager
 def page_served(models: Models, persona: Persona | None = None, **changes: Any) -> Iterator[Server]:
     """Serve the page, alone, from a thread with a loop of its own."""
     server = Server(free_port())
-    up, down = threading.Event(), threading.Event()
+    up = threading.Event()
     failed: list[BaseException] = []
     config = BrowserConfig(**({"public_url": server.url, "title": "Maya"} | changes))
 
@@ -101,7 +114,7 @@ def page_served(models: Models, persona: Persona | None = None, **changes: Any) 
         desk = BrowserDesk(config, service.answer, accepting=lambda: server.accepting)
         app = FastAPI()
         app.include_router(create_router(desk))
-        shell = uvicorn.Server(
+        shell = _Shell(
             uvicorn.Config(
                 app,
                 port=server.port,
@@ -111,16 +124,11 @@ def page_served(models: Models, persona: Persona | None = None, **changes: Any) 
                 lifespan="off",
                 log_config=None,
                 timeout_graceful_shutdown=1,
-            )
+            ),
+            up,
         )
-        serving = asyncio.create_task(shell.serve())
-        while not shell.started and not serving.done():
-            await asyncio.sleep(0.01)
-        up.set()
-        while not down.is_set() and not serving.done():
-            await asyncio.sleep(0.02)
-        shell.should_exit = True
-        await serving
+        server.stop = lambda: setattr(shell, "should_exit", True)
+        await shell.serve()
         await service.aclose()
         await models.aclose()
 
@@ -135,20 +143,21 @@ def page_served(models: Models, persona: Persona | None = None, **changes: Any) 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     up.wait(120)
-    server.stop_sockets = down.set
     try:
         if failed:
             raise failed[0]
         yield server
     finally:
-        down.set()
+        server.stop()
         thread.join(20)
 
 
 @contextmanager
-def browser(microphone: Path | None = None, *, ask: bool = False, device: bool = True) -> Iterator[Browser]:
-    """A headless Chromium that allows its fake microphone, which plays `microphone` once. `ask`: it would ask,
-    and nobody answers; then permissions are those of the context. Without `device` there is none."""
+def browser(
+    playwright: Playwright, microphone: Path | None = None, *, ask: bool = False, device: bool = True
+) -> Iterator[Browser]:
+    """A headless Chromium that allows its fake microphone, which plays `microphone` once. `ask`: it asks, and
+    nobody is there to allow it. Without `device` there is none."""
     options = ["--autoplay-policy=user-gesture-required", "--disable-gpu"]
     if device:
         options.append("--use-fake-device-for-media-stream")
@@ -156,13 +165,11 @@ def browser(microphone: Path | None = None, *, ask: bool = False, device: bool =
         options.append("--use-fake-ui-for-media-stream")
     if microphone is not None:
         options.append(f"--use-file-for-fake-audio-capture={microphone}%noloop")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=options)
-        try:
-            yield chromium
-        finally:
-            with suppress(Exception):
-                chromium.close()
+    chromium = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=options)
+    try:
+        yield chromium
+    finally:
+        chromium.close()
 
 
 def open_page(chromium: Browser, server: Server, **context_options: Any) -> Page:

@@ -60,10 +60,10 @@ export class Call {
     this.socket = socket;
     socket.onmessage = ({ data }) => this.fromServer(data);
     return new Promise((resolve, reject) => {
-      socket.onopen = resolve;
-      socket.onclose = () => {
-        reject(new TalkError("unreachable"));
-        this.end({ reason: this.lastWord ?? "connection lost" });
+      socket.onclose = () => reject(new TalkError("unreachable"));
+      socket.onopen = () => {
+        socket.onclose = () => this.end({ reason: this.lastWord ?? "connection lost" });
+        resolve();
       };
     });
   }

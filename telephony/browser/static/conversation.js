@@ -11,9 +11,20 @@ export const STAGES = [
 
 const SPEAKING_LEVEL = 0.01; // -40 dBFS
 const THINKING_LIMIT_MS = 8000;
+const SILENT_LEVEL = 1e-5; // -100 dBFS: no microphone that is switched on is so quiet
+const DEAF_AFTER_MS = 6000;
 
 export function newConversation() {
-  return { phase: "calling", persona: "", turnedDown: false, recordingPaused: false, entries: [], thinkingSince: 0 };
+  return {
+    phase: "calling",
+    persona: "",
+    turnedDown: false,
+    recordingPaused: false,
+    entries: [],
+    thinkingSince: 0,
+    silentSince: null, // null once the microphone has made a sound
+    deaf: false, // the microphone has been silent since the call began
+  };
 }
 
 // Changes `conversation`, and returns whether an entry changed. `now` is milliseconds on any clock.
@@ -22,6 +33,7 @@ export function hear(conversation, message, now) {
     case "ready":
       conversation.persona = message.persona;
       conversation.phase = "listening";
+      conversation.silentSince = now;
       return false;
     case "levels":
       follow(conversation, message, now);
@@ -62,6 +74,8 @@ function think(conversation, now) {
 
 function follow(conversation, { mic, queued }, now) {
   if (conversation.phase === "calling") return;
+  if (mic > SILENT_LEVEL) conversation.silentSince = null;
+  conversation.deaf = conversation.silentSince !== null && now - conversation.silentSince > DEAF_AFTER_MS;
   if (queued > 0) conversation.phase = "speaking";
   else if (conversation.phase === "speaking") conversation.phase = "listening";
   else if (conversation.phase === "thinking") {

@@ -53,9 +53,13 @@ async function onOver({ reason, error }) {
   view.show("idle");
   view.showPaused(false);
   const end = error ? { error } : ending(reason);
-  view.showPhase("idle", { text: end.error ? "The call did not work" : end.text });
-  if (end.error && phase !== "calling") view.showPhase("idle", { text: "The call has ended" });
-  if (end.error) view.showError(end.error);
+  if (end.error) {
+    view.showPhase(phase === "calling" ? "failed" : "broken");
+    view.showError(end.error);
+  } else {
+    view.showPhase("over", { text: end.text });
+  }
+  view.showCallAgain();
   view.focus("call");
   // The handshake does not tell why it was refused; a login that has expired is one reason.
   if (end.error?.kind === "unreachable") await enter();
@@ -105,10 +109,17 @@ async function enter() {
     view.showTitle(title);
     view.show(session.logged_in ? "idle" : "login");
     if (!session.logged_in) view.focusPassword();
+    else if (!navigator.mediaDevices) view.showError(new TalkError(window.isSecureContext ? "old" : "insecure"));
   } catch {
     view.show("idle");
     view.showError(new TalkError("unreachable"));
   }
+}
+
+function shownPhase() {
+  if (conversation.phase !== "listening") return conversation.phase;
+  if (muted) return "muted";
+  return conversation.deaf ? "deaf" : "listening";
 }
 
 function draw() {
@@ -117,7 +128,7 @@ function draw() {
   view.showLevels(muted ? 0 : levels.mic, levels.agent);
   if (begun) {
     view.showClock((performance.now() - begun) / 1000);
-    view.showPhase(muted && conversation.phase === "listening" ? "muted" : conversation.phase, conversation);
+    view.showPhase(shownPhase(), conversation);
   }
 }
 

@@ -11,9 +11,13 @@ const PHASES = {
   asking: ["Calling …", "If your browser asks, allow the microphone."],
   calling: ["Calling …", ""],
   listening: ["Listening", "Go on, it is your turn."],
-  thinking: ["Thinking …", ""],
+  thinking: ["Thinking …", "One moment."],
   speaking: ["Speaking", "Talk over it to interrupt."],
   muted: ["You are muted", "Nobody hears you."],
+  deaf: ["Listening", "Your microphone sends only silence. Is it switched off?"],
+  over: ["The call has ended", "Click Call again to talk once more."],
+  failed: ["The call did not go through", ""],
+  broken: ["The call broke off", ""],
 };
 
 const at = (id) => document.getElementById(id);
@@ -42,6 +46,8 @@ export class View {
       else if (event.key === "Escape") this.openKeypad(false);
     });
     this.conversationList = at("entries");
+    // The keypad takes some of its room: what was said last is what matters.
+    new ResizeObserver(() => this.scrollToEnd()).observe(this.conversationList);
   }
 
   // view: "loading", "login", "idle", "call"
@@ -53,6 +59,10 @@ export class View {
       this.showMuted(false);
       this.showLevels(0, 0);
     }
+  }
+
+  showCallAgain() {
+    at("call-text").textContent = "Call again";
   }
 
   showTitle(title) {
@@ -72,7 +82,7 @@ export class View {
     const [title, hint] = PHASES[phase];
     document.body.dataset.phase = phase;
     document.body.dataset.down = turnedDown;
-    at("phase").textContent = text ?? title;
+    at("phase").textContent = text || title;
     at("hint").textContent = turnedDown && phase === "speaking" ? "Turned down: I hear you." : hint;
   }
 
@@ -122,7 +132,7 @@ export class View {
   }
 
   showGreeted(ms) {
-    at("greeted").textContent = `First heard ${seconds(ms)} after your click.`;
+    at("greeted").textContent = `The greeting was heard ${seconds(ms)} after your click.`;
     document.body.dataset.greetedMs = Math.round(ms);
     at("legend").hidden = false;
   }
@@ -176,7 +186,11 @@ export class View {
       item.replaceChildren(...this.partsOf(entry, agent));
     }
     at("empty").hidden = entries.length > 0;
-    if (atEnd) list.scrollTop = list.scrollHeight;
+    if (atEnd) this.scrollToEnd();
+  }
+
+  scrollToEnd() {
+    this.conversationList.scrollTop = this.conversationList.scrollHeight;
   }
 
   partsOf(entry, agent) {

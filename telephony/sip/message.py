@@ -96,6 +96,11 @@ class Headers:
         for name, value in pairs or []:
             self.add(name, value)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Headers) and self.keyed() == other.keyed()
+
+    __hash__ = None  # type: ignore[assignment]
+
     def add(self, name: str, value: str) -> None:
         key = name.lower()
         self._pairs.append((_COMPACT.get(key, key), name, value))

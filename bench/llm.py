@@ -1,10 +1,11 @@
 """How good and how fast the language model answers: the demo persona's questions, through the real
 `LlamaChat`.
 
-Three parts. *Questions*: each in a session of its own, greedy; judged by the words that a sensible answer
+Four parts. *Questions*: each in a session of its own, greedy; judged by the words that a sensible answer
 holds. *Alternating*: two calls take turns on one model, each growing its own history, with the caller's words
 prefilled as they come; counts tokens evaluated twice. *Speed*: prompt and reply tokens per second, and the
-time to the first piece of a reply with the caller's words prefilled and without.
+time to the first piece of a reply with the caller's words prefilled and without. *Guesses* (`llm_guesses`):
+what guessing the next tokens is worth, on the questions and on what the corpus's callers say.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bench import llm_guesses
 from bench.report import Report, percentile, rate
 from models.base import Message
 from models.llama import LlamaChat, LlamaSession
@@ -60,7 +62,7 @@ class Answer:
 def run(
     *, model: str = "qwen2.5-coder-1.5b", gguf: Path | None = None, threads: int = 2, persona: Path = CLINIC
 ) -> Report:
-    """Blocks for about a minute. Raises `ModelMissing`, `DocumentError`. `gguf` overrides the catalogue's
+    """Blocks for about four minutes. Raises `ModelMissing`, `DocumentError`. `gguf` overrides the catalogue's
     `model`."""
     path = gguf or Store(None).path(model)
     if path.is_dir():
@@ -77,6 +79,7 @@ async def _run(gguf: Path, threads: int, persona: Persona, questions: tuple[Ques
         answers = [await _ask(chat, persona, question) for question in questions]
         cold = [await _ask(chat, persona, question, ahead=False) for question in questions[:4]]
         alternating = await _alternate(chat, persona, tuple(q for q in questions if not q.held_out))
+        guesses, replies = await _guesses(chat, gguf, threads, persona, questions)
     finally:
         await chat.aclose()
     right = [question.accepts(answer.text) for question, answer in zip(questions, answers, strict=True)]
@@ -84,6 +87,7 @@ async def _run(gguf: Path, threads: int, persona: Persona, questions: tuple[Ques
     return Report(
         figures={
             **alternating,
+            **guesses,
             **_rate("answers_right", right, questions, held_out=False),
             **_rate("held_out_right", right, questions, held_out=True),
             **speed,
@@ -101,7 +105,8 @@ async def _run(gguf: Path, threads: int, persona: Persona, questions: tuple[Ques
             "answers": [
                 {"topic": q.topic, "held_out": q.held_out, "caller": q.ask, "agent": a.text, "right": ok}
                 for q, a, ok in zip(questions, answers, right, strict=True)
-            ]
+            ],
+            "guesses": replies,
         },
     )
 
@@ -168,6 +173,19 @@ async def _alternate(chat: LlamaChat, persona: Persona, questions: tuple[Questio
         "alternating_reused_tokens": after.reused - before.reused,
         "alternating_turns": len(questions),
     }
+
+
+async def _guesses(
+    chat: LlamaChat, gguf: Path, threads: int, persona: Persona, questions: tuple[Question, ...]
+) -> tuple[dict[str, object], list[dict[str, object]]]:
+    plain = await asyncio.to_thread(
+        LlamaChat, gguf, threads=threads, context_tokens=CONTEXT_TOKENS, sequences=2, draft_rows=0
+    )
+    try:
+        lines = (*(question.ask for question in questions), *llm_guesses.corpus_lines())
+        return await llm_guesses.compare(chat, plain, persona, lines)
+    finally:
+        await plain.aclose()
 
 
 def _holds(text: str, words: str) -> bool:

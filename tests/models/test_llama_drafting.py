@@ -19,7 +19,9 @@ def guesses(*tokens: int, most: int = 3) -> list[int]:
     ("tokens", "expected"),
     [
         ((1, 2, 3, 4, 5, 1, 2), [3, 4, 5]),
-        ((1, 2, 3, 1, 2, 4, 7, 7, 1, 2), [4, 7, 7]),
+        ((1, 2, 3, 4, 1, 2, 3, 7, 7, 1, 2), [3, 7, 7]),
+        ((1, 2, 3, 1, 2, 4, 7, 7, 1, 2), []),
+        ((5, 1, 2, 3, 5, 1, 2, 4, 7, 7, 5, 1, 2), [4, 7, 7]),
         ((5, 1, 2, 3, 3, 3, 6, 1, 2, 4, 4, 4, 5, 1, 2), [3, 3, 3]),
         ((8, 5, 1, 2, 3, 3, 3, 6, 5, 1, 2, 4, 4, 4, 8, 5, 1, 2), [4, 4, 4]),
         ((1, 2, 3, END, 4, 1, 2), [3]),
@@ -30,6 +32,8 @@ def guesses(*tokens: int, most: int = 3) -> list[int]:
     ids=[
         "what followed",
         "the last time",
+        "two equal tokens that did not always come before the same are not enough",
+        "three are",
         "after three equal tokens rather than two",
         "more than three count no more",
         "before an end",
@@ -58,4 +62,4 @@ def test_whatever_is_guessed_stood_there_after_the_same_two_tokens(tokens: list[
     pairs = list(pairwise(tokens[:-1]))
     if not found and len(tokens) > 1 and tuple(tokens[-2:]) in pairs:
         at = [i + 2 for i, pair in enumerate(pairs) if pair == tuple(tokens[-2:])]
-        assert any(tokens[i] == 0 for i in at), "only an end is not guessed"
+        assert 0 in {tokens[i] for i in at} or len({tokens[i] for i in at}) > 1

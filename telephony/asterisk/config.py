@@ -23,7 +23,7 @@ class AsteriskConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    secret: str = ""
+    secret: Annotated[str, Field(repr=False)] = ""
     """What Asterisk shows to `WS /asterisk/media` and `POST /asterisk/calls`: `token=` in the query, or the
     password of basic authentication."""
     user: str = "asterisk"

@@ -7,9 +7,9 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
-from pipeline.line import Line, LineClosed, LineInfo
-from telephony.asterisk.announced import AnnouncedCalls
+from pipeline.line import HangUpReason, Line, LineClosed, LineInfo
 from telephony.asterisk.audiosocket import AudioSocketLimits, AudioSocketProtocol
+from telephony.asterisk.book import CallBook, Ending
 from telephony.asterisk.config import AsteriskConfig
 from telephony.asterisk.errors import WrongAudio
 from telephony.asterisk.events import MediaStarted, UuidReceived
@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 CALLER_PARAMETER: Final = "caller"
 CALLED_PARAMETER: Final = "called"
+KEY_PARAMETER: Final = "uniq"
+"""The name under which the dialplan asks later how the call ended; without it the channel's id."""
 
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9_-]+", re.ASCII)
 _MAX_ID_CHARS: Final = 48
@@ -65,7 +67,7 @@ class PendingSocket:
 
 class CallDesk:
     """Serves the calls of one process over one protocol or both. `accepting()` is asked before a call is
-    taken. `announced` is what the dialplan told of AudioSocket's calls."""
+    taken. `book` is what the dialplan tells and is told."""
 
     def __init__(
         self,
@@ -73,14 +75,14 @@ class CallDesk:
         answer: Answer,
         *,
         accepting: Callable[[], bool] = lambda: True,
-        announced: AnnouncedCalls | None = None,
+        book: CallBook | None = None,
     ) -> None:
         self.live: dict[str, AnyLine] = {}
         self.pending = 0
         self._config = config
         self._answer = answer
         self._accepting = accepting
-        self._announced = announced
+        self._book = book
         self._metronome = Metronome()
         self._waiting: set[AnyPump] = set()
 
@@ -146,9 +148,12 @@ class CallDesk:
         told |= {name.lower(): value for name, value in query.items()}
         told |= {"channel": started.channel, "channel_id": started.channel_id}
         told |= {"connection_id": started.connection_id}
-        if not self._is_free(pump, started.channel_id):
+        key = told.get(KEY_PARAMETER) or started.channel_id
+        if not self._is_free(pump, key):
             return None
-        return MediaWebSocketLine(pump, _info("asterisk", started.channel_id, told))
+        return MediaWebSocketLine(
+            pump, _info("asterisk", started.channel_id, told), on_hang_up=self._hung_up(key)
+        )
 
     async def _introduce_uuid(self, pump: Pump[AudioSocketProtocol, PacedSocket]) -> AudioSocketLine | None:
         received = await pump.next()
@@ -156,7 +161,7 @@ class CallDesk:
             pump.end(f"{type(received).__name__} before the UUID", 1002)
             return None
         name = str(received.uuid)
-        told = self._announced.redeem(received.uuid) if self._announced is not None else None
+        told = self._book.redeem(received.uuid) if self._book is not None else None
         if told is None and self._config.announced_only:
             logger.warning(
                 "AudioSocket call %s was refused: nobody announced it, or too long ago, or it was used "
@@ -167,17 +172,29 @@ class CallDesk:
             return None
         if not self._is_free(pump, name):
             return None
-        return AudioSocketLine(
-            pump, _info("audiosocket", name, {**(told or {}), "uuid": name}), self._metronome
-        )
+        info = _info("audiosocket", name, {**(told or {}), "uuid": name})
+        return AudioSocketLine(pump, info, self._metronome, on_hang_up=self._hung_up(name))
 
-    def _is_free(self, pump: AnyPump, name: str) -> bool:
+    def _is_free(self, pump: AnyPump, key: str) -> bool:
         if self._accepting():
             return True
-        logger.warning("Asterisk's call %r was turned away: no line is free", name[:_MAX_ID_CHARS])
+        logger.warning("Asterisk's call %r was turned away: no line is free", key[:_MAX_ID_CHARS])
+        self._remember(key, Ending.BUSY)
         pump.core.hang_up()
         pump.end("no line is free", 1013)
         return False
+
+    def _hung_up(self, key: str) -> Callable[[HangUpReason], None]:
+        """Written down before the channel hears of it: the dialplan may ask at once."""
+
+        def hung_up(reason: HangUpReason) -> None:
+            self._remember(key, Ending.FAILED if reason == "apology" else Ending.FINE)
+
+        return hung_up
+
+    def _remember(self, key: str, ending: Ending) -> None:
+        if self._book is not None:
+            self._book.ended(key, ending)
 
     async def _hold(self, line: AnyLine, pump: AnyPump) -> CallOutcome | None:
         """The call itself. Whatever happens in it stays in it."""

@@ -10,6 +10,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
+from telephony.asterisk.book import CallBook
 from telephony.asterisk.config import AsteriskConfig
 from telephony.asterisk.desk import Answer, CallDesk, CallOutcome
 from telephony.asterisk.errors import AsteriskConfigError, CannotJoin
@@ -53,14 +54,19 @@ class ChannelJoiner:
     on."""
 
     def __init__(
-        self, config: AsteriskConfig, answer: Answer, *, accepting: Callable[[], bool] = lambda: True
+        self,
+        config: AsteriskConfig,
+        answer: Answer,
+        *,
+        accepting: Callable[[], bool] = lambda: True,
+        book: CallBook | None = None,
     ) -> None:
         if not config.asterisk_url:
             raise AsteriskConfigError(
                 "asterisk_url is not set: say where Asterisk's web server is, such as http://10.0.0.5:8088."
             )
         self._url = "ws" + config.asterisk_url.removeprefix("http")
-        self._desk = CallDesk(config, answer, accepting=accepting)
+        self._desk = CallDesk(config, answer, accepting=accepting, book=book)
         self.live = self._desk.live
 
     async def join(

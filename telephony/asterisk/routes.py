@@ -2,6 +2,8 @@
 
 `WS /asterisk/media` takes chan_websocket's connections. `POST /asterisk/calls` is where a dialplan tells of
 an AudioSocket call before it connects: `uuid=...` and whatever the agent should know, in form or query.
+`GET /asterisk/ending?id=...` answers `fine`, `failed` or `busy` when the call is over, so that the dialplan
+may say sorry.
 """
 
 import logging
@@ -14,7 +16,7 @@ from fastapi import APIRouter, Request, Response, WebSocket
 from starlette.requests import ClientDisconnect
 
 from telephony.asterisk.access import MAX_PARAMETER_CHARS, MAX_PARAMETERS, Doorkeeper
-from telephony.asterisk.announced import AnnouncedCalls
+from telephony.asterisk.book import CallBook, Ending
 from telephony.asterisk.config import AsteriskConfig
 from telephony.asterisk.desk import Answer, CallDesk
 from telephony.asterisk.errors import AccessRefused
@@ -24,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 MEDIA: Final = "/asterisk/media"
 CALLS: Final = "/asterisk/calls"
+ENDING: Final = "/asterisk/ending"
 SUBPROTOCOL: Final = "media"
 
 _MAX_BODY_BYTES: Final = 65_536
@@ -34,31 +37,32 @@ def create_router(
     answer: Answer,
     *,
     accepting: Callable[[], bool] = lambda: True,
-    announced: AnnouncedCalls | None = None,
+    book: CallBook | None = None,
 ) -> APIRouter:
     """Endpoints that hand every call of chan_websocket to `answer(line)`, each in its own task.
 
     `accepting()` says whether one more call may come in; otherwise the channel is hung up at once.
-    `announced` is shared with `AudioSocketServer`; without it `POST /asterisk/calls` is not there. Run it
+    `book` is shared with `AudioSocketServer`; without it there are no announcements and no endings. Run it
     under uvicorn as `telephony.twilio.routes.create_router` says, with `proxy_headers=False`: `allowed` is
     about real peers.
     """
-    desk = CallDesk(config, answer, accepting=accepting)
-    return _Endpoints(desk, Doorkeeper(config), announced).router()
+    desk = CallDesk(config, answer, accepting=accepting, book=book)
+    return _Endpoints(desk, Doorkeeper(config), book).router()
 
 
 class _Endpoints:
-    def __init__(self, desk: CallDesk, door: Doorkeeper, announced: AnnouncedCalls | None) -> None:
+    def __init__(self, desk: CallDesk, door: Doorkeeper, book: CallBook | None) -> None:
         self._desk = desk
         self._door = door
-        self._announced = announced
+        self._book = book
 
     def router(self) -> APIRouter:
         router = APIRouter()
         for spelling in (MEDIA, MEDIA + "/"):
             router.add_api_websocket_route(spelling, self.media)
-        if self._announced is not None:
+        if self._book is not None:
             router.add_api_route(CALLS, self.calls, methods=["POST"], include_in_schema=False)
+            router.add_api_route(ENDING, self.ending, methods=["GET"], include_in_schema=False)
         return router
 
     async def media(self, websocket: WebSocket) -> None:
@@ -101,9 +105,18 @@ class _Endpoints:
         except ValueError:  # UnicodeDecodeError is one
             return _plain(400, "uuid= is missing or is none, or the form cannot be read")
         told.pop("token", None)
-        if self._announced is not None:
-            self._announced.announce(name, {name.lower(): value for name, value in told.items()})
+        if self._book is not None:
+            self._book.announce(name, {name.lower(): value for name, value in told.items()})
         return _plain(200, "ok")
+
+    async def ending(self, request: Request) -> Response:
+        try:
+            told = self._check(request)
+        except AccessRefused as refused:
+            logger.warning("a question for an ending was refused: %s", refused)
+            return _plain(403, "refused")
+        ending = self._book.ending(told.get("id", "")) if self._book is not None else Ending.FAILED
+        return _plain(200, ending.value)
 
     def _check(self, connection: Request | WebSocket) -> dict[str, str]:
         host = connection.client.host if connection.client is not None else None

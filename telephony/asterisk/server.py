@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from telephony.asterisk.access import Doorkeeper
-from telephony.asterisk.announced import AnnouncedCalls
+from telephony.asterisk.book import CallBook
 from telephony.asterisk.config import AsteriskConfig
 from telephony.asterisk.desk import Answer, AnyLine, CallDesk
 from telephony.asterisk.errors import AccessRefused, AsteriskConfigError
@@ -75,7 +75,7 @@ class AudioSocketServer:
             ...                                # serves at server.address
 
     Raises `AsteriskConfigError` where it cannot listen. Leaving ends the calls that are still on, with
-    "server shut down". `announced` is what `create_router` was given, so that the dialplan can tell who
+    "server shut down". `book` is what `create_router` was given, so that the dialplan can tell who
     calls.
     """
 
@@ -85,16 +85,16 @@ class AudioSocketServer:
         answer: Answer,
         accepting: Callable[[], bool] = lambda: True,
         *,
-        announced: AnnouncedCalls | None = None,
+        book: CallBook | None = None,
     ) -> None:
         self._config = config
         self._door = Doorkeeper(config)
-        if config.announced_only and announced is None:
+        if config.announced_only and book is None:
             raise AsteriskConfigError(
                 "announced_only is set, but nothing takes announcements: give AudioSocketServer and "
-                "create_router the same AnnouncedCalls."
+                "create_router the same CallBook."
             )
-        self._desk = CallDesk(config, answer, accepting=accepting, announced=announced)
+        self._desk = CallDesk(config, answer, accepting=accepting, book=book)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._complained_at = float("-inf")

@@ -6,7 +6,7 @@ Reads the running loop's clock and nothing else, so it runs in virtual time over
 import asyncio
 import contextlib
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, Generic, Protocol, TypeVar
 
 from pipeline.line import HangUpReason, LineClosed, LineEvent, LineInfo, Pcm
@@ -221,8 +221,15 @@ class AsteriskLine(Generic[AnyCore, AnySocket]):
 
     lead_s = 0.2
 
-    def __init__(self, pump: Pump[AnyCore, AnySocket], info: LineInfo) -> None:
+    def __init__(
+        self,
+        pump: Pump[AnyCore, AnySocket],
+        info: LineInfo,
+        *,
+        on_hang_up: Callable[[HangUpReason], None] = lambda reason: None,
+    ) -> None:
         self.info = info
+        self._on_hang_up = on_hang_up
         self.hung_up: HangUpReason | None = None
         self._pump = pump
         self._loop = asyncio.get_running_loop()
@@ -268,6 +275,7 @@ class AsteriskLine(Generic[AnyCore, AnySocket]):
         if self._pump.over is not None:
             return
         self.hung_up = reason
+        self._on_hang_up(reason)
         self._pump.core.hang_up()
         self._pump.end(f"we hung up: {reason}")
         await self._pump.close()
@@ -302,9 +310,14 @@ class AudioSocketLine(AsteriskLine[AudioSocketProtocol, PacedSocket]):
     lead_s = 0.06
 
     def __init__(
-        self, pump: Pump[AudioSocketProtocol, PacedSocket], info: LineInfo, metronome: Metronome
+        self,
+        pump: Pump[AudioSocketProtocol, PacedSocket],
+        info: LineInfo,
+        metronome: Metronome,
+        *,
+        on_hang_up: Callable[[HangUpReason], None] = lambda reason: None,
     ) -> None:
-        super().__init__(pump, info)
+        super().__init__(pump, info, on_hang_up=on_hang_up)
         self._metronome = metronome
 
     def begin(self) -> None:

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from websockets.typing import Subprotocol
 
-from telephony.asterisk.announced import AnnouncedCalls
+from telephony.asterisk.book import CallBook, Ending
 from telephony.asterisk.config import AsteriskConfig
 from telephony.asterisk.joining import ClientSocket
 from telephony.asterisk.routes import create_router
@@ -144,27 +144,27 @@ async def test_a_megabyte_of_text_hurts_nobody(caplog: pytest.LogCaptureFixture)
 # Announcements
 
 
-def client(announced: AnnouncedCalls | None, host: str = "127.0.0.1", **settings: Any) -> TestClient:
+def client(book: CallBook | None, host: str = "127.0.0.1", **settings: Any) -> TestClient:
     app = FastAPI()
-    app.include_router(create_router(AsteriskConfig.of(**settings), Echo(), announced=announced))
+    app.include_router(create_router(AsteriskConfig.of(**settings), Echo(), book=book))
     return TestClient(app, base_url="http://127.0.0.1", client=(host, 40_000))
 
 
 def test_a_call_is_announced() -> None:
-    announced = AnnouncedCalls(60.0, lambda: 0.0)
-    web = client(announced, secret=SECRET)
+    book = CallBook(60.0, lambda: 0.0)
+    web = client(book, secret=SECRET)
     fields = {"uuid": str(NAME), "caller": "+15550100", "Dept": "sales"}
     assert web.post(f"/asterisk/calls?token={SECRET}&called=199", data=fields).status_code == 200
-    assert announced.redeem(NAME) == {"caller": "+15550100", "dept": "sales", "called": "199"}
+    assert book.redeem(NAME) == {"caller": "+15550100", "dept": "sales", "called": "199"}
 
 
 def test_the_secret_may_stand_in_the_form_only_as_a_mistake() -> None:
-    announced = AnnouncedCalls(60.0, lambda: 0.0)
-    web = client(announced, secret=SECRET)
+    book = CallBook(60.0, lambda: 0.0)
+    web = client(book, secret=SECRET)
     assert web.post("/asterisk/calls", data={"uuid": str(NAME), "token": SECRET}).status_code == 403
     answer = web.post(f"/asterisk/calls?token={SECRET}", data={"uuid": str(NAME), "token": SECRET})
     assert answer.status_code == 200
-    assert announced.redeem(NAME) == {}
+    assert book.redeem(NAME) == {}
 
 
 @pytest.mark.parametrize(
@@ -178,12 +178,12 @@ def test_the_secret_may_stand_in_the_form_only_as_a_mistake() -> None:
     ],
 )
 def test_what_is_no_announcement(body: bytes, status: int) -> None:
-    web = client(AnnouncedCalls(60.0, lambda: 0.0))
+    web = client(CallBook(60.0, lambda: 0.0))
     assert web.post("/asterisk/calls", content=body).status_code == status
 
 
 def test_strangers_announce_nothing() -> None:
-    web = client(AnnouncedCalls(60.0, lambda: 0.0), host="10.0.0.9")
+    web = client(CallBook(60.0, lambda: 0.0), host="10.0.0.9")
     assert web.post("/asterisk/calls", data={"uuid": str(NAME)}).status_code == 403
 
 
@@ -193,11 +193,20 @@ def test_without_audiosocket_there_is_nothing_to_announce() -> None:
 
 async def test_announced_then_called() -> None:
     """As the dialplan does it, with curl."""
-    announced = AnnouncedCalls(60.0, asyncio.get_running_loop().time)
+    book = CallBook(60.0, asyncio.get_running_loop().time)
     app = FastAPI()
-    app.include_router(create_router(AsteriskConfig(), Echo(), announced=announced))
+    app.include_router(create_router(AsteriskConfig(), Echo(), book=book))
     transport = httpx.ASGITransport(app, client=("127.0.0.1", 40_000))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as web:
         answer = await web.post("/asterisk/calls", content=f"uuid={NAME}&caller=%2B15550100")
     assert (answer.status_code, answer.text) == (200, "ok\n")
-    assert announced.redeem(NAME) == {"caller": "+15550100"}
+    assert book.redeem(NAME) == {"caller": "+15550100"}
+
+
+def test_how_a_call_ended() -> None:
+    book = CallBook(60.0, lambda: 0.0)
+    book.ended("1795333949.3", Ending.FINE)
+    web = client(book, secret=SECRET)
+    answers = [web.get(f"/asterisk/ending?token={SECRET}&id={name}").text for name in ("1795333949.3", "1.2")]
+    assert answers == ["fine\n", "failed\n"]
+    assert web.get("/asterisk/ending?id=1795333949.3").status_code == 403

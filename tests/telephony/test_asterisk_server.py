@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from telephony.asterisk.announced import AnnouncedCalls
+from telephony.asterisk.book import CallBook
 from telephony.asterisk.config import AsteriskConfig
 from telephony.asterisk.errors import AsteriskConfigError
 from telephony.asterisk.server import AudioSocketServer, TcpSocket
@@ -182,6 +182,6 @@ async def test_a_port_that_is_taken_is_told() -> None:
 
 def test_announced_only_without_announcements_is_told() -> None:
     config = AsteriskConfig(announced_only=True)
-    with pytest.raises(AsteriskConfigError, match="AnnouncedCalls"):
+    with pytest.raises(AsteriskConfigError, match="CallBook"):
         AudioSocketServer(config, Echo())
-    AudioSocketServer(config, Echo(), announced=AnnouncedCalls(60.0, lambda: 0.0))
+    AudioSocketServer(config, Echo(), book=CallBook(60.0, lambda: 0.0))

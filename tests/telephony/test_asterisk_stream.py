@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.line import AudioReceived, Line, LineClosed, MarkReached
-from telephony.asterisk.announced import AnnouncedCalls
+from telephony.asterisk.book import CallBook, Ending
 from telephony.asterisk.config import AsteriskConfig
 from telephony.asterisk.desk import CallDesk
 from telephony.simulator.virtual import MemorySocket, run_virtual
@@ -111,10 +111,10 @@ def test_who_calls_over_chan_websocket(as_json: bool) -> None:
 
 @virtual
 async def test_who_calls_over_audiosocket() -> None:
-    announced = AnnouncedCalls(60.0, asyncio.get_running_loop().time)
-    house = House(announced=announced)
+    book = CallBook(60.0, asyncio.get_running_loop().time)
+    house = House(book=book)
     name = uuid.UUID("40325ec2-5efd-4bd3-805f-53576e581d13")
-    announced.announce(name, {"caller": "+15550100", "called": "+15550199", "n": "1"})
+    book.announce(name, {"caller": "+15550100", "called": "+15550199", "n": "1"})
     _, theirs = house.audiosocket()
     phone = AudioSocketCall(theirs, name)
     running = asyncio.create_task(phone.run())
@@ -145,7 +145,7 @@ async def test_two_calls_of_one_name_are_two_calls() -> None:
 async def test_unknown_uuids_are_refused_when_calls_must_be_announced() -> None:
     loop = asyncio.get_running_loop()
     config = AsteriskConfig(announced_only=True)
-    house = House(config=config, announced=AnnouncedCalls(60.0, loop.time))
+    house = House(config=config, book=CallBook(60.0, loop.time))
     _, theirs = house.audiosocket()
     await theirs.send(UUID)
     await closing(theirs)
@@ -494,6 +494,32 @@ def test_a_loaded_desk_keeps_its_calls_apart() -> None:
             assert heard[begin : begin + 800].tolist() == tone.tolist()
             await phone.hang_up()
         await asyncio.gather(*running)
+        await house.done()
+
+    run_virtual(play())
+
+
+@pytest.mark.parametrize(
+    ("key", "ending"), [("#", Ending.FINE), ("0", Ending.FAILED), ("9", Ending.FAILED), ("", Ending.BUSY)]
+)
+@pytest.mark.parametrize("way", ["websocket", "audiosocket"])
+def test_the_dialplan_is_told_how_the_call_ended(way: str, key: str, ending: Ending) -> None:
+    async def play() -> None:
+        book = CallBook(60.0, asyncio.get_running_loop().time)
+        house = House(book=book, accepting=lambda: bool(key))
+        phone: MediaChannel | AudioSocketCall
+        if way == "websocket":
+            phone, name = MediaChannel(house.websocket(uniq="1795333949.3")), "1795333949.3"
+        else:
+            phone = AudioSocketCall(house.audiosocket()[1])
+            name = str(phone.uuid)
+        running = asyncio.create_task(phone.run())
+        await asyncio.sleep(0.1)
+        if key:
+            await phone.press(key)
+        await running
+        # Known already when the channel learns that it is over.
+        assert book.ending(name) is ending
         await house.done()
 
     run_virtual(play())

@@ -12,6 +12,8 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
+import numpy as np
+
 from models.base import SHARED, ChatSession, Glimpse, Voice
 from pipeline.audible import first_audible
 from pipeline.call_desk import CallDesk, CallTools
@@ -41,6 +43,7 @@ from pipeline.line import (
     LINE_RATE_HZ,
     AudioReceived,
     HangUpReason,
+    HeardBefore,
     KeyPressed,
     Line,
     LineClosed,
@@ -197,6 +200,10 @@ class Call:
         self._closing = ("goodbye", "shutdown")
         self._wake.set()
 
+    def only_say_goodbye(self) -> None:
+        """No greeting and no conversation: the last words, then hang up. Before `run`."""
+        self._closing = ("goodbye", "goodbye")
+
     async def run(self) -> CallOutcome:
         self._answered_s = _now()
         self._observer.observe(CallStarted(0.0, self._line.info, self._persona.name))
@@ -248,6 +255,8 @@ class Call:
             async for event in self._line.events():
                 if isinstance(event, AudioReceived):
                     self._hear(event.pcm)
+                elif isinstance(event, HeardBefore):
+                    self._hear(event.pcm, to_be_answered=False)
                 elif isinstance(event, MarkReached):
                     if event.heard:
                         self._playout.mark_reached(event.name, _now())
@@ -258,8 +267,11 @@ class Call:
             reason = "line closed"
         except LineClosed as closed:
             reason = closed.reason
-        self._cut_short()
         self._desk.line_closed(reason)
+        if self._desk.transferred:
+            self._reply_over(interrupted=False)
+        else:
+            self._cut_short()
         raise _CallOver(self._outcome(reason))
 
     def _outcome(self, reason: str) -> CallOutcome:
@@ -268,11 +280,12 @@ class Call:
             return CallOutcome(True, "transferred")
         return self._hung_up or CallOutcome(True, reason)
 
-    def _hear(self, pcm: Pcm) -> None:
+    def _hear(self, pcm: Pcm, *, to_be_answered: bool = True) -> None:
         self._observer.observe(CallerAudio(self._sound.end_sample, pcm))
         self._sound.append(pcm, _now())
         self._sound.forget(self._core.oldest_needed_sample())
-        self._ear.push(pcm)
+        # The ear counts samples as the call does; of silence it says nothing.
+        self._ear.push(pcm if to_be_answered else np.zeros_like(pcm))
 
     def _on_voice(self, probability: float, start_sample: int, end_sample: int) -> None:
         self._tell(self._sound.voice(probability, start_sample, end_sample))
@@ -289,7 +302,8 @@ class Call:
 
     async def _conduct(self) -> None:
         loop = asyncio.get_running_loop()
-        await self._obey(self._core.begin(_now()))
+        if self._closing is None:
+            await self._obey(self._core.begin(_now()))
         while True:
             if self._failure is not None:
                 raise self._failure

@@ -154,7 +154,7 @@ def test_an_interruption_in_the_last_100_ms_of_a_reply_is_a_turn(left_s: float) 
 # Keys
 
 
-def test_keys_over_the_callers_own_speech_change_nothing_and_are_kept() -> None:
+def test_keys_over_the_callers_own_speech_belong_to_the_same_turn() -> None:
     house = House(transcriber=hears("my number is"))
 
     async def types(line: HandLine, service: CallService) -> None:
@@ -168,19 +168,20 @@ def test_keys_over_the_callers_own_speech_change_nothing_and_are_kept() -> None:
 
     house.by_hand(types, Keypad)
     assert [event.digit for event in house.observed.events if isinstance(event, KeyReceived)] == [*DIGITS_HZ]
-    assert house.observed.caller == ["my number is"]
-    assert house.observed.agent[-1].heard == "You said: my number is"
+    turn = "my number is (The caller pressed the keys 1 5 9.)"
+    assert house.observed.caller == [turn]
+    assert house.chat.requests[-1][-1].content == turn
 
 
-def test_keys_over_the_agents_speech_let_it_go_on() -> None:
+def test_the_sound_of_keys_over_the_agents_speech_is_no_words() -> None:
     house = House(
         transcriber=ScriptedTranscriber(
-            lambda audio: "tell me" if len(audio) > 0.9 * 16_000 else "",
+            lambda audio: "" if house.observed.caller else "tell me",
             latency_s=0.1,
             glimpses=lambda audio: NO_VOICE,
             glimpse_s=0.06,
         ),
-        chat=ScriptedChat([LONG]),
+        chat=ScriptedChat([LONG, "Thank you."]),
     )
 
     async def types(line: HandLine, service: CallService) -> None:
@@ -196,9 +197,9 @@ def test_keys_over_the_agents_speech_let_it_go_on() -> None:
 
     house.by_hand(types, Keypad)
     assert [event.digit for event in house.observed.events if isinstance(event, KeyReceived)] == [*DIGITS_HZ]
-    assert house.observed.agent[1].heard == LONG
-    assert not house.observed.agent[1].interrupted
-    assert house.observed.caller == ["tell me"]
+    assert house.observed.agent[1].interrupted
+    assert house.observed.caller == ["tell me", "The caller pressed the keys 1 5 9."]
+    assert house.observed.agent[-1].heard == "Thank you."
 
 
 # What is no speech

@@ -35,25 +35,32 @@ PREROLL_SAMPLES = LINE_RATE_HZ * 100 // 1000
 """Before the first voiced window, for a glimpse: the detector comes after soft consonants."""
 WORDS_PREROLL_SAMPLES = LINE_RATE_HZ * 300 // 1000
 """The same for a transcription, as for every turn's."""
-GLIMPSES_AT = tuple(LINE_RATE_HZ * ms // 1000 for ms in (128, 192, 288, 416, 544, 672))
+GLIMPSES_AT = tuple(LINE_RATE_HZ * ms // 1000 for ms in (128, 192, 288, 416, 480, 544, 608))
 """After the first voiced window began. The fourth and later ones come while the voice goes on: they see
 whether "okay" is followed by "and how"."""
-SURE = (2.0, 1.7, 1.0, 1.5, 1.5, 1.5)
-"""Log odds that stop the agent, for each glimpse."""
+SURE = (1.6, 0.9, 0.9, 0.6, 0.4, 0.2, 0.0)
+"""Log odds that stop the agent, for each glimpse: the longer a voice goes on, the less evidence it needs."""
+SURE_OF_STOP = 1.0
+"""Log odds at which a stop word is believed at the first look."""
 DECIDED_BY_SAMPLES = LINE_RATE_HZ * 320 // 1000
 """The detector's grid, a packet and the wait for the last glimpse come on top: 400 ms in all."""
 LAST_GLIMPSE_SAMPLES = LINE_RATE_HZ * 96 // 1000
 """How long a glimpse that is on its way at the decision is waited for."""
 GOES_ON_SAMPLES = LINE_RATE_HZ * 700 // 1000
 """Of voice: hardly a backchannel lasts so long ("mm-hmm": 0.3-0.55 s)."""
+WORD_LASTS_SAMPLES = {1: LINE_RATE_HZ * 544 // 1000, 2: LINE_RATE_HZ * 608 // 1000}
+"""By its syllables: a listener's word that a glimpse has read is over by then ("right" takes 0.3-0.47 s,
+"okay" 0.43-0.56 s), and who still sounds says something behind it."""
+FALLEN_DB = 20.0
+"""Below the loudest window: the end of the word, though the detector goes on for 0.1 s."""
 DIP_SAMPLES = LINE_RATE_HZ * 48 // 1000
 """A voice that goes on may be as quiet as a consonant for so long."""
 ENDS_SAMPLES = LINE_RATE_HZ * 300 // 1000
 """Silence that ends the utterance; the breath inside "mm-hmm" takes 0.1 s."""
 
-LATEST = 0.6
+LATEST = 0.7
 """Weight of the latest glimpse; the rest is what was thought before: "sure" may look like "sorry" once."""
-BELIEVED = 0.7
+BELIEVED = 1.0
 """Log odds by all glimpses under which a transcriber's words are taken for invented."""
 LEAST_SHARE = 0.02
 """A glimpse's certainty goes no further."""
@@ -79,9 +86,12 @@ ECHO_SHARE = 0.5
 NOISE_SHARE = 0.6
 
 STOP_WORDS = frozenset(
-    ["stop", "wait", "no", "nope", "don't", "enough", "quiet", "hold", "hang", "excuse", "sorry"]
+    [
+        *("stop", "wait", "no", "nope", "don't", "enough", "quiet", "hold", "hang", "excuse", "sorry"),
+        *("top", "star", "up", "weight", "whoa"),
+    ]
 )
-"""First words that stop the agent however softly they are said."""
+"""First words that stop the agent however softly they are said; and what a short one is misheard as."""
 _LISTENING = frozenset(
     word
     for line in (
@@ -91,13 +101,21 @@ _LISTENING = frozenset(
     for word in line.split()
 )
 
+_SYLLABLES = {
+    **dict.fromkeys(("yeah", "yes", "yep", "yup", "right", "sure", "fine", "great", "good", "cool"), 1),
+    **dict.fromkeys(("okay", "ok", "alright"), 2),
+}
+"""Of listeners' words whose length tells."""
+_AT_ONCE = frozenset(["stop", "wait", "no", "nope", "hold", "hang", "don't"])
+"""Of the stop words, those that no backchannel is mistaken for ("sorry" is "sure" now and then)."""
+
 _LEADS = frozenset(["yeah", "yes", "yep", "okay", "ok", "right", "alright", "sure", "fine"])
 """What is often followed by more."""
 
 
 def takes_floor(text: str, *, aside: bool = False) -> bool:
     """Whether words ask the agent to stop: any but a listener's; spoken `aside`, only a stop word."""
-    words = re.findall(r"[a-z']+|\d+", text.lower().replace("-", ""))
+    words = _words(text)
     if aside:
         return bool(words) and words[0] in STOP_WORDS
     return any(word not in _LISTENING for word in words)
@@ -105,9 +123,13 @@ def takes_floor(text: str, *, aside: bool = False) -> bool:
 
 def _goes_further(text: str) -> bool:
     """Whether a listener's word is followed by another one: "okay, and". The last word may be cut."""
-    words = re.findall(r"[a-z']+", text.lower().replace("-", ""))
+    words = _words(text)
     begins = bool(words) and words[0] in _LEADS
     return begins and any(word not in _LISTENING and len(word) > 1 for word in words[1:])
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z']+|\d+", text.lower().replace("-", ""))
 
 
 class UsualLevel:
@@ -144,6 +166,10 @@ class _Utterance:
     """So the latest glimpse."""
     odds: float | None = None
     """Log odds for the floor by all glimpses so far, the level left out."""
+    listens: str = ""
+    """The listener's word that the latest glimpse read."""
+    loud_windows: int = 0
+    """The last ones in a row, by level."""
     verdict: Verdict = "undecided"
     words_asked: bool = False
 
@@ -214,10 +240,13 @@ class OverlapJudge:
         utterance.end_sample = end_sample
         utterance.voiced_samples += end_sample - start_sample
         utterance.loudest_dbfs = max(utterance.loudest_dbfs, level_dbfs)
+        fallen = level_dbfs < utterance.loudest_dbfs - FALLEN_DB
+        utterance.loud_windows = 0 if fallen else utterance.loud_windows + 1
         if utterance.voiced_samples >= DUCK_VOICED_SAMPLES:
             self._onset.found()
 
     def _silence(self, utterance: _Utterance) -> None:
+        utterance.loud_windows = 0
         click = utterance.voiced_samples < DUCK_VOICED_SAMPLES
         ended = utterance.verdict == "keep" and self._heard_to - utterance.end_sample >= ENDS_SAMPLES
         if click or ended:
@@ -311,8 +340,15 @@ class OverlapJudge:
             late = elapsed >= DECIDED_BY_SAMPLES + LAST_GLIMPSE_SAMPLES
             if utterance.awaited is None or late:
                 utterance.verdict = "keep"
-        if utterance.voiced_samples >= GOES_ON_SAMPLES and not self._lets_pass(utterance):
+        goes_on = utterance.voiced_samples >= GOES_ON_SAMPLES or self._outlasts_word(utterance)
+        if goes_on and not self._lets_pass(utterance):
             utterance.verdict = "stop"
+
+    def _outlasts_word(self, utterance: _Utterance) -> bool:
+        """Somebody still sounds when the listener's word must be over: "yes, but"."""
+        lasts = WORD_LASTS_SAMPLES.get(_SYLLABLES.get(utterance.listens, 0))
+        long_enough = lasts is not None and self._heard_to - utterance.start_sample >= lasts
+        return long_enough and utterance.loud_windows >= 2
 
     def _lets_pass(self, utterance: _Utterance) -> bool:
         """However long it lasts: talk to somebody else, or no voice."""
@@ -321,6 +357,10 @@ class OverlapJudge:
 
     def _weigh(self, utterance: _Utterance, glimpse: Glimpse) -> None:
         odds = math.log(max(glimpse.speech, LEAST_SHARE) / max(1 - glimpse.speech, LEAST_SHARE))
+        words = _words(glimpse.text)
+        first = words[0] if words else ""
+        utterance.listens = first if odds < 0 else ""
+        at_once = first in _AT_ONCE and odds >= SURE_OF_STOP
         before = odds if utterance.odds is None else utterance.odds
         utterance.odds = odds = LATEST * odds + (1 - LATEST) * before
         utterance.noise = glimpse.noise >= NOISE_SHARE
@@ -336,7 +376,7 @@ class OverlapJudge:
         odds += LEVEL_ODDS * shift
         further = not utterance.noise and self._sounding(utterance) and _goes_further(glimpse.text)
         # By the time at which it was taken, not at which it came.
-        if odds >= SURE[utterance.glimpses - 1] or further:
+        if odds >= SURE[utterance.glimpses - 1] or further or at_once:
             utterance.verdict = "stop"
 
     def _sounding(self, utterance: _Utterance) -> bool:

@@ -18,7 +18,9 @@ from pipeline.overlap import (
 WINDOW = 256
 USUAL_DBFS = -20.0
 SPEAKS = Glimpse(0.02, 0.0, 0.98, "what about")
-MAYBE = Glimpse(0.3, 0.0, 0.7, "you")
+MAYBE = Glimpse(0.5, 0.0, 0.5, "you")
+LIKELY = Glimpse(0.22, 0.0, 0.78, "you")
+HUM = Glimpse(0.95, 0.0, 0.05, "Mm")
 YEAH = Glimpse(0.95, 0.0, 0.05, "Yeah")
 COUGH = Glimpse(0.0, 0.95, 0.05, "")
 STOP = Glimpse(0.01, 0.0, 0.99, "Stop.")
@@ -116,7 +118,7 @@ def test_our_own_echo_turns_nothing_down_however_loud() -> None:
     assert set(caller.said) == {"quiet"}
 
 
-@pytest.mark.parametrize("glimpses", [(YEAH,), (YEAH, MAYBE, YEAH), (MAYBE, YEAH, YEAH)])
+@pytest.mark.parametrize("glimpses", [(HUM,), (HUM, MAYBE, HUM), (MAYBE, HUM, HUM)])
 @pytest.mark.parametrize("ms", [192, 320, 480, 640])
 def test_a_backchannel_is_let_pass_within_400_ms_and_the_agent_never_stops(
     glimpses: Sequence[Glimpse], ms: int
@@ -140,7 +142,7 @@ def test_early_glimpses_need_to_be_surer_than_late_ones() -> None:
 
 def test_one_look_that_takes_sure_for_sorry_does_not_stop_the_agent() -> None:
     sure, sorry = Glimpse(0.92, 0.0, 0.08, "Sure."), Glimpse(0.03, 0.0, 0.97, "Sorry.")
-    caller = Caller(seen(sure, sure, sorry)).pause(64).speak(416, level_dbfs=-21).pause(600)
+    caller = Caller(seen(sure, sure, sorry, sure)).pause(64).speak(416, level_dbfs=-21).pause(600)
     assert "stop" not in caller.said
 
 
@@ -167,7 +169,7 @@ def test_before_the_caller_has_spoken_a_soft_voice_waits_but_not_for_ever() -> N
 
 
 def test_before_the_caller_has_spoken_loudness_is_no_evidence() -> None:
-    likely = Glimpse(0.3, 0.0, 0.7, "you")
+    likely = Glimpse(0.42, 0.0, 0.58, "you")
     assert "stop" not in Caller(seen(likely), known=False).speak(416, level_dbfs=-8).pause(400).said
     assert "stop" in Caller(seen(likely)).speak(416, level_dbfs=-8).pause(400).said
 
@@ -204,9 +206,40 @@ def test_words_that_a_glimpse_adds_behind_the_end_of_a_backchannel_are_not_belie
 
 
 def test_a_voice_that_goes_on_takes_the_floor() -> None:
-    caller = Caller(seen(YEAH)).pause(320).speak(640)
+    caller = Caller(seen(HUM)).pause(320).speak(640)
     assert caller.judge.verdict == "keep"
     assert caller.speak(64).judge.verdict == "stop"
+
+
+@pytest.mark.parametrize(("word", "lasts_ms"), [("Yeah", 544), ("Right.", 544), ("Okay", 608)])
+def test_who_sounds_on_when_the_word_that_was_read_must_be_over_takes_the_floor(
+    word: str, lasts_ms: int
+) -> None:
+    reads = Glimpse(0.99, 0.0, 0.01, word)
+    caller = Caller(seen(reads)).pause(320).speak(lasts_ms - 32)
+    assert caller.judge.verdict == "keep"
+    assert caller.speak(32).judge.verdict == "stop"
+    assert "stop" not in Caller(seen(reads)).pause(320).speak(lasts_ms - 32).pause(640).said
+
+
+def test_what_the_detector_hears_behind_a_word_is_not_its_voice() -> None:
+    reads = Glimpse(0.99, 0.0, 0.01, "Right")
+    caller = Caller(seen(reads)).pause(320).speak(448).speak(160, level_dbfs=-36).pause(640)
+    assert "stop" not in caller.said
+
+
+def test_a_stop_word_is_believed_at_the_first_clear_look_whatever_was_thought_before() -> None:
+    wait = Glimpse(0.15, 0.0, 0.85, "Wait")
+    caller = Caller(seen(YEAH, wait)).pause(320).speak(320, level_dbfs=-24)
+    assert caller.judge.verdict == "stop" and len(caller.asked) == 2
+    away = Glimpse(0.15, 0.0, 0.85, "Away")
+    assert "stop" not in Caller(seen(YEAH, away)).pause(320).speak(320, level_dbfs=-24).said
+
+
+def test_the_longer_a_voice_goes_on_the_less_evidence_it_needs() -> None:
+    slightly = Glimpse(0.42, 0.0, 0.58, "it")
+    assert "stop" not in Caller(seen(slightly)).pause(320).speak(448, level_dbfs=-16.5).pause(640).said
+    assert Caller(seen(slightly)).pause(320).speak(672, level_dbfs=-16.5).judge.verdict == "stop"
 
 
 def test_without_any_glimpse_a_short_voice_is_let_pass_and_a_long_one_stops() -> None:
@@ -237,16 +270,29 @@ def test_what_is_far_below_the_callers_level_is_no_voice() -> None:
 
 @pytest.mark.parametrize(
     ("text", "verdict"),
-    [("Yeah.", "quiet"), ("", "quiet"), ("Sunday?", "stop"), ("Stop.", "stop"), ("Okay, sure.", "quiet")],
+    [
+        ("Yeah.", "quiet"),
+        ("", "quiet"),
+        ("Sunday?", "stop"),
+        ("Stop.", "stop"),
+        ("Top.", "stop"),
+        ("Okay, sure.", "quiet"),
+    ],
 )
 def test_the_words_of_what_was_let_pass_are_read(text: str, verdict: Verdict) -> None:
-    caller = Caller(seen(MAYBE)).pause(320).speak(256, level_dbfs=-22).pause(640)
+    caller = Caller(seen(LIKELY)).pause(320).speak(256, level_dbfs=-22).pause(640)
     assert caller.judge.verdict == "quiet"
     start_and_end = caller.judge.last_say()
     assert start_and_end is not None
     assert start_and_end[0] == caller.judge.oldest_needed_sample - WORDS_PREROLL_SAMPLES
     assert caller.judge.last_say() is None, "once"
     assert caller.judge.transcribed(text) == verdict
+
+
+def test_a_short_word_that_only_the_transcriber_takes_for_one_is_no_interruption() -> None:
+    caller = Caller(seen(MAYBE)).pause(320).speak(256, level_dbfs=-22).pause(640)
+    assert caller.judge.last_say() is not None
+    assert caller.judge.transcribed("It hurts.") == "quiet"
 
 
 def test_words_that_a_transcriber_finds_in_a_hum_are_not_believed_but_a_stop_is() -> None:
@@ -259,14 +305,14 @@ def test_words_that_a_transcriber_finds_in_a_hum_are_not_believed_but_a_stop_is(
 
 
 def test_a_click_while_the_words_are_awaited_does_not_lose_them() -> None:
-    caller = Caller(seen(MAYBE)).pause(320).speak(256, level_dbfs=-22).pause(640)
+    caller = Caller(seen(LIKELY)).pause(320).speak(256, level_dbfs=-22).pause(640)
     assert caller.judge.last_say() is not None
     caller.speak(32).pause(320)
     assert caller.judge.transcribed("Stop it, please.") == "stop"
 
 
 def test_the_words_of_one_utterance_are_not_laid_to_the_next() -> None:
-    caller = Caller(seen(MAYBE)).pause(320).speak(256, level_dbfs=-22).pause(640)
+    caller = Caller(seen(LIKELY)).pause(320).speak(256, level_dbfs=-22).pause(640)
     first = caller.judge.last_say()
     assert first is not None
     caller.speak(96)

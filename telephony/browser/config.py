@@ -15,8 +15,8 @@ _PASSWORD_ADVICE: Final = "Set MAYA_TALK_PASSWORD to a password of at least 10 c
 class BrowserConfig:
     """Checked when it is made: raises `BrowserConfigError` with a sentence for the operator.
 
-    `public_url` is where browsers reach this server: "https://maya.example.com" (no path may follow: the page
-    lives at /talk), or "http://127.0.0.1:8080". `enabled` None: on where only this machine reaches the page,
+    `public_url` is where browsers reach this server: "https://maya.example.com" (a path may follow), or
+    "http://127.0.0.1:8080". `enabled` None: on where only this machine reaches the page,
     and elsewhere where there is a `password`. On loopback a password is asked for only where one is set.
     `title` is what the page calls the agent.
     """
@@ -69,19 +69,25 @@ class BrowserConfig:
         return self.enabled
 
     @property
+    def path(self) -> str:
+        """What stands before /talk in the addresses that browsers see; "" as a rule."""
+        return _parts(self.public_url).path
+
+    @property
     def origin(self) -> str:
         """Scheme, host and port of the page, as browsers write it in `Origin`: RFC 6454 section 6.2."""
         parts = _parts(self.public_url)
-        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         standard = {"http": 80, "https": 443}[parts.scheme]
         return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port not in (None, standard) else "")
 
 
+@dataclass(frozen=True, slots=True)
 class _Parts:
-    __slots__ = ("hostname", "port", "scheme")
-
-    def __init__(self, scheme: str, hostname: str, port: int | None) -> None:
-        self.scheme, self.hostname, self.port = scheme, hostname, port
+    scheme: str
+    hostname: str
+    port: int | None
+    path: str
 
 
 def _parts(url: str) -> _Parts:
@@ -92,4 +98,4 @@ def _parts(url: str) -> _Parts:
         raise BrowserConfigError(f"The public URL {url!r} cannot be read.") from None
     if parts.scheme not in ("http", "https") or not hostname:
         raise BrowserConfigError(f"The public URL {url!r} must look like https://maya.example.com.")
-    return _Parts(parts.scheme, hostname, port)
+    return _Parts(parts.scheme, hostname, port, parts.path)

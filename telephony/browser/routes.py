@@ -86,7 +86,7 @@ class _Endpoints:
             COOKIE,
             cookie,
             max_age=int(self._desk.config.session_s),
-            path=TALK,
+            path=self._desk.config.path + TALK,
             httponly=True,
             samesite="strict",
             secure=not self._desk.config.loopback,

@@ -12,6 +12,8 @@ pytest.importorskip("playwright", reason="infra/setup/browser.sh installs it")
 
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
+from infra.loading import load
+from infra.settings import CLINIC_PERSONA, Settings
 from pipeline.events import (
     AgentTurn,
     AgentTurnedDown,
@@ -21,10 +23,14 @@ from pipeline.events import (
     CallStarted,
     KeyReceived,
 )
-from pipeline.persona import Persona
+from pipeline.line import LINE_RATE_HZ
+from pipeline.persona import Persona, load_persona
+from pipeline.resample import from_pcm, resample
+from telephony.simulator.voices import speak
 from tests.infra.browser_kit import (
     CHROMIUM,
     GREETING,
+    MICROPHONE_HZ,
     browser,
     open_page,
     page_served,
@@ -128,6 +134,29 @@ def test_a_whole_call_with_an_interruption(tool: Playwright, tmp_path: Path) -> 
     assert 0 < greeted_ms < 5_000
     (end,) = server.seen(CallEnded)
     assert (end.reason, end.outcome) == ("caller hung up", "completed")
+
+
+@pytest.mark.models
+def test_a_call_on_the_bundled_models(tool: Playwright, tmp_path: Path) -> None:
+    question = resample(
+        from_pcm(speak("When are you open on Saturday?", "ruth")), LINE_RATE_HZ, MICROPHONE_HZ
+    )
+    microphone = write_microphone(tmp_path / "microphone.wav", [(6.0, question)])
+    models = load(Settings(profile="embedded"))
+    with (
+        page_served(models, load_persona(CLINIC_PERSONA)) as server,
+        browser(tool, microphone) as chromium,
+    ):
+        page = open_page(chromium, server)
+        page.get_by_role("button", name="Call").click()
+        phase_is(page, "speaking")
+        expect(page.locator("#entries > li.caller")).to_contain_text("Saturday", timeout=30_000)
+        expect(page.locator("#entries > li.agent").nth(1)).to_contain_text("noon", timeout=30_000)
+        expect(page.locator("#entries .wait")).to_have_count(1, timeout=30_000)
+        page.get_by_role("button", name="Hang up").click()
+        expect(page.get_by_role("status")).to_have_text("You hung up.")
+    assert page.complaints == []  # type: ignore[attr-defined]
+    assert "saturday" in server.seen(CallerTurn)[0].text.lower()
 
 
 def test_keys_by_click_and_by_keyboard(chromium: Browser) -> None:

@@ -15,6 +15,7 @@ from telephony.browser.routes import create_router
 from tests.telephony.browser_support import (
     EPOCH_S,
     PASSWORD,
+    PUBLIC_URL,
     START,
     STOP,
     config,
@@ -30,7 +31,7 @@ def client(of: Any = None, **desk: Any) -> TestClient:
     settings = of or local_config()
     app = FastAPI()
     app.include_router(create_router(BrowserDesk(settings, desk.pop("agent", Echo()), **desk)))
-    base = settings.public_url
+    base = settings.origin
     return TestClient(app, base_url=base, headers={"origin": base})
 
 
@@ -49,7 +50,7 @@ def test_the_page_and_everything_that_it_names() -> None:
     named = set(re.findall(r'(?:href|src)="([^"]+)"', page.text))
     assert len(named) >= 4
     for path in named:
-        answer = browser.get(path)
+        answer = browser.get("/" + path)
         assert answer.status_code == 200, path
         assert answer.headers["x-content-type-options"] == "nosniff"
 
@@ -115,6 +116,8 @@ def test_the_cookie_is_for_this_page_and_for_no_script() -> None:
     parts = {part.strip().lower() for part in cookie.split(";")}
     assert {"httponly", "samesite=strict", "secure", "path=/talk", "max-age=100"} <= parts
     assert PASSWORD not in cookie
+    under = log_in(client(config(public_url=PUBLIC_URL + "/maya"))).headers["set-cookie"].lower()
+    assert "path=/maya/talk" in under
     local = log_in(client(local_config(password=PASSWORD))).headers["set-cookie"].lower()
     assert "secure" not in local
     assert "httponly" in local

@@ -53,7 +53,7 @@ export class Call {
   }
 
   connect() {
-    const address = new URL("media", new URL("/talk/", location.href));
+    const address = new URL("talk/media", location.href);
     address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(address);
     socket.binaryType = "arraybuffer";

@@ -79,7 +79,7 @@ async function onLogin(password) {
   view.showRefusal("");
   let answer;
   try {
-    answer = await fetch("/talk/login", {
+    answer = await fetch("talk/login", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ password }),
@@ -103,7 +103,7 @@ async function onLogin(password) {
 // Learn who answers, and whether a login comes first.
 async function enter() {
   try {
-    const answer = await fetch("/talk/session");
+    const answer = await fetch("talk/session");
     const session = await answer.json();
     title = session.title;
     view.showTitle(title);

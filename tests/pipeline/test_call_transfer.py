@@ -64,7 +64,7 @@ def test_a_busy_number_comes_back_to_the_agent_with_the_caller_on_the_line() -> 
     call(house, goes_on, lambda: ToolLine("busy", ringing_s=6.0))
     assert house.chat.requests[1][-1] == Message("tool", "reception: busy. The caller is still here.")
     assert house.observed.agent[1].heard == f"{SENTENCE} They are busy. Shall I take a message?"
-    assert house.observed.agent[-1].heard == "Goodbye."
+    assert house.observed.agent[-1].heard == "You are welcome."
     assert [ran.outcome for ran in events(house, ToolRan)] == ["failed"]
     assert events(house, CallTransferred) == []
     assert house.outcomes == [CallOutcome(True, "caller hung up")]

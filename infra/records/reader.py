@@ -146,8 +146,9 @@ class CallFolder:
 
     def verify(self) -> list[FileState]:
         """Read every byte of every file."""
+        calls: dict[bytes, str] = {}
         return [
-            self._sealed_state(name) if name in SEALED_FILES else self._plain_state(name)
+            self._sealed_state(name, calls) if name in SEALED_FILES else self._plain_state(name)
             for name in RECORD_FILES
             if (self.path / name).is_file()
         ]
@@ -180,7 +181,8 @@ class CallFolder:
             raise RecordingError(f"{error.filename or path}: {error.strerror or error}") from error
         return _state_of(path, reader)
 
-    def _sealed_state(self, name: str) -> FileState:
+    def _sealed_state(self, name: str, calls: dict[bytes, str]) -> FileState:
+        """`calls` collects whose files were met, and the first one's name."""
         path = self.path / name
         try:
             with path.open("rb") as file:
@@ -188,6 +190,11 @@ class CallFolder:
                 for payload in reader:
                     if name == SEALED_RECORDING:
                         Placed.decode(payload)
+                if reader.header is not None and calls and reader.header.call_id not in calls:
+                    other = next(iter(calls.values()))
+                    return FileState(name, "damaged", _size(path), f"not of the same call as {other}")
+                if reader.header is not None:
+                    calls[reader.header.call_id] = name
                 return _state_of(path, reader)
         except (OSError, SealedFileError, ValueError) as error:
             return FileState(name, "damaged", _size(path), str(error))
@@ -244,7 +251,10 @@ class EventTail:
             pieces = [self._file.read()] if self._sealed is None else list(self._sealed)
             *lines, self._rest = (self._rest + b"".join(pieces)).split(b"\n")
             for line in lines:
-                yield json.loads(line)
+                event = json.loads(line)
+                if not isinstance(event, dict):
+                    raise RecordingError(f"{self._file.name}: a line that is no event")
+                yield event
         except (OSError, SealedFileError, ValueError) as error:
             raise RecordingError(f"{self._file.name}: {error}") from error
 

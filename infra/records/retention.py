@@ -9,7 +9,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,10 +89,19 @@ def _names(folder_fd: int) -> list[str]:
 class KeepInTime:
     """A thread that prunes at once and then every day."""
 
-    def __init__(self, root: Path, retention_days: float) -> None:
+    def __init__(
+        self,
+        root: Path,
+        retention_days: float,
+        *,
+        clock: Callable[[], float] = time.time,
+        stopped: threading.Event | None = None,
+    ) -> None:
+        """`clock` gives seconds since 1970; the thread waits for the next day on `stopped`."""
         self._root = root
+        self._clock = clock
         self._days = retention_days
-        self._stopped = threading.Event()
+        self._stopped = stopped or threading.Event()
         self._thread = threading.Thread(target=self._run, name="recordings-retention", daemon=True)
         self._thread.start()
 
@@ -103,12 +112,12 @@ class KeepInTime:
     def _run(self) -> None:
         while True:
             try:
-                done = prune(self._root, self._days, time.time())
+                done = prune(self._root, self._days, self._clock())
             except OSError as error:
                 log.error("old recordings under %s cannot be deleted: %s", self._root, error)
             else:
                 if done.deleted:
-                    log.info("deleted %d calls older than %g days", len(done.deleted), self._days)
+                    log.info("deleted %d call(s) older than %g days", len(done.deleted), self._days)
                 for folder, why in done.kept.items():
                     log.warning("%s is older than %g days and stays: %s", folder, self._days, why)
             if self._stopped.wait(DAY_S):

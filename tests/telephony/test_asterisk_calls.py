@@ -175,3 +175,28 @@ def test_the_sound_is_the_one_that_was_made() -> None:
         assert abs(len(audio) - len(exact)) < 80, way
         noise = np.sqrt(np.mean((audio[:length] - exact[:length]) ** 2)) / np.sqrt(np.mean(exact**2))
         assert noise < 0.03, way
+
+
+def test_answers_come_as_soon_as_over_twilio() -> None:
+    """From the caller's last sample to the agent's first, at the carrier's edge, with the same models."""
+    words = "what time is it"
+    gaps = {}
+    for way in WAYS:
+        house = House(transcriber=hears(words), chat=ScriptedChat(["It is noon."]))
+
+        async def caller(phone: Phone, way: str = way) -> None:
+            await phone.until(sounding=True)
+            await phone.until(sounding=False)
+            await phone.say(tone(words))
+            ended = asyncio.get_running_loop().time()
+            heard = len(phone.heard)
+            await phone.until(sounding=True)
+            sounding = next(n for n in range(heard, len(phone.heard)) if phone.heard[n].any())
+            gaps[way] = 1000 * (phone.heard_at[sounding] - ended)
+
+        call(house, way, caller)
+    twilio = House(transcriber=hears(words), chat=ScriptedChat(["It is noon."]))
+    network = {"delay_ms": 0, "jitter_ms": 0, "loss": 0}
+    report = twilio.play(["listen", {"say": words}, "listen"], network=network)
+    for way, gap in gaps.items():
+        assert abs(gap - report.edge_gap_ms.max) <= 60, (way, gaps, report.edge_gap_ms)

@@ -1,8 +1,9 @@
-"""infra/asterisk: the check script against a command that answers as Asterisk's does, and the snippets' form."""
+"""infra/asterisk: the check script against a command that answers like Asterisk's, and the snippets' form."""
 
 import re
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ def host(tmp_path: Path) -> Host:
 
 
 @pytest.fixture
-def maya() -> list[str]:
+def maya() -> Iterator[list[str]]:
     """Maya's address and two open ports."""
     listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     ports = ["127.0.0.1", *(str(listener.getsockname()[1]) for listener in listeners)]

@@ -18,7 +18,7 @@ if [ "$(id -u)" != 0 ]; then
   sudo -n true 2>/dev/null || skip "Chromium is missing, and installing it needs root"
   AS_ROOT=(sudo -n)
 fi
-say "Installing Debian's Chromium: 90 MB, once"
+say "Installing Debian's Chromium: 120 MB to fetch, once"
 install() { "${AS_ROOT[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium; }
 if ! install >/dev/null 2>&1; then
   "${AS_ROOT[@]}" apt-get update -qq >/dev/null 2>&1 || true

@@ -204,7 +204,7 @@ def test_a_refused_microphone_says_what_to_do_and_places_no_call(tool: Playwrigh
         page = open_page(chromium, server, **PHONE)
         page.get_by_role("button", name="Call").click()
         expect(alert(page)).to_contain_text("Microphone to Allow")
-        expect(page.get_by_role("status")).to_have_text("The call did not go through")
+        expect(page.get_by_role("heading", level=1)).to_have_text("The call did not go through")
         expect(page.get_by_role("button", name="Call again")).to_be_focused()
         assert fits(page)
     assert server.seen(CallStarted) == []

@@ -13,6 +13,7 @@ const SPEAKING_LEVEL = 0.01; // -40 dBFS
 const THINKING_LIMIT_MS = 8000;
 const SILENT_LEVEL = 1e-5; // -100 dBFS: no microphone that is switched on is so quiet
 const DEAF_AFTER_MS = 6000;
+const BREATH_MS = 700; // between two clauses of one reply
 
 export function newConversation() {
   return {
@@ -22,6 +23,7 @@ export function newConversation() {
     recordingPaused: false,
     entries: [],
     thinkingSince: 0,
+    soundedAt: 0, // when something of the agent's voice was last to be heard
     silentSince: null, // null once the microphone has made a sound
     deaf: false, // the microphone has been silent since the call began
   };
@@ -76,9 +78,13 @@ function follow(conversation, { mic, queued }, now) {
   if (conversation.phase === "calling") return;
   if (mic > SILENT_LEVEL) conversation.silentSince = null;
   conversation.deaf = conversation.silentSince !== null && now - conversation.silentSince > DEAF_AFTER_MS;
-  if (queued > 0) conversation.phase = "speaking";
-  else if (conversation.phase === "speaking") conversation.phase = "listening";
-  else if (conversation.phase === "thinking") {
+  if (queued > 0) {
+    conversation.phase = "speaking";
+    conversation.soundedAt = now;
+  } else if (conversation.phase === "speaking") {
+    const replying = conversation.entries.some((entry) => entry.who === "agent" && !entry.done);
+    if (!replying || now - conversation.soundedAt > BREATH_MS) conversation.phase = "listening";
+  } else if (conversation.phase === "thinking") {
     // The caller goes on, or what was heard held no words.
     if (mic > SPEAKING_LEVEL || now - conversation.thinkingSince > THINKING_LIMIT_MS) conversation.phase = "listening";
   }

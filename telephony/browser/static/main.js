@@ -40,6 +40,7 @@ function onEvent(message) {
   if (message.event === "ready") {
     begun = performance.now();
     view.showPersona(message.persona === title ? "" : message.persona);
+    view.announce(`Connected with ${message.persona}`);
   }
   if (message.event === "levels") levels = message;
   const changed = hear(conversation, message, performance.now());
@@ -53,6 +54,7 @@ async function onOver({ reason, error }) {
   view.show("idle");
   view.showPaused(false);
   const end = error ? { error } : ending(reason);
+  view.announce(end.text ?? "The call has ended");
   if (end.error) {
     view.showPhase(phase === "calling" ? "failed" : "broken");
     view.showError(end.error);

@@ -86,6 +86,10 @@ export class View {
     at("hint").textContent = turnedDown && phase === "speaking" ? "Turned down: I hear you." : hint;
   }
 
+  announce(text) {
+    at("announcement").textContent = text;
+  }
+
   showPaused(paused) {
     at("paused").hidden = !paused;
   }

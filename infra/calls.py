@@ -2,17 +2,20 @@
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from infra.outbound.dialler import Dialler
+from infra.outbound.policy import AnsweringMachinePolicy
 from infra.reception import House, Reception, read_house
+from infra.records.keys import KeyRing
 from infra.records.recorder import CallRecords
 from infra.settings import Settings
 from models.base import Models
 from pipeline.events import CallObserver, Observers
-from pipeline.line import Line, LineInfo
+from pipeline.line import Line, LineClosed, LineInfo
 from pipeline.persona import Persona
 from pipeline.service import CallOutcome, CallService
 from telephony.twilio.routes import ORDER_PARAMETER
@@ -65,10 +68,32 @@ class Calls:
         order, persona = ours
         outcome = CallOutcome(False, "failed")
         try:
-            outcome = await self._service.answer(line, persona)
+            outcome = await self._talk(line, persona, dialler.answering_machine)
         finally:
             dialler.over(order.id, outcome.reason)
         return outcome
+
+    async def _talk(self, line: Line, persona: Persona, for_machines: AnsweringMachinePolicy) -> CallOutcome:
+        """With whoever answered: somebody gets the conversation, a machine what the settings say."""
+        if for_machines == "talk":
+            return await self._service.answer(line, persona)
+        screening = self._service.screen(line)
+        try:
+            verdict = await screening.listen()
+            log.info("call %s: %s answered (%s)", line.info.call_id, verdict.answerer, verdict.why)
+            if verdict.answerer != "machine":
+                return await self._service.answer(screening.line, persona)
+            if for_machines == "hang_up" or not persona.outbound.message:
+                await line.hang_up("goodbye")
+                return CallOutcome(True, "answering machine")
+            await screening.listened_to_the_end()
+            message = persona.leaving_message()
+            outcome = await self._service.answer(screening.line, message, only_goodbye=True)
+            return CallOutcome(outcome.completed, "message left" if outcome.completed else outcome.reason)
+        except LineClosed as closed:
+            return CallOutcome(True, closed.reason)
+        finally:
+            screening.close()
 
     def persona_named(self, name: str) -> Persona | None:
         return self._reception.named(name) if self._reception is not None else None
@@ -119,7 +144,15 @@ async def open_calls(settings: Settings, load: Callable[[], Models]) -> AsyncIte
     models = await asyncio.to_thread(load)
     names = ", ".join(persona.name for persona in house.personas())
     log.info("models loaded in %.1f s; warming up persona %s", time.monotonic() - began, names)
-    records = CallRecords(settings.calls_dir) if settings.record else None
+    records = (
+        CallRecords(
+            settings.calls_dir,
+            settings.recording,
+            KeyRing.load(os.environ, settings.recording.key_file),
+        )
+        if settings.record
+        else None
+    )
     service = CallService(models, house.persona, observe=lambda info: calls.observer(info))
     reception = Reception(house, service, read=read)
     calls = Calls(service, reception)

@@ -37,7 +37,15 @@ class MarkReached:
     heard: bool
 
 
-LineEvent = AudioReceived | KeyPressed | MarkReached
+@dataclass(frozen=True, slots=True)
+class HeardBefore:
+    """The caller's first samples, where somebody has listened to them already: they are on record and on
+    the call's clock, and nobody answers them. At most once, before all else."""
+
+    pcm: Pcm
+
+
+LineEvent = AudioReceived | KeyPressed | MarkReached | HeardBefore
 
 HangUpReason = Literal["goodbye", "apology", "limit", "shutdown", "silence"]
 """Why we end a call. Only "apology" is a failure: the line then lets its carrier say sorry."""

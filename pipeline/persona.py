@@ -76,7 +76,7 @@ class Outbound(BaseModel):
     that does goes first."""
     task: str = ""
     """Why it calls, for the language model: "You call to confirm the appointment on Thursday at ten." """
-    message: str = ""
+    message: Annotated[str, Field(max_length=240)] = ""
     """What it leaves on an answering machine; "" leaves nothing."""
 
 
@@ -165,6 +165,13 @@ class Persona(BaseModel):
             opening = f"{disclosure} {opening}".strip()
         system = " ".join(part for part in (self.system.strip(), self.outbound.task, _WANTS_NO_CALLS) if part)
         return self.model_copy(update={"greeting": opening, "system": system})
+
+    def leaving_message(self) -> "Persona":
+        """The same person, whose goodbye is the message for a machine. It says who is calling, too."""
+        message = self.outbound.message
+        if not _DISCLOSES.search(message):
+            message = f"This is an automated message from {self.name}. {message}"
+        return self.calling().model_copy(update={"goodbye": message})
 
     def prefix(self) -> tuple[Message, ...]:
         lines = [self.system]

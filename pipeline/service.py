@@ -15,6 +15,7 @@ from pipeline.hearing import Hearing
 from pipeline.line import LINE_RATE_HZ, Line, LineInfo
 from pipeline.persona import Persona
 from pipeline.resample import resample, to_pcm
+from pipeline.screening import Screening
 from pipeline.speakable import speakable
 from pipeline.turn_events import StockPhrase
 from pipeline.voice_hub import VoiceHub
@@ -98,15 +99,25 @@ class CallService:
         choice = persona.voice
         return await self._models.synthesizer.open(choice.name, speed=choice.speed)
 
-    async def answer(self, line: Line, persona: Persona | None = None) -> CallOutcome:
+    def screen(self, line: Line) -> Screening:
+        """To hear who has answered a call that we made; then `answer(screening.line)`."""
+        return Screening(line, self._hub, self._hearing, language=self._persona.language)
+
+    async def answer(
+        self, line: Line, persona: Persona | None = None, *, only_goodbye: bool = False
+    ) -> CallOutcome:
         """Hold the call on `line` until it ends, as `persona`; one that has not been rehearsed keeps its
-        caller waiting. Never raises but `CancelledError`: a call's fault ends that call, and the outcome
-        says that the caller is owed an apology."""
+        caller waiting. `only_goodbye` says the persona's goodbye and hangs up: a message.
+
+        Never raises but `CancelledError`: a call's fault ends that call, and the outcome says that the caller
+        is owed an apology."""
         self._answering += 1
         try:
             async with AsyncExitStack() as stack:
                 call = await self._set_up(line, persona or self._persona, stack)
                 if call is not None:
+                    if only_goodbye:
+                        call.only_say_goodbye()
                     return await self._hold(call)
             reason = "busy"
         except Exception as error:

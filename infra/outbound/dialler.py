@@ -15,7 +15,13 @@ from datetime import UTC, datetime
 from typing import Literal, Protocol
 
 from infra.outbound.ledger import CallLedger, DoNotCall
-from infra.outbound.policy import Dialled, OutboundSettings, Refused, permitted
+from infra.outbound.policy import (
+    AnsweringMachinePolicy,
+    Dialled,
+    OutboundSettings,
+    Refused,
+    permitted,
+)
 from pipeline.events import CallerTurn, CallEvent
 from pipeline.persona import Persona
 
@@ -85,6 +91,10 @@ class Dialler:
         self._waiting: asyncio.Queue[str] = asyncio.Queue()
         self._free_at = 0.0
 
+    @property
+    def answering_machine(self) -> AnsweringMachinePolicy:
+        return self._settings.answering_machine
+
     # Orders
 
     async def order(self, number: str, persona: str = "", *, key: str = "") -> Order:
@@ -137,6 +147,8 @@ class Dialler:
             if persona is None:
                 raise Refused(f"no persona is named {order.persona!r} any more")
             await self._rehearse(persona.calling())
+            if persona.outbound.message and self.answering_machine == "leave_message":
+                await self._rehearse(persona.leaving_message())
             if self._orders[order.id].state != "waiting":
                 return
             self._keep(replace(order, state="dialling"))

@@ -1,13 +1,21 @@
 """Puts the parts of outbound calls together for one server."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
+from infra.app import twilio_config
+from infra.calls import Calls
+from infra.outbound.carriers import SipCarrier, TwilioCarrier
 from infra.outbound.dialler import Carrier, Dialler
 from infra.outbound.ledger import CallLedger, DoNotCall
 from infra.settings import Settings, SettingsError
-from pipeline.persona import Persona
+from pipeline.events import CallObserver
+from pipeline.line import LineInfo
+from telephony.sip.server import SipServer
+from telephony.twilio.account import TwilioAccount
+from telephony.twilio.routes import ORDER_PARAMETER
 
 LEDGER = "dialled.jsonl"
 
@@ -35,25 +43,54 @@ def check_outbound(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def open_outbound(
-    settings: Settings,
-    carrier: Carrier,
-    *,
-    persona_named: Callable[[str], Persona | None],
-    rehearse: Callable[[Persona], Awaitable[None]],
-) -> AsyncIterator[Dialler]:
-    """A dialler that runs."""
-    dialler = Dialler(
-        settings.outbound,
-        carrier,
-        CallLedger(settings.calls_dir / LEDGER),
-        DoNotCall(settings.outbound.do_not_call),
-        persona_named=persona_named,
-        rehearse=rehearse,
+async def open_outbound(settings: Settings, calls: Calls, sip: SipServer | None) -> AsyncIterator[None]:
+    """While it is open, `calls` make calls, where the settings allow any."""
+    outbound = settings.outbound
+    if not outbound.allowed_prefixes:
+        yield
+        return
+    async with AsyncExitStack() as stack:
+        carrier = _carrier(settings, calls, sip, stack)
+        dialler = calls.dialler = Dialler(
+            outbound,
+            carrier,
+            CallLedger(settings.calls_dir / LEDGER),
+            DoNotCall(outbound.do_not_call),
+            persona_named=calls.persona_named,
+            rehearse=calls.rehearse,
+        )
+
+        def opt_out(info: LineInfo) -> CallObserver | None:
+            order = dialler.status(info.parameters.get(ORDER_PARAMETER, ""))
+            return dialler.opt_out_observer(order) if order is not None else None
+
+        calls.watchers.append(opt_out)
+        running = asyncio.create_task(dialler.run(), name="dialler")
+        try:
+            yield
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+def _carrier(settings: Settings, calls: Calls, sip: SipServer | None, stack: AsyncExitStack) -> Carrier:
+    outbound = settings.outbound
+    if outbound.via == "sip":
+        if sip is None:
+            raise SettingsError('[outbound] via = "sip" needs [sip] with a trunk: [sip.trunk] host = "..."')
+
+        def over(order: str, detail: str) -> None:
+            if calls.dialler is not None:
+                calls.dialler.over(order, detail)
+
+        carrier = SipCarrier(sip, calls.answer, over, caller_id=outbound.caller_id, ring_s=outbound.ring_s)
+        stack.push_async_callback(carrier.aclose)
+        return carrier
+    account = TwilioAccount(
+        settings.account_sid,
+        settings.auth_tokens[0],
+        api_base_url=os.environ.get("MAYA_TWILIO_API") or None,
     )
-    running = asyncio.create_task(dialler.run(), name="dialler")
-    try:
-        yield dialler
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+    return TwilioCarrier(
+        account, twilio_config(settings), caller_id=outbound.caller_id, ring_s=outbound.ring_s
+    )

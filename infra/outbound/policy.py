@@ -14,6 +14,9 @@ from telephony.numbers import NotDialable, dialable
 _DAY = timedelta(days=1)
 
 
+AnsweringMachinePolicy = Literal["hang_up", "leave_message", "talk"]
+
+
 class OutboundSettings(BaseModel):
     """`[outbound]` of the server's settings. Nothing is dialled before `allowed_prefixes` says where to."""
 
@@ -35,8 +38,9 @@ class OutboundSettings(BaseModel):
     most_waiting: Annotated[int, Field(ge=1, le=100_000)] = 100
     """Calls that may wait for their turn."""
     ring_s: Annotated[int, Field(ge=5, le=120)] = 30
-    answering_machine: Literal["hang_up", "leave_message", "talk"] = "leave_message"
-    """What is done when a machine answers. "talk": nobody looks who answers."""
+    answering_machine: AnsweringMachinePolicy = "leave_message"
+    """What is done when a machine answers; personas without a message hang up. "talk": nobody looks who
+    answers."""
     api_keys: tuple[str, ...] = ()
     """SHA-256 of the keys that may order calls, in hexadecimal: `maya keys new` makes one."""
 

@@ -115,3 +115,11 @@ def test_its_task_and_the_way_out_stand_in_the_prompt() -> None:
     assert system.startswith("You are Maya. You call to confirm Thursday at ten.")
     assert "want no calls" in system
     assert "want no calls" not in persona.prefix()[0].content
+
+
+def test_a_message_for_a_machine_says_who_calls() -> None:
+    outbound = Outbound(message="Please call us back about Thursday.")
+    persona = Persona(name="Clinic", greeting="Hello.", system="You are Maya.", outbound=outbound)
+    assert persona.leaving_message().goodbye == (
+        "This is an automated message from Clinic. Please call us back about Thursday."
+    )

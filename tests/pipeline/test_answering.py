@@ -1,0 +1,201 @@
+"""Who has answered, by scripted voice and words; and where a machine's greeting ends."""
+
+import numpy as np
+import pytest
+
+from pipeline.answering import (
+    LOOKS_S,
+    NOBODY_S,
+    PATIENT_S,
+    PAUSE_S,
+    AnswerJudge,
+    AskWords,
+    BeepMeter,
+    GreetingEnd,
+    Verdict,
+    machine_log_odds,
+)
+from pipeline.line import LINE_RATE_HZ, Pcm
+
+WINDOW = 256
+LATENCY_S = 0.3
+
+
+def judged(*spans: tuple[float, float], says: str | list[str], limit_s: float = 12.0) -> Verdict | None:
+    """Voice in `spans` (seconds); `says` is what the transcriber hears, one text after another."""
+    judge = AnswerJudge()
+    texts = [says] if isinstance(says, str) else list(says)
+    due: tuple[int, AskWords] | None = None
+    for start in range(0, round(limit_s * LINE_RATE_HZ), WINDOW):
+        end = start + WINDOW
+        if due is not None and end >= due[0]:
+            judge.words(texts.pop(0) if len(texts) > 1 else texts[0], due[1], end)
+            due = None
+        voiced = any(a * LINE_RATE_HZ <= start < b * LINE_RATE_HZ for a, b in spans)
+        ask = judge.voice(0.95 if voiced else 0.02, -20.0 if voiced else -70.0, start, end)
+        if ask is not None:
+            assert due is None
+            due = end + round(LATENCY_S * LINE_RATE_HZ), ask
+        if judge.verdict is not None:
+            return judge.verdict
+    return None
+
+
+def at_s(verdict: Verdict | None) -> float:
+    assert verdict is not None
+    return verdict.at_sample / LINE_RATE_HZ
+
+
+def test_a_hello_is_somebody_as_soon_as_it_is_understood() -> None:
+    verdict = judged((0.8, 1.3), says="Hello?")
+    assert verdict is not None
+    assert verdict.answerer == "somebody"
+    assert at_s(verdict) == pytest.approx(1.3 + PAUSE_S + LATENCY_S, abs=0.1)
+
+
+def test_a_name_alone_is_somebody_once_they_wait() -> None:
+    verdict = judged((0.5, 1.0), says="Miller.")
+    assert verdict is not None
+    assert verdict.answerer == "somebody"
+    assert at_s(verdict) == pytest.approx(1.0 + PATIENT_S, abs=0.1)
+
+
+def test_a_machine_is_known_while_it_still_speaks() -> None:
+    verdict = judged((0.3, 9.0), says="Hi, you've reached Anna, I can't come")
+    assert verdict is not None
+    assert verdict.answerer == "machine"
+    assert at_s(verdict) == pytest.approx(0.3 + LOOKS_S[0] + LATENCY_S, abs=0.15)
+
+
+def test_a_pause_in_a_machines_greeting_fools_nobody() -> None:
+    verdict = judged(
+        (0.3, 1.2), (1.7, 8.0), says=["Hello, this is Robert.", "Hello, this is Robert, leave a message"]
+    )
+    assert verdict is not None
+    assert verdict.answerer == "machine"
+
+
+def test_a_long_greeting_at_a_desk_is_somebody() -> None:
+    verdict = judged(
+        (0.6, 4.0), says=["Good morning, Riverside", "Good morning, Riverside Dental, how can I help"]
+    )
+    assert verdict is not None
+    assert verdict.answerer == "somebody"
+
+
+def test_nobody_speaks() -> None:
+    verdict = judged(says="")
+    assert verdict is not None
+    assert verdict.answerer == "nobody"
+    assert at_s(verdict) == pytest.approx(NOBODY_S, abs=0.05)
+
+
+def test_words_that_cannot_be_had_leave_it_to_the_silence() -> None:
+    judge = AnswerJudge()
+    for start in range(0, 4 * LINE_RATE_HZ, WINDOW):
+        voiced = 4000 <= start < 8000
+        ask = judge.voice(0.95 if voiced else 0.02, -20.0, start, start + WINDOW)
+        if ask is not None:
+            judge.failed(ask)
+    assert judge.verdict is not None
+    assert judge.verdict.answerer == "somebody"
+
+
+def test_late_words_of_an_earlier_question_change_nothing() -> None:
+    judge = AnswerJudge()
+    judge.words("leave a message", AskWords(0, 100), 100)
+    assert judge.verdict is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The number you have dialed",
+        "Please leave your message",
+        "we are currently closed",
+        "press one for sales",
+    ],
+)
+def test_what_only_machines_say(text: str) -> None:
+    assert machine_log_odds(text, 2.0) > 2
+
+
+@pytest.mark.parametrize("text", ["Hello?", "Who is this?", "Anna speaking", "How can I help you?"])
+def test_what_only_people_say(text: str) -> None:
+    assert machine_log_odds(text, 1.0) < -2
+
+
+# Where the greeting ends
+
+
+def beep(hertz: float, seconds: float, dbfs: float = -20.0) -> Pcm:
+    samples = np.arange(round(seconds * LINE_RATE_HZ))
+    wave = 10 ** (dbfs / 20) * np.sqrt(2) * np.sin(2 * np.pi * hertz * samples / LINE_RATE_HZ)
+    return (wave * 32767).astype(np.int16)
+
+
+def quiet(seconds: float) -> Pcm:
+    noise = np.random.default_rng(3).normal(0, 20, round(seconds * LINE_RATE_HZ))
+    return noise.astype(np.int16)
+
+
+def voice_like(seconds: float) -> Pcm:
+    """A pitch that glides, with overtones."""
+    samples = np.arange(round(seconds * LINE_RATE_HZ)) / LINE_RATE_HZ
+    phase = 2 * np.pi * np.cumsum(140 + 25 * np.sin(2 * np.pi * 1.5 * samples)) / LINE_RATE_HZ
+    wave = sum(np.sin(harmonic * phase) / harmonic for harmonic in range(1, 12))
+    return np.asarray(wave * 3000).astype(np.int16)
+
+
+def beeps(pcm: Pcm, chunk: int = 160) -> list[float]:
+    meter = BeepMeter()
+    return [
+        (start + chunk) / LINE_RATE_HZ
+        for start in range(0, len(pcm), chunk)
+        if meter.push(pcm[start : start + chunk])
+    ]
+
+
+@pytest.mark.parametrize("hertz", [420, 1000, 1400, 2000])
+@pytest.mark.parametrize("dbfs", [-10.0, -30.0])
+@pytest.mark.parametrize("chunk", [160, 80, 1000])
+def test_a_beep_is_heard_when_it_ends(hertz: float, dbfs: float, chunk: int) -> None:
+    found = beeps(np.concatenate([quiet(1.0), beep(hertz, 0.4, dbfs), quiet(1.0)]), chunk)
+    assert len(found) == 1
+    assert 1.4 <= found[0] < 1.4 + 0.06 + chunk / LINE_RATE_HZ
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [voice_like(2.0), quiet(2.0), beep(1000, 0.08), beep(250, 1.0), beep(697, 0.4) + beep(1209, 0.4)],
+    ids=["voice", "noise", "click", "hum", "key"],
+)
+def test_other_sounds_are_no_beep(sound: Pcm) -> None:
+    assert beeps(np.concatenate([quiet(0.5), sound, quiet(0.5)])) == []
+
+
+def ends_at(*parts: tuple[Pcm, bool]) -> float:
+    end = GreetingEnd()
+    at = 0
+    for pcm, voiced in parts:
+        for start in range(0, len(pcm), 160):
+            piece = pcm[start : start + 160]
+            at += len(piece)
+            if end.push(piece, voiced=voiced):
+                return at / LINE_RATE_HZ
+    raise AssertionError("never")
+
+
+def test_the_message_begins_behind_the_beep() -> None:
+    heard = ends_at((voice_like(5.0), True), (quiet(1.5), False), (beep(1000, 0.5), False), (quiet(9), False))
+    assert heard == pytest.approx(7.0 + GreetingEnd.AFTER_BEEP_S, abs=0.08)
+
+
+def test_without_a_beep_a_long_silence_has_to_do() -> None:
+    heard = ends_at((voice_like(5.0), True), (quiet(1.5), False), (voice_like(2.0), True), (quiet(9), False))
+    assert heard == pytest.approx(8.5 + GreetingEnd.SILENCE_S, abs=0.05)
+
+
+def test_a_greeting_without_an_end_is_not_waited_for_for_ever() -> None:
+    heard = ends_at((np.tile(voice_like(2.0), 40), True))
+    assert heard == pytest.approx(GreetingEnd.LONGEST_S, abs=0.05)

@@ -61,6 +61,8 @@ class Judged(NamedTuple):
     stop_ms: float | None
     glimpses: tuple[Glimpse, ...]
     transcript: str
+    ducked_before: bool = False
+    """For nothing, before the overlap began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ async def judge(
     """One overlap over the agent's speech, from `BEFORE_S` on."""
     at = round(BEFORE_S * LINE_RATE_HZ)
     agent = np.resize(agent, at + len(overlap.pcm) + round(AFTER_S * LINE_RATE_HZ))
-    stage = _Stage(heard_over(overlap, agent, at), agent, ears, policy)
+    stage = _Stage(heard_over(overlap, agent, at), at, agent, ears, policy)
     if knows_level:
         stage.judge.usual.hear(1.0, LEVEL_DBFS, VAD_WINDOW_SAMPLES)
     await stage.play()
@@ -142,6 +144,7 @@ async def judge(
         _after(stage.stopped_at, at),
         tuple(stage.glimpses),
         stage.transcript,
+        stage.ducked_before,
     )
 
 
@@ -150,15 +153,18 @@ def _after(moment: float | None, at: int) -> float | None:
 
 
 class _Stage:
-    """The caller's line and what listens to it, window by window. Moments are samples of the line."""
+    """The caller's line, which carries the overlap from sample `at` on, and what listens to it, window by
+    window. Moments are samples of the line."""
 
-    def __init__(self, line: Pcm, agent: Pcm, ears: Ears, policy: BargeIn) -> None:
+    def __init__(self, line: Pcm, at: int, agent: Pcm, ears: Ears, policy: BargeIn) -> None:
         self.judge = OverlapJudge(policy)
         self.glimpses: list[Glimpse] = []
         self.transcript = ""
         self.ducked_at: float | None = None
+        self.ducked_before = False
         self.stopped_at: float | None = None
         self._line = line
+        self._at = at
         self._agent = agent
         self._ears = ears
         self._echo = EchoMeter()
@@ -195,8 +201,11 @@ class _Stage:
         self._due = [each for each in self._due if each[0] > moment]
 
     def _note(self, verdict: Verdict, moment: float) -> None:
-        if self.ducked_at is None and verdict in ("undecided", "stop"):
-            self.ducked_at = moment
+        if verdict in ("undecided", "stop"):
+            if moment < self._at:
+                self.ducked_before = True
+            elif self.ducked_at is None:
+                self.ducked_at = moment
         if self.stopped_at is None and verdict == "stop":
             self.stopped_at = moment + AUDIO_FRAME_S * LINE_RATE_HZ
 
@@ -238,6 +247,10 @@ def report(judged: Sequence[Judged], glimpser: str, policy: BargeIn) -> Report:
             figures |= rate(name, sum(each.stop_ms is None for each in through), len(through))
     ducked = [each.duck_ms for each in judged if each.duck_ms is not None]
     figures |= spread("duck", ducked)
+    figures |= rate("ducked_for_nothing", sum(each.ducked_before for each in judged), len(judged))
+    noises = [each for each in judged if each.overlap.kind in _KEPT["noise_kept"]]
+    if noises:
+        figures |= rate("noise_ducked", sum(each.duck_ms is not None for each in noises), len(noises))
     wrong = [each for each in judged if each.overlap.takes_floor != (each.stop_ms is not None)]
     return Report(
         figures=figures,
@@ -246,6 +259,8 @@ def report(judged: Sequence[Judged], glimpser: str, policy: BargeIn) -> Report:
             f" are taken to last {GLIMPSE_S * 1000:.0f} and {TRANSCRIPTION_S * 1000:.0f} ms.",
             "stop_unlike_backchannels: without those that begin with a listener's word (okay, yes, right),"
             " which only the next word tells apart.",
+            f"ducked_for_nothing: in the {BEFORE_S:.0f} s of the agent's speech before the overlap, with the"
+            " line's noise and echo.",
         ],
         details={
             "wrong": [_row(each) for each in wrong],

@@ -5,13 +5,14 @@
     judge.glimpsed(...)      when that has come back
     judge.transcribed(text)  when an utterance that was let pass has been transcribed
 
-Each answers with a verdict. "quiet": no voice, or an echo of our own. "undecided": somebody makes a sound;
-the agent turns its voice down. "stop": the floor is the caller's. "keep": it was no wish to speak; the agent
-goes on at its level. "keep" may still become "stop" while the same utterance goes on; "stop" is final until
-`reset`.
+Each answers with a verdict. "quiet": no voice, or an echo of our own. "undecided": somebody makes a sound,
+or the line has become louder than it is by itself (`pipeline.onset`); the agent turns its voice down.
+"stop": the floor is the caller's. "keep": it was no wish to speak; the agent goes on at its level. "keep" may
+still become "stop" while the same utterance goes on; "stop" is final until `reset`.
 
 A glimpse gives the odds that somebody wants to speak. Early ones see one syllable, so they must be surer;
-what none has decided by `DECIDED_BY_SAMPLES` is let pass, and watched. Listeners speak softer than people who
+what none has decided by `DECIDED_BY_SAMPLES` is let pass, and watched: a listener's word ends after a known
+time, and who sounds on behind it ("yes, but") wants the floor. Listeners speak softer than people who
 interrupt, so the level shifts the odds a little; somebody far below the caller's usual level is not talking
 to the agent, unless the word is "stop".
 """

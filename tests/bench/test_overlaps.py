@@ -76,6 +76,13 @@ async def test_the_agents_echo_alone_turns_nothing_down() -> None:
     assert judged.duck_ms is None and judged.stop_ms is None and not transcriber.glimpsed_s
 
 
+async def test_what_turns_the_agent_down_before_the_overlap_is_counted_apart() -> None:
+    listening, _ = ears(SPEAKS)
+    heard = await judge(overlap(0.5, echo_db=0.0), AGENT, listening)
+    assert heard.ducked_before, "so loud an echo is taken for a caller until its delay is known"
+    assert not (await judge(overlap(0.5), AGENT, listening)).ducked_before
+
+
 async def test_a_soft_voice_is_let_pass_for_good_only_when_the_level_is_known() -> None:
     aside = overlap(2.2, kind="side_talk", text="Put it there.", level_db=-13)
     listening, _ = ears(SPEAKS)
@@ -110,6 +117,7 @@ def test_the_report_counts_each_kind_and_names_what_went_wrong() -> None:
     figures = made.figures
     assert (figures["yield_rate"], figures["yield_rate_n"]) == (round(2 / 3, 4), 3)
     assert (figures["backchannel_kept"], figures["noise_kept"], figures["sidetalk_kept"]) == (0.5, 1.0, 0.0)
+    assert figures["noise_ducked"] == 1.0 and figures["ducked_for_nothing"] == 0.0
     assert figures["stop_n"] == 2 and figures["stop_max_ms"] == 640
     assert figures["stop_unlike_backchannels_n"] == 1 and figures["stop_unlike_backchannels_max_ms"] == 240
     wrong, slow = made.details["wrong"], made.details["slow"]

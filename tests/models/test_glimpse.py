@@ -30,6 +30,13 @@ def test_a_listeners_first_token_is_a_backchannel_in_any_case(word: str) -> None
     assert seen({word: 0.5, " You": 0.1})[0] > 0.9
 
 
+@pytest.mark.parametrize("word", [" So", " to", " It", " That", " the", " Your"])
+def test_what_is_written_for_sure_and_uh_huh_as_well_as_for_itself_decides_nothing(word: str) -> None:
+    assert 0.2 < seen({word: 0.6, " Y": 0.01})[2] < 0.6
+    assert seen({word: 0.3, " Sure": 0.2})[0] > 0.9
+    assert seen({word: 0.3, " What": 0.3})[2] > 0.6
+
+
 def test_spellings_of_one_word_count_together() -> None:
     apart = seen({" Yeah": 0.15, " yeah": 0.15, " yeah.": 0.1, " But": 0.15})
     assert apart == pytest.approx(seen({" yeah": 0.4, " But": 0.15}))

@@ -1,4 +1,4 @@
-"""The web application: Twilio's routes, /calls, /healthz and /readyz, over one set of models."""
+"""The web application: Twilio's routes and those of other ways in, /calls, /healthz and /readyz."""
 
 from collections.abc import Awaitable, Callable
 
@@ -7,6 +7,7 @@ from fastapi import FastAPI, Request, Response
 from infra.calls import Calls
 from infra.outbound.api import create_router as outbound_router
 from infra.settings import Settings
+from infra.ways_in import WaysIn
 from telephony.twilio.config import TwilioConfig
 from telephony.twilio.routes import create_router as twilio_router
 
@@ -26,7 +27,7 @@ def twilio_config(settings: Settings) -> TwilioConfig:
     )
 
 
-def create_app(settings: Settings, calls: Calls) -> FastAPI:
+def create_app(settings: Settings, calls: Calls, ways: WaysIn | None = None) -> FastAPI:
     """The application over running calls. Raises `TwilioConfigError`."""
     app = FastAPI(title="Maya", docs_url=None, redoc_url=None, openapi_url=None)
     dialler = calls.dialler
@@ -37,6 +38,8 @@ def create_app(settings: Settings, calls: Calls) -> FastAPI:
             on_order_over=dialler.over if dialler is not None else lambda order, detail: None,
         )
     )
+    for router in ways.routers if ways is not None else ():
+        app.include_router(router)
     if dialler is not None:
         app.include_router(outbound_router(settings.outbound, dialler))
 

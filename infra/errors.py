@@ -69,7 +69,10 @@ def is_expected(error: BaseException) -> bool:
         ("models.base", "ModelError"),
         ("pipeline.documents", "DocumentError"),
         ("pipeline.line", "LineError"),
+        ("telephony.asterisk.errors", "AsteriskConfigError"),
+        ("telephony.browser.errors", "BrowserConfigError"),
         ("telephony.simulator.errors", "SimulatorError"),
+        ("telephony.sip.errors", "SipConfigError"),
         ("telephony.twilio.errors", "TwilioError"),
     )
     for module, name in bases:

@@ -1,27 +1,23 @@
-"""`maya serve`: uvicorn over the application, on a socket that is bound before any model is loaded."""
+"""`maya serve`: uvicorn over the application, on a socket that is bound before any model is loaded, and the
+other ways in."""
 
 import asyncio
 import errno
 import logging
-import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 
 import uvicorn
 
 from infra.app import create_app, twilio_config
 from infra.calls import Calls, open_calls
 from infra.loading import load
-from infra.outbound.carriers import TwilioCarrier
 from infra.outbound.office import check_outbound, open_outbound
 from infra.settings import Settings, SettingsError
+from infra.ways_in import browser_config, open_ways_in
 from models.base import Models
-from pipeline.events import CallObserver
-from pipeline.line import LineInfo
-from telephony.twilio.routes import ORDER_PARAMETER
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +30,7 @@ def serve(settings: Settings) -> None:
     twilio_config(settings)  # complains before models are loaded
     settings.check_serving()
     check_outbound(settings)
+    browser_config(settings)
     listener = bind(settings.bind_host, settings.port)
     if settings.port == 0:
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
@@ -67,8 +64,12 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 async def _serve(settings: Settings, listener: socket.socket, load_: Callable[[], Models]) -> None:
-    async with open_calls(settings, load_) as calls, _outbound(settings, calls):
-        app = create_app(settings, calls)
+    async with (
+        open_calls(settings, load_) as calls,
+        open_ways_in(settings, calls) as ways,
+        open_outbound(settings, calls, ways.sip),
+    ):
+        app = create_app(settings, calls, ways)
         config = uvicorn.Config(
             app,
             ws="websockets-sansio",
@@ -89,38 +90,6 @@ async def _serve(settings: Settings, listener: socket.socket, load_: Callable[[]
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         await server.serve(sockets=[listener])
-
-
-@asynccontextmanager
-async def _outbound(settings: Settings, calls: Calls) -> AsyncIterator[None]:
-    """Calls that we make ourselves, where the settings allow any."""
-    if not settings.outbound.allowed_prefixes:
-        yield
-        return
-    from telephony.twilio.account import TwilioAccount
-
-    account = TwilioAccount(
-        settings.account_sid,
-        settings.auth_tokens[0],
-        api_base_url=os.environ.get("MAYA_TWILIO_API") or None,
-    )
-    carrier = TwilioCarrier(
-        account,
-        twilio_config(settings),
-        caller_id=settings.outbound.caller_id,
-        ring_s=settings.outbound.ring_s,
-    )
-    async with open_outbound(
-        settings, carrier, persona_named=calls.persona_named, rehearse=calls.rehearse
-    ) as dialler:
-        calls.dialler = dialler
-
-        def opt_out(info: LineInfo) -> CallObserver | None:
-            order = dialler.status(info.parameters.get(ORDER_PARAMETER, ""))
-            return dialler.opt_out_observer(order) if order is not None else None
-
-        calls.watchers.append(opt_out)
-        yield
 
 
 class _DrainingServer(uvicorn.Server):

@@ -14,7 +14,10 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from infra.outbound.policy import OutboundSettings
+from infra.records.policy import RecordingPolicy
 from pipeline.documents import read_toml
+from telephony.asterisk.config import AsteriskConfig
+from telephony.sip.config import SipConfig, parse_bind
 
 CLINIC_PERSONA = Path(__file__).parent / "personas" / "clinic.toml"
 DEFAULT_FILE = Path("maya.toml")
@@ -28,13 +31,21 @@ _VARIABLES = {
     "models_dir": "MAYA_MODELS",
 }
 _PATHS = ("persona", "routes", "models_dir", "calls_dir", "mimi", "tokenizer", "voice_prompt")
-_SECTION_PATHS = (("outbound", "do_not_call"),)
-_SECRETS = ("auth_token", "auth_token_secondary", "shared_keys")
+_SECTION_PATHS = (("outbound", "do_not_call"), ("recording", "key_file"))
+_SECRETS = (
+    *("auth_token", "auth_token_secondary", "shared_keys", "talk_password"),
+    *("sip.users", "sip.trunk", "asterisk.secret"),
+)
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
-SECTIONS: Mapping[str, type[BaseModel]] = {"outbound": OutboundSettings}
-"""Tables of the settings file."""
+SECTIONS: Mapping[str, type[BaseModel]] = {
+    "sip": SipConfig,
+    "asterisk": AsteriskConfig,
+    "recording": RecordingPolicy,
+    "outbound": OutboundSettings,
+}
+"""Tables of the settings file. `MAYA_SIP_HOST` is `host` of `[sip]`."""
 
 
 class SettingsError(Exception):
@@ -95,6 +106,14 @@ class _Settable(BaseModel):
     """Sockets that have not authenticated yet."""
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 120.0
     """After SIGTERM, how long live calls may go on."""
+    talk: bool | None = None
+    """The page /talk, on which one talks in the browser; None: where only this machine reaches it, or a
+    `talk_password` is set."""
+    sip: SipConfig | None = None
+    """Take calls over SIP; None does not listen."""
+    asterisk: AsteriskConfig | None = None
+    """Take calls from Asterisk, over chan_websocket and AudioSocket; None: neither."""
+    recording: RecordingPolicy = RecordingPolicy()
     outbound: OutboundSettings = OutboundSettings()
 
 
@@ -105,6 +124,7 @@ class Settings(_Settable):
     account_sid: str = ""
     auth_token: SecretStr = SecretStr("")
     auth_token_secondary: SecretStr = SecretStr("")
+    talk_password: SecretStr = SecretStr("")
     shared_keys: SecretStr = SecretStr("")
     """Keys that sign webhooks in the auth token's place: `name:secret`, several with commas between."""
 
@@ -192,8 +212,14 @@ def load_settings(
             values[field], sources[field] = value, variable
     _merge_sections(values, sources, environ)
     for field, option in (options or {}).items():
-        if option is not None:
-            values[field], sources[field] = option, "--" + field.replace("_", "-")
+        if option is None:
+            continue
+        if field == "sip":
+            host, port = parse_bind(str(option))
+            option = dict(cast(Mapping[str, object], values.get("sip") or {})) | {"host": host, "port": port}
+            if (options or {}).get("insecure"):
+                option["insecure"] = True
+        values[field], sources[field] = option, "--" + field.replace("_", "-")
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
@@ -204,18 +230,25 @@ def load_settings(
 
 
 def _merge_sections(values: dict[str, object], sources: dict[str, str], environ: Mapping[str, str]) -> None:
-    """`MAYA_OUTBOUND_CALLER_ID` is `caller_id` of `[outbound]`; lists have commas between."""
+    """`MAYA_OUTBOUND_CALLER_ID` is `caller_id` of `[outbound]`; lists have commas between, and a colon stands
+    between a name and its secret."""
     for section, model in SECTIONS.items():
         told: dict[str, object] = dict(cast(Mapping[str, object], values.get(section) or {}))
         for field in model.model_fields:
             variable = f"{_PREFIX}{section.upper()}_{field.upper()}"
             value = environ.get(variable, "")
             if value:
-                listed = "tuple" in str(model.model_fields[field].annotation)
-                told[field] = [part.strip() for part in value.split(",")] if listed else value
+                told[field] = _read_variable(value, str(model.model_fields[field].annotation))
                 sources[f"{section}.{field}"] = variable
         if told:
             values[section] = told
+
+
+def _read_variable(value: str, annotation: str) -> object:
+    parts = [part.strip() for part in value.split(",")]
+    if "dict" in annotation:
+        return {name.strip(): secret.strip() for name, _, secret in (part.partition(":") for part in parts)}
+    return parts if "tuple" in annotation else value
 
 
 def _resolve_paths(values: dict[str, object], folder: Path) -> None:

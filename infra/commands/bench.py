@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bench.report import Report
 
 app = typer.Typer(
-    help="Measure: turns, overlaps, heard, hearing, media, llm, csm.",
+    help="Measure: turns, overlaps, heard, hearing, media, sip, llm, csm.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -156,6 +156,26 @@ def media(
     """
     options = {"first": first, "step": step, "most": most, "seconds": seconds, "progress": _say}
     _bench("media", as_json, options)
+
+
+@app.command()
+def sip(
+    calls: Annotated[
+        int | None, typer.Option(min=0, help="Calls without speech work; default 100, 0: none.")
+    ] = None,
+    dsp_calls: Annotated[
+        int | None,
+        typer.Option(min=0, help="Calls with voice detection and resampling; default 50, 0: none."),
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(help="How long to measure each time.")] = None,
+    as_json: Json = False,
+) -> None:
+    """SIP calls on one core: packet gaps, processor time and call set-up, with stand-in models; two minutes.
+
+    Example: [bold]maya bench sip --json[/bold]
+    """
+    options = {"calls": calls, "dsp_calls": dsp_calls, "seconds": seconds, "progress": _say}
+    _bench("sip", as_json, options)
 
 
 @app.command()

@@ -33,6 +33,13 @@ def serve(
     tts_slots: options.TtsSlots = None,
     devices: options.Devices = None,
     threads: Annotated[int | None, typer.Option(help="Threads per model.")] = None,
+    sip: Annotated[
+        str | None,
+        typer.Option(help="Take SIP calls here too: 0.0.0.0:5060. Who may call: [sip] of maya.toml."),
+    ] = None,
+    talk: Annotated[
+        bool | None, typer.Option("--talk/--no-talk", help="The page /talk, to talk in the browser.")
+    ] = None,
     calls_dir: Annotated[Path | None, typer.Option(help="Where calls are kept.")] = None,
     record: Annotated[bool | None, typer.Option(help="Keep recordings and transcripts.")] = None,
     insecure: Annotated[
@@ -68,6 +75,8 @@ def serve(
         tts_slots=tts_slots,
         devices=devices,
         threads=threads,
+        sip=sip,
+        talk=talk,
         calls_dir=calls_dir,
         record=record,
         insecure=insecure or None,

@@ -79,8 +79,8 @@ class Transcriber(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One chat message; `content` is plain text. A "tool" message answers the call that the assistant's message
-    before it ends with; models are shown where it begins and ends, whatever it holds."""
+    """One chat message; `content` is plain text. A "tool" message answers the call with which the assistant's
+    message before it ends; models are shown where it begins and ends, whatever it holds."""
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str

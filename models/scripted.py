@@ -171,8 +171,8 @@ class ScriptedChat:
         self.prefills: list[tuple[Message, ...]] = []
         self.requests: list[tuple[Message, ...]] = []
         self.grammars: list[str] = []
-        """The grammar that each reply was to be held to. The script's words are not: a test plays what a model
-        without one may say."""
+        """The grammar that each reply was to be held to. The script's words are not: a test may play a model
+        that knows of none."""
         self.closed_early = 0
         """Replies that were closed or cancelled before their last word."""
         self.overlaps = 0

@@ -8,6 +8,7 @@ import ctypes
 import logging
 import os
 import threading
+import weakref
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -140,11 +141,47 @@ class Model:
         pieces = map(self.piece, range(self.vocabulary_size))
         return tuple(token for token, piece in enumerate(pieces) if piece.lstrip()[:1] in (b".", b"?", b"!"))
 
+    def matcher(self, grammar: str) -> "GrammarMatcher":
+        """At the beginning of `grammar` (GBNF, start symbol `root`). One caller at a time. Raises
+        `ModelFailed` when it cannot be read."""
+        handle = self._lib.llama_sampler_init_grammar(self._vocab, grammar.encode(), b"root")
+        if not handle:
+            raise ModelFailed("llama.cpp cannot read the grammar that the reply should follow")
+        return GrammarMatcher(self._lib, handle)
+
     def close(self) -> None:
         with self._in_use:
             if self._handle:
                 self._lib.llama_model_free(self._handle)
                 self._handle = None
+
+
+_CANDIDATES = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+"""`llama_token_data`."""
+
+
+class GrammarMatcher:
+    """`models.llama.constraint.Matcher` on llama.cpp's grammar sampler. Not thread-safe. What is not allowed
+    must not be accepted: llama.cpp would end the process."""
+
+    def __init__(self, lib: Any, handle: Any) -> None:
+        self._lib = lib
+        self._handle = handle
+        weakref.finalize(self, lib.llama_sampler_free, handle)
+
+    def allowed(self, tokens: Sequence[int]) -> NDArray[np.bool_]:
+        candidates = np.zeros(len(tokens), _CANDIDATES)
+        candidates["id"] = tokens
+        array = self._lib.llama_token_data_array()
+        array.data = candidates.ctypes.data_as(ctypes.POINTER(self._lib.llama_token_data))
+        array.size, array.selected, array.sorted = len(tokens), -1, False
+        self._lib.llama_sampler_apply(self._handle, ctypes.byref(array))
+        # It marks them where they stand.
+        allowed: NDArray[np.bool_] = candidates["logit"] > -np.inf
+        return allowed
+
+    def accept(self, token: int) -> None:
+        self._lib.llama_sampler_accept(self._handle, token)
 
 
 class DecodeFailed(Exception):

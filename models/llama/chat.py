@@ -169,6 +169,7 @@ class LlamaSession:
         *,
         max_tokens: int = 120,
         on_turn_end: Callable[[float], None] | None = None,
+        grammar: str = "",
     ) -> AsyncGenerator[str, None]:
         """See `ChatSession.reply`. A reply that was cancelled and is asked for again with the same messages
         begins with the tokens already decoded, at once.
@@ -184,7 +185,13 @@ class LlamaSession:
         number = next(self._requests)
         events: asyncio.Queue[Event] = asyncio.Queue()
         self._engine.reply(
-            self._ticket, number, target, min(max_tokens, room), _sink(events), closing=closing
+            self._ticket,
+            number,
+            target,
+            min(max_tokens, room),
+            _sink(events),
+            closing=closing,
+            grammar=grammar,
         )
         try:
             while not isinstance(event := await events.get(), Done):

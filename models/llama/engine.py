@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from models.base import ModelBusy, ModelError, ModelFailed
 from models.llama.audit import Audit, Counters, Meter
 from models.llama.binding import DecodeFailed
+from models.llama.constraint import OPENING, Constraint, Matcher
 from models.llama.reply_text import ReplyText
 from models.llama.sampling import greedy, probability
 from models.llama.scheduler import Entry, Scheduler, State
@@ -66,6 +67,8 @@ class Vocabulary(Protocol):
     def ends_reply(self, token: int) -> bool: ...
     def end_tokens(self) -> Sequence[int]: ...
     def stop_tokens(self) -> Sequence[int]: ...
+    def matcher(self, grammar: str) -> Matcher: ...
+    def tokenize(self, text: str, *, special: bool) -> list[int]: ...
     def close(self) -> None: ...
 
 
@@ -115,6 +118,9 @@ class _Request:
     """Tokens of the reply at most."""
     question: _Question | None = None
     """Open, until it is answered."""
+    grammar: str = ""
+    constraint: Constraint | None = None
+    """Holds the reply to `grammar`."""
 
 
 @dataclass(slots=True)
@@ -128,6 +134,8 @@ class _Session:
     ended: tuple[tuple[int, ...], TurnEnd] | None = None
     """What was last said of where words end, and of which. It holds whatever memory has gone through since,
     so words that are asked about again cost nothing."""
+    grammar: str = ""
+    """Of the last reply: one that is begun again under another chooses anew."""
 
 
 @dataclass(slots=True)
@@ -196,12 +204,13 @@ class Engine:
         sink: Sink,
         *,
         closing: Closing | None = None,
+        grammar: str = "",
     ) -> None:
         """Make `target` the session's memory and decode from there, at most `max_tokens`. With `closing`,
-        `sink` hears a `TurnEnd` before the first piece."""
+        `sink` hears a `TurnEnd` before the first piece. `grammar`: see `ChatSession.reply`."""
         text = ReplyText(max_tokens=max_tokens, stops=self._stops)
         question = _Question(tuple(target[: closing.stop]), closing.words - 1) if closing else None
-        request = _Request(number, sink, text, max_tokens, question)
+        request = _Request(number, sink, text, max_tokens, question, grammar)
         self._post(lambda: self._submit(ticket, request, target), sink)
 
     def cancel(self, ticket: int, number: int) -> None:
@@ -315,7 +324,7 @@ class Engine:
         for sequence, asked in sampling.items():
             try:
                 self._choose(sequence, [logits[entry] for entry in asked])
-            except (ValueError, KeyError) as error:
+            except (ValueError, KeyError, ModelFailed) as error:
                 self._lose(sequence, error)
             self._forget_guesses(sequence)
         for sequence in complete:
@@ -325,14 +334,29 @@ class Engine:
         """Choose the token after the first of `rows`, and after each of the others, which follow guesses, as
         long as the guesses are what was chosen and the reply goes on."""
         self._audit.guessed(len(rows) - 1)
+        constraint = self._constraint_of(sequence)
         for row in rows:
-            token = greedy(row)
+            token = greedy(row) if constraint is None else constraint.choose(row)
             guessed = self._scheduler.sampled(sequence, token)
             if guessed:
                 self._audit.guessed_right()
             self._say(sequence, token)
             if not guessed or self._scheduler.state(sequence) is not State.SAMPLING:
                 break
+
+    def _constraint_of(self, sequence: int) -> Constraint | None:
+        request = self._sessions[self._tickets[sequence]].request
+        return None if request is None else request.constraint
+
+    def _constrain(self, grammar: str) -> Constraint:
+        vocabulary = self._vocabulary
+        [opening, *_] = vocabulary.tokenize(OPENING.decode(), special=False)
+        return Constraint(
+            lambda: vocabulary.matcher(grammar),
+            opening=opening,
+            ends=self._end_tokens,
+            piece=vocabulary.piece,
+        )
 
     def _forget_guesses(self, sequence: int) -> None:
         """Cut the model's memory where the scheduler has cut its own."""
@@ -383,6 +407,8 @@ class Engine:
             return
         ends = self._vocabulary.ends_reply(token)
         text = request.text.push(token, b"" if ends else self._vocabulary.piece(token), ends=ends)
+        if request.constraint is not None and request.constraint.complete:
+            text += request.text.push(token, b"", ends=True)
         if text and not self._tell(request.sink, text):
             self._scheduler.cancel(sequence)
             session.request = None
@@ -508,12 +534,19 @@ class Engine:
         if question is not None and session.ended is not None and session.ended[0] == question.prompt:
             request.question = question = None
             self._tell(request.sink, session.ended[1])
+        if request.text is not None:
+            if request.grammar != session.grammar:
+                self._scheduler.forget_reply(session.sequence)
+            session.grammar = request.grammar
+            request.constraint = self._constrain(request.grammar) if request.grammar else None
         watched = () if question is None else (question.last_word, len(question.prompt) - 1)
         replay = self._scheduler.submit(
             session.sequence, target, reply=request.text is not None, most=request.most, watched=watched
         )
         for token in replay:
             if session.request is request:
+                if request.constraint is not None:
+                    request.constraint.follow(token)
                 self._say(session.sequence, token)
         if request.text is None and not self._scheduler.busy(session.sequence):
             self._end_request(session, Done())

@@ -177,6 +177,11 @@ class Scheduler:
         """Stop prompting or decoding. Memory stays for the next request."""
         self._rest(self._sequences[sequence])
 
+    def forget_reply(self, sequence: int) -> None:
+        """What an earlier reply chose is not to begin another."""
+        s = self._sequences[sequence]
+        s.answered, s.chosen = -1, []
+
     def finish(self, sequence: int) -> None:
         """The reply is complete."""
         self._rest(self._sequences[sequence])

@@ -37,6 +37,10 @@ class Template:
     one."""
     stops: tuple[str, ...]
     """Texts that end a reply should a model spell them out."""
+    tool_role: str
+    """Who a tool's message is from."""
+    tool_marks: tuple[str, str]
+    """Stand around its content, which cannot hold them itself."""
 
     def prefix(self, messages: Sequence[Message]) -> list[Piece]:
         """The beginning of a conversation, each message complete."""
@@ -68,9 +72,19 @@ class Template:
         return [*pieces, Piece(self.header.format(role="user"), True), *_content(words)]
 
     def _complete(self, message: Message) -> list[Piece]:
+        role, content = message.role, message.content
+        if role == "tool":
+            opening, closing = self.tool_marks
+            for mark in (opening.strip(), closing.strip()):
+                content = content.replace(mark, f"({mark.strip('<>')})")
+            return [
+                Piece(self.header.format(role=self.tool_role), True),
+                *_content(f"{opening}{content.strip()}{closing}"),
+                Piece(self.end, True),
+            ]
         return [
-            Piece(self.header.format(role=message.role), True),
-            *_content(message.content),
+            Piece(self.header.format(role=role), True),
+            *_content(content),
             Piece(self.end, True),
         ]
 
@@ -89,6 +103,8 @@ CHATML = Template(
     end="<|im_end|>\n",
     system_preamble="",
     stops=("<|im_end|>", "<|im_start|>", "<|endoftext|>"),
+    tool_role="user",
+    tool_marks=("<tool_response>\n", "\n</tool_response>"),
 )
 
 LLAMA_3 = Template(
@@ -98,6 +114,8 @@ LLAMA_3 = Template(
     end="<|eot_id|>",
     system_preamble=LLAMA_3_DATES,
     stops=("<|eot_id|>", "<|start_header_id|>", "<|end_of_text|>"),
+    tool_role="ipython",
+    tool_marks=("<tool_response>\n", "\n</tool_response>"),
 )
 
 

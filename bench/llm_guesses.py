@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from bench.corpus.held_out import PART
 from bench.corpus.templates import filled
 from bench.report import percentile, rate
-from models.base import Message
+from models.base import Message, Usage
 from models.llama import LlamaChat, LlamaSession
 from pipeline.clauses import ClauseChunker
 from pipeline.persona import Persona
@@ -69,23 +69,23 @@ async def compare(
 ) -> tuple[dict[str, object], list[dict[str, object]]]:
     """Figures and a row for each turn. Takes about 3 s a turn with the default model on two cores."""
     before = guessing.counters()
-    evaluated = kept = 0
+    usages: tuple[list[Usage], list[Usage]] = ([], [])
     pairs: list[Pair] = []
     for first in range(0, len(lines), CALL_TURNS):
         sessions = await guessing.open(persona.prefix()), await plain.open(persona.prefix())
         try:
             pairs += await _call(*sessions, persona, lines[first : first + CALL_TURNS])
-            usage = sessions[0].usage()
-            evaluated, kept = evaluated + usage.evaluated, kept + usage.kept
         finally:
-            for session in sessions:
+            for session, used in zip(sessions, usages, strict=True):
+                used.append(session.usage())
                 await session.aclose()
     after = guessing.counters()
     guessed, right = after.guessed - before.guessed, after.guessed_right - before.guessed_right
     figures = {
         **(rate("guesses_right", right, guessed) if guessed else {}),
         "guesses_wrong_per_reply": round((guessed - right) / len(pairs), 2),
-        "guess_waste": round(evaluated / kept, 3),
+        "evaluated_over_kept": _waste(usages[0]),
+        "evaluated_over_kept_plain": _waste(usages[1]),
         **rate("guessed_replies_equal", sum(p.guessing.text == p.plain.text for p in pairs), len(pairs)),
         "first_clause_tokens_mean": round(sum(p.clause_tokens for p in pairs) / len(pairs), 1),
         "first_clause_ratio": _ratio([p.guessing.clause_s for p in pairs], [p.plain.clause_s for p in pairs]),
@@ -144,6 +144,10 @@ async def _write(session: LlamaSession, messages: list[Message], persona: Person
     total = time.perf_counter() - began
     written = Written("".join(pieces).strip(), first or total, clause or total, total)
     return written, clause_tokens or len(pieces)
+
+
+def _waste(usages: Sequence[Usage]) -> float:
+    return round(sum(u.evaluated for u in usages) / sum(u.kept for u in usages), 3)
 
 
 def _ratio(ours: Sequence[float], plain: Sequence[float]) -> float:

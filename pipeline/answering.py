@@ -35,8 +35,8 @@ NOBODY_S: Final = 4.0
 """Without any voice. Then we speak: some people wait for that."""
 
 _SURE = 2.0
-_LIKELY = 0.8
-"""Talking to a machine costs a little time; hanging up on somebody costs a caller."""
+_LIKELY = 0.3
+"""At the last look. "Thank you for calling ..." may go on either way; more often it is a machine."""
 _PRIOR = -0.3
 _PER_EXTRA_S = 0.5
 """Log odds of a machine for every second of greeting beyond the first."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bench.report import Report
 
 app = typer.Typer(
-    help="Measure: turns, overlaps, heard, hearing, media, sip, llm, csm.",
+    help="Measure: turns, overlaps, heard, hearing, media, sip, amd, llm, csm.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -176,6 +176,19 @@ def sip(
     """
     options = {"calls": calls, "dsp_calls": dsp_calls, "seconds": seconds, "progress": _say}
     _bench("sip", as_json, options)
+
+
+@app.command()
+def amd(
+    profile: Annotated[str | None, typer.Option(help="Models: embedded (default), tiny, maya.")] = None,
+    part: Annotated[str | None, typer.Option(help="held_out (default), or tuning while developing.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Who answered: somebody or a machine, on the project's own greetings; and how soon it is known.
+
+    Example: [bold]maya bench amd --json[/bold]
+    """
+    _bench("amd", as_json, {"profile": profile, "part": part, "progress": _say})
 
 
 @app.command()

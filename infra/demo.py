@@ -46,7 +46,7 @@ def play(settings: Settings, scenario_file: Path | None = None) -> None:
     console = Console(highlight=False)
     scenario = Scenario.load(scenario_file or CLINIC_SCENARIO)
     calls_dir = settings.calls_dir
-    keys = KeyRing.load(os.environ)
+    keys = KeyRing.load(os.environ, settings.recording.key_file)
     options = ["--profile", settings.profile, "--persona", str(settings.persona)]
     environment = {} if settings.models_dir is None else {"MAYA_MODELS": str(settings.models_dir)}
     began = time.monotonic()

@@ -59,9 +59,7 @@ def list_(
 @app.command()
 def export(
     folders: Annotated[list[Path], typer.Argument(help="Calls: calls/<id>", show_default=False)],
-    to: Annotated[
-        Path, typer.Option("--to", help="A folder, in which one is made for each call.")
-    ],
+    to: Annotated[Path, typer.Option("--to", help="A folder, in which one is made for each call.")],
     key_file: KeyFile = None,
     config: ConfigFile = None,
 ) -> None:
@@ -172,10 +170,9 @@ def _kept(
     import os
 
     from infra.records.keys import KeyRing
-    from infra.records.policy import RecordingPolicy
 
     settings = settings_for(config, calls_dir=calls_dir, log_level="warning")
-    policy: RecordingPolicy = getattr(settings, "recordings", RecordingPolicy())
+    policy = settings.recording
     return settings.calls_dir, policy, KeyRing.load(os.environ, key_file or policy.key_file)
 
 

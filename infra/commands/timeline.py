@@ -15,7 +15,9 @@ def timeline(
     """
     import os
 
+    from infra.commands.options import settings_for
     from infra.records.keys import KeyRing
     from infra.timeline import render_timeline
 
-    typer.echo(render_timeline(folder, KeyRing.load(os.environ)))
+    settings = settings_for(log_level="warning")
+    typer.echo(render_timeline(folder, KeyRing.load(os.environ, settings.recording.key_file)))

@@ -17,7 +17,7 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 VARIABLE = "MAYA_RECORDINGS_KEY"
-FILE_VARIABLE = "MAYA_RECORDINGS_KEY_FILE"
+FILE_VARIABLE = "MAYA_RECORDING_KEY_FILE"
 KEY_BYTES = 32
 KEY_ID_BYTES = 8
 
@@ -48,7 +48,7 @@ class KeyRing:
     @classmethod
     def load(cls, environ: Mapping[str, str], key_file: Path | None = None) -> "KeyRing":
         """From `MAYA_RECORDINGS_KEY` (several are separated by commas), then from `key_file` or
-        `MAYA_RECORDINGS_KEY_FILE` (one a line, `#` begins a comment). Raises `RecordingKeyError`."""
+        `MAYA_RECORDING_KEY_FILE` (one a line, `#` begins a comment). Raises `RecordingKeyError`."""
         keys = [
             _key(text, f"{VARIABLE}, key {number}")
             for number, text in enumerate(environ.get(VARIABLE, "").replace(",", " ").split(), 1)

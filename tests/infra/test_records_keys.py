@@ -28,8 +28,8 @@ def test_keys_of_a_file_come_behind_those_of_the_environment(tmp_path: Path) -> 
     path.write_text(f"# since March\n{as_text(OLD_KEY)}  # the old one\n\n")
     path.chmod(0o600)
     for environ, named in (
-        ({"MAYA_RECORDINGS_KEY_FILE": str(path)}, None),
-        ({"MAYA_RECORDINGS_KEY_FILE": "elsewhere"}, path),
+        ({"MAYA_RECORDING_KEY_FILE": str(path)}, None),
+        ({"MAYA_RECORDING_KEY_FILE": "elsewhere"}, path),
     ):
         assert KeyRing.load(environ, named).writing == OLD_KEY
     both = KeyRing.load({"MAYA_RECORDINGS_KEY": as_text(KEY)}, path)
@@ -55,7 +55,7 @@ def test_without_a_key_one_is_told_how_to_make_one() -> None:
 
 
 def test_a_key_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RecordingKeyError, match=r"nowhere.*MAYA_RECORDINGS_KEY_FILE"):
+    with pytest.raises(RecordingKeyError, match=r"nowhere.*MAYA_RECORDING_KEY_FILE"):
         KeyRing.load({}, tmp_path / "nowhere")
     (tmp_path / "keys").write_text(f"{as_text(KEY)}\nnonsense\n")
     with pytest.raises(RecordingKeyError, match="keys, line 2"):

@@ -47,7 +47,7 @@ build_llama() {
   printf '\n    done in %d s; kept in %s\n' $((SECONDS - started)) "$WHEELS"
 }
 
-EXTRAS=speech,plots,procfile,dev STAMPS=(.venv/.maya-installed)
+EXTRAS=speech,plots,procfile,records,dev STAMPS=(.venv/.maya-installed)
 if [ "${1:-}" = tests ]; then
   EXTRAS+=,csm,finetune
   STAMPS+=(.venv/.maya-installed-tests)

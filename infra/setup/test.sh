@@ -11,7 +11,7 @@ if [ -n "$PY313" ]; then
   if [ "$(cat .venv313/.maya-installed 2>/dev/null || true)" != "$WANTED" ] || ! .venv313/bin/python -c 'import sys' 2>/dev/null; then
     say "Virtual environment .venv313 with $("$PY313" --version), without the speech models' packages"
     make_venv "$PY313" .venv313
-    pip_shown .venv313/bin/pip install --only-binary=:all: -c requirements.lock -e . \
+    pip_shown .venv313/bin/pip install --only-binary=:all: -c requirements.lock -e '.[records]' \
       pytest pytest-asyncio pytest-timeout pytest-httpserver hypothesis httpx
     echo "$WANTED" >.venv313/.maya-installed
   fi
@@ -34,6 +34,7 @@ say "Ours beside torchtune, transformers and moshi, in .venv-peers"
 infra/setup/peers.sh
 say "pipecat, to be measured beside ours, in .venv-pipecat"
 infra/setup/pipecat.sh
+infra/setup/browser.sh
 say "pytest"
 .venv/bin/python -m pytest "$@"
 say "All checks passed; $AFTER."

@@ -172,7 +172,7 @@ def browser(
         chromium.close()
 
 
-def open_page(chromium: Browser, server: Server, **context_options: Any) -> Page:
+def open_page(chromium: Browser, url: str, **context_options: Any) -> Page:
     """A page of a fresh profile at /talk. What its scripts complain of is kept in `page.complaints`."""
     context: BrowserContext = chromium.new_context(**context_options)
     page = context.new_page()
@@ -182,7 +182,7 @@ def open_page(chromium: Browser, server: Server, **context_options: Any) -> Page
         "console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None
     )
     page.complaints = complaints  # type: ignore[attr-defined]
-    page.goto(server.url + "/talk")
+    page.goto(url + "/talk")
     page.wait_for_selector("body:not([data-view=loading])")
     return page
 

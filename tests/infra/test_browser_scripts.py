@@ -26,7 +26,7 @@ Run = Callable[..., Any]
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
     with page_served(stand_ins()) as server, sync_playwright() as tool, browser(tool) as chromium:
-        page = open_page(chromium, server)
+        page = open_page(chromium, server.url)
 
         def evaluate(body: str, argument: Any = None) -> Any:
             imports = "".join(

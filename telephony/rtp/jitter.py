@@ -138,6 +138,11 @@ class JitterBuffer:
         if self._next is None:
             self._anchor(_Packet(number, timestamp, pcm, arrived))
             return
+        if timestamp == self._next & 0xFFFFFFFF and not self._held and not self._late:
+            # What nearly every packet is: the next one. It need not be held.
+            self._calm_down()
+            self._go_on(_Packet(number, self._next, pcm, arrived))
+            return
         at = self._next + _signed(timestamp - self._next, 32)
         packet = _Packet(number, at, pcm, arrived)
         if at + pcm.size <= self._next:
@@ -159,6 +164,9 @@ class JitterBuffer:
         self.counters["late"] += len(self._late)
         self._late.clear()
         self._held[packet.timestamp] = packet
+        self._calm_down()
+
+    def _calm_down(self) -> None:
         self._calm += 1
         if self._calm >= _CALM_PACKETS:
             self._calm = 0
@@ -269,16 +277,19 @@ class JitterBuffer:
             packet = self._next_packet()
             assert self._next is not None  # noqa: S101  `take` asked
             if packet is not None:
-                self._next = packet.timestamp + packet.pcm.size
-                self._passed = packet.sequence
-                # Only now: one that overtook those before it must not make them late.
-                self._offset_s += min(self._late_s(packet), _DRIFT_PER_PACKET_S)
-                self._pass_on(packet.pcm, packet.arrived)
+                self._go_on(packet)
             elif now < self._offset_s + self._next / LINE_RATE_HZ + self.delay_s:
                 return
             else:
                 gap = min(self._held) - self._next if self._held else AUDIO_FRAME_SAMPLES
                 self._lose(min(gap, AUDIO_FRAME_SAMPLES))
+
+    def _go_on(self, packet: _Packet) -> None:
+        self._next = packet.timestamp + packet.pcm.size
+        self._passed = packet.sequence
+        # Only now: one that overtook those before it must not make them late.
+        self._offset_s += min(self._late_s(packet), _DRIFT_PER_PACKET_S)
+        self._pass_on(packet.pcm, packet.arrived)
 
     def _next_packet(self) -> _Packet | None:
         """The packet that goes on at once: the next, or the one behind a silence that its sender left out."""

@@ -132,18 +132,14 @@ class Calls:
 async def open_calls(settings: Settings, load: Callable[[], Models]) -> AsyncIterator[Calls]:
     """Load the models in a thread, warm them for the persona, and close everything in the end.
 
-    Raises `ModelError`, `DocumentError`: each says what to do.
+    Raises `DocumentError` and `RecordingKeyError` before the models are loaded, `ModelError`: each says what
+    to do.
     """
 
     def read() -> House:
-        return read_house(settings.persona, settings.routes)
+        return read_house(settings.persona, settings.routes, recorded=settings.record)
 
     house = await asyncio.to_thread(read)
-    began = time.monotonic()
-    log.info("loading models, profile %s", settings.profile)
-    models = await asyncio.to_thread(load)
-    names = ", ".join(persona.name for persona in house.personas())
-    log.info("models loaded in %.1f s; warming up persona %s", time.monotonic() - began, names)
     records = (
         CallRecords(
             settings.calls_dir,
@@ -153,6 +149,11 @@ async def open_calls(settings: Settings, load: Callable[[], Models]) -> AsyncIte
         if settings.record
         else None
     )
+    began = time.monotonic()
+    log.info("loading models, profile %s", settings.profile)
+    models = await asyncio.to_thread(load)
+    names = ", ".join(persona.name for persona in house.personas())
+    log.info("models loaded in %.1f s; warming up persona %s", time.monotonic() - began, names)
     service = CallService(models, house.persona, observe=lambda info: calls.observer(info))
     reception = Reception(house, service, read=read)
     calls = Calls(service, reception)

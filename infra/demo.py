@@ -18,7 +18,7 @@ from infra.errors import CommandError
 from infra.local_server import LocalServer, local_server
 from infra.records.folder import RECORDING, SEALED_RECORDING, SEALED_TRANSCRIPT, TRANSCRIPT
 from infra.records.keys import KeyRing
-from infra.records.reader import CallFolder, EventTail
+from infra.records.reader import CallFolder, EventTail, transcript_reader
 from infra.settings import Settings
 from infra.timeline import TimelineError, render_timeline
 from telephony.simulator import simulate
@@ -95,7 +95,13 @@ def _call(
     follower.start()
     try:
         return asyncio.run(
-            simulate(scenario, url=server.stream_url, auth_token=server.auth_token, calls_dir=calls_dir)
+            simulate(
+                scenario,
+                url=server.stream_url,
+                auth_token=server.auth_token,
+                calls_dir=calls_dir,
+                read_transcript=transcript_reader(keys),
+            )
         )
     finally:
         over.set()

@@ -48,10 +48,16 @@ class House:
         return (self.persona, *self.named.values())
 
 
-def read_house(persona: Path, routes: Path | None) -> House:
-    """Blocks. Raises `DocumentError` with file and line."""
+def read_house(persona: Path, routes: Path | None, *, recorded: bool = False) -> House:
+    """`recorded`: calls are, and personas that have a sentence for that say it. Blocks. Raises
+    `DocumentError` with file and line."""
+
+    def load(path: Path) -> Persona:
+        found = load_persona(path)
+        return found.recorded() if recorded else found
+
     stamps = {persona: _stamp(persona)}
-    default = load_persona(persona)
+    default = load(persona)
     if routes is None:
         return House(default, persona.stem, stamps=stamps)
     stamps[routes] = _stamp(routes)
@@ -59,7 +65,7 @@ def read_house(persona: Path, routes: Path | None) -> House:
     named = {}
     for path in read.personas():
         stamps[routes.parent / path] = _stamp(routes.parent / path)
-        named[path] = load_persona(routes.parent / path)
+        named[path] = load(routes.parent / path)
     return House(default, persona.stem, read, named, stamps)
 
 

@@ -30,6 +30,11 @@ _VARIABLES = {
     "shared_keys": "TWILIO_SHARED_KEYS",
     "models_dir": "MAYA_MODELS",
 }
+_OTHER_VARIABLES = (
+    *("MAYA_PYTHON", "MAYA_RECORDINGS_KEY", "MAYA_RECORDINGS_KEY_FILE"),
+    *("MAYA_API_KEY", "MAYA_SERVER", "MAYA_TWILIO_API"),
+)
+"""Of Maya's, but no settings."""
 _PATHS = ("persona", "routes", "models_dir", "calls_dir", "mimi", "tokenizer", "voice_prompt")
 _SECTION_PATHS = (("outbound", "do_not_call"), ("recording", "key_file"))
 _SECRETS = (
@@ -267,7 +272,7 @@ def _resolve_paths(values: dict[str, object], folder: Path) -> None:
 
 def misspelt_variables(environ: Mapping[str, str]) -> list[str]:
     """One line for each MAYA_ variable that looks like a setting but is none."""
-    known = [variable_of(field) for field in Settings.model_fields] + ["MAYA_PYTHON"]
+    known = [variable_of(field) for field in Settings.model_fields] + list(_OTHER_VARIABLES)
     for section, model in SECTIONS.items():
         known += [f"{_PREFIX}{section.upper()}_{field.upper()}" for field in model.model_fields]
     lines = []

@@ -117,13 +117,15 @@ class ChatSession(Protocol):
         *,
         max_tokens: int = 120,
         on_turn_end: Callable[[float], None] | None = None,
-        grammar: str = "",
+        grammar: str | None = None,
     ) -> AsyncGenerator[str, None]:
         """Yield the assistant's next message in pieces of text as they are decoded. Closing the
-        iterator cancels within one step (<= 32 prompt tokens or 1 decoded token). Raises `ModelFailed`.
+        iterator cancels within one step (<= 32 prompt tokens, or a decoded token and up to 3 guesses). Raises
+        `ModelFailed`.
 
         `grammar` (GBNF, start symbol `root`) holds the message to it from the first `{` on: words before it
-        are free, and the message ends where the grammar does. A message may have no `{` at all.
+        are free, and the message ends where the grammar does. A message may have no `{` at all; with "" none
+        has, and with None all is free.
 
         `on_turn_end` is told, on the event loop and before the first piece, the probability that the model
         gives to the last user message ending where it ends, a stop at its end not counted: near 0 for

@@ -99,6 +99,8 @@ class Persona(BaseModel):
     """What the agent knows, one short line each."""
     fallback: str = ""
     """What to say when the facts hold no answer."""
+    recording_notice: str = ""
+    """Said behind the greeting where calls are recorded: "This call is recorded." """
     pardon: _Text = "Sorry, I did not catch that."
     """Said when a noise has cut the agent off, and when the language model has nothing to say."""
     apology: _Text = "Sorry, something went wrong on our side. Please call again."
@@ -157,6 +159,17 @@ class Persona(BaseModel):
         other._toolbox = toolbox
         return other
 
+    def recorded(self) -> "Persona":
+        """The same person where calls are recorded."""
+        notice = self.recording_notice
+        opening = f"{self.outbound.opening} {notice}".strip()
+        return self.model_copy(
+            update={
+                "greeting": f"{self.greeting} {notice}".strip(),
+                "outbound": self.outbound.model_copy(update={"opening": opening}),
+            }
+        )
+
     def calling(self) -> "Persona":
         """The same person on a call that it makes itself."""
         opening = self.outbound.opening
@@ -183,9 +196,10 @@ class Persona(BaseModel):
             lines.append(self.toolbox.instructions)
         # The greeting stands before the example turns: after them, small models begin every answer with it.
         messages = [Message("system", "\n".join(lines)), Message("assistant", self.greeting)]
+        messages += self.toolbox.examples
         for example in self.examples:
             messages += [Message("user", example.caller), Message("assistant", example.agent)]
-        return (*messages, *self.toolbox.examples)
+        return tuple(messages)
 
 
 def load_persona(path: Path) -> Persona:

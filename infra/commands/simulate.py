@@ -83,10 +83,15 @@ def simulate(
 async def _play(
     script: "Scenario", settings: "Settings", url: str | None, recording_dir: Path | None, *, quiet: bool
 ) -> "Runs":
+    import os
+
+    from infra.records.keys import KeyRing
+    from infra.records.reader import transcript_reader
     from telephony.simulator import simulate as call
     from telephony.simulator.runs import play_all
 
     tokens = settings.auth_tokens
+    read = transcript_reader(KeyRing.load(os.environ, settings.recording.key_file))
 
     async def play(run: "Scenario") -> "Report":
         return await call(
@@ -95,6 +100,7 @@ async def _play(
             auth_token=tokens[0] if tokens else None,
             recording_dir=recording_dir,
             calls_dir=settings.calls_dir,
+            read_transcript=read,
         )
 
     def tell(number: int, report: "Report") -> None:

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,7 +26,7 @@ from infra.records.folder import (
     TRANSCRIPT,
     FolderLock,
 )
-from infra.records.keys import KeyRing
+from infra.records.keys import KeyRing, RecordingKeyError
 from infra.records.sealed import Content, SealedFileError, SealedReader, State
 from infra.records.sound import CHANNELS, Placed, TwoChannelWav
 from pipeline.line import LINE_RATE_HZ
@@ -308,3 +308,16 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
+
+
+def transcript_reader(keys: KeyRing) -> Callable[[Path], Any]:
+    """For the simulator: the document of a call's folder, encrypted or not. It raises `ValueError` where it
+    cannot be read, or not yet."""
+
+    def read(folder: Path) -> Any:
+        try:
+            return CallFolder(folder, keys).transcript()
+        except (RecordingError, RecordingKeyError) as error:
+            raise ValueError(str(error)) from None
+
+    return read

@@ -16,7 +16,13 @@ from telephony.simulator.dial import (
 )
 from telephony.simulator.errors import CannotCall
 from telephony.simulator.outcome import Transcripts, conclude
-from telephony.simulator.report import Report, ServerTurn, read_server_turns
+from telephony.simulator.report import (
+    ReadTranscript,
+    Report,
+    ServerTurn,
+    read_plain_transcript,
+    read_server_turns,
+)
 from telephony.simulator.scenario import Scenario
 from telephony.simulator.shell import converse
 from telephony.simulator.twilio_side import StreamIdentity, TwilioSide
@@ -36,6 +42,7 @@ async def simulate(
     account_sid: str = TEST_ACCOUNT_SID,
     recording_dir: Path | str | None = None,
     calls_dir: Path | str | None = None,
+    read_transcript: ReadTranscript = read_plain_transcript,
     transcripts: Transcripts | None = None,
     speeches: Speeches | None = None,
 ) -> Report:
@@ -44,8 +51,9 @@ async def simulate(
 
     `url` is a stream (`ws://HOST/twilio/media`) or a voice webhook (`http://HOST/twilio/voice`), which is
     asked for the stream as Twilio asks it, signed with `auth_token`. `calls_dir` is where a server on this
-    machine leaves `<call id>/transcript.json`; `transcripts(call_id)` tells the server's turns otherwise.
-    `speeches` are those of the caller's lines, by number of the step, that are not to be synthesised.
+    machine leaves `<call id>/transcript.json`, or what `read_transcript` reads from that folder;
+    `transcripts(call_id)` tells the server's turns otherwise. `speeches` are those of the caller's lines, by
+    number of the step, that are not to be synthesised.
 
     Raises `CannotCall` when no stream comes about and `VoiceUnavailable` when a line cannot be spoken. What
     goes wrong later is in the report.
@@ -84,7 +92,9 @@ async def simulate(
                 after_twiml = await follow_up(webhook, stream, account)
             except CannotCall as failure:
                 violations.append(f"behind </Connect>: {failure}")
-    account_of_server = await _server_turns(account.call_sid, calls_dir) if calls_dir is not None else None
+    account_of_server = None
+    if calls_dir is not None:
+        account_of_server = await _server_turns(Path(calls_dir) / account.call_sid, read_transcript)
     return await asyncio.to_thread(
         conclude,
         caller,
@@ -100,13 +110,12 @@ async def _tell(webhook: str, stream: Stream, account: Account, event: str, viol
         violations.append(violation)
 
 
-async def _server_turns(call_sid: str, calls_dir: Path | str) -> Sequence[ServerTurn] | None:
+async def _server_turns(folder: Path, read: ReadTranscript) -> Sequence[ServerTurn] | None:
     """The server's account once it has written the end of the call, which may be after we have left."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _TRANSCRIPT_PATIENCE_S
-    folder = Path(calls_dir) / call_sid
     while await asyncio.to_thread(folder.is_dir):
-        found = await asyncio.to_thread(read_server_turns, folder)
+        found = await asyncio.to_thread(read_server_turns, folder, read)
         if (found is not None and found.complete) or loop.time() >= deadline:
             return found.turns if found is not None else None
         await asyncio.sleep(_POLL_S)

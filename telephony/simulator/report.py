@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import wave
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -323,10 +323,20 @@ class ServerTranscript:
     """The server has written how the call ended."""
 
 
-def read_server_turns(call_folder: Path) -> ServerTranscript | None:
-    """The server's own account, `transcript.json` in the call's folder; None if there is none. Blocks."""
+ReadTranscript = Callable[[Path], Any]
+"""The server's document about a call from the call's folder. May raise `OSError` and `ValueError`."""
+
+
+def read_plain_transcript(call_folder: Path) -> Any:
+    return json.loads((call_folder / "transcript.json").read_text(encoding="utf-8"))
+
+
+def read_server_turns(
+    call_folder: Path, read: ReadTranscript = read_plain_transcript
+) -> ServerTranscript | None:
+    """The server's own account of a call; None if there is none. Blocks."""
     try:
-        document = json.loads((call_folder / "transcript.json").read_text(encoding="utf-8"))
+        document = read(call_folder)
         turns = document["turns"]
         return ServerTranscript(
             tuple(_server_turn(turn) for turn in turns), document.get("outcome") is not None

@@ -45,7 +45,7 @@ def test_the_fallback_never_passes_for_a_fact() -> None:
 
 
 @pytest.mark.models
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_the_default_model_answers_ten_of_twelve_and_evaluates_nothing_twice() -> None:
     report = llm.run()
     figures = report.figures

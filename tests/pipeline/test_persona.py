@@ -123,3 +123,13 @@ def test_a_message_for_a_machine_says_who_calls() -> None:
     assert persona.leaving_message().goodbye == (
         "This is an automated message from Clinic. Please call us back about Thursday."
     )
+
+
+def test_where_calls_are_recorded_callers_are_told() -> None:
+    notice = "This call is recorded."
+    persona = Persona(name="Clinic", greeting="Hello.", system="You are Maya.", recording_notice=notice)
+    assert persona.greeting == "Hello."
+    assert persona.recorded().greeting == "Hello. This call is recorded."
+    assert persona.recorded().calling().greeting.endswith("of Clinic. This call is recorded.")
+    silent = Persona(name="Clinic", greeting="Hello.", system="You are Maya.")
+    assert silent.recorded() == silent

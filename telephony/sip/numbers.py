@@ -87,8 +87,8 @@ def refusal(target_user: str, never_dial: tuple[str, ...] = ()) -> str | None:
             return "a number that the operator has barred"
     bare = number.lstrip("*#")
     international = ""
-    for prefix in ("+", "00", "011"):
-        if bare.startswith(prefix) and not international and len(bare) > 4:
+    for prefix, shortest in (("+", 0), ("00", 5), ("011", 6)):
+        if bare.startswith(prefix) and not international and len(bare) >= shortest:
             international = re.sub(r"[^0-9]", "", bare.removeprefix(prefix))
     if international:
         if len(international) < _SHORTEST:
@@ -98,7 +98,7 @@ def refusal(target_user: str, never_dial: tuple[str, ...] = ()) -> str | None:
             return "a premium number"
     # With what an exchange wants before it (9, 0, *31#) or without.
     endings = {own, own.removeprefix("0"), own.removeprefix("9"), own.removeprefix("1")}
-    if endings & _EMERGENCY or re.sub(r"[^0-9]", "", bare) in _EMERGENCY:
+    if not _EMERGENCY.isdisjoint(endings | set(re.split(r"[*#+]", number))):
         return "an emergency number"
     if not international and len(own) >= 9 and own.startswith(_NATIONAL):
         return "a premium number in some countries; write it with + and the country code"

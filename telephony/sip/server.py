@@ -46,6 +46,7 @@ from telephony.sip.uri import Uri, bracketed, parse_uri
 
 logger = logging.getLogger(__name__)
 
+_LAST_WORDS_S: Final = 5.0
 _CALLER: Final = re.compile(r"\+?[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
@@ -144,6 +145,9 @@ class SipServer:
         self._closing = True
         for held in list(self._held.values()):
             self._end(held, "we hung up: shutdown")
+        # They hear that their line is closed, and put their things in order.
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_LAST_WORDS_S)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

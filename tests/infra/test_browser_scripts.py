@@ -269,6 +269,13 @@ def test_a_turn_that_goes_on_has_one_entry(run: Run) -> None:
     assert entries[1]["clauses"] == ["We are open."]
 
 
+def test_the_voice_is_turned_down_until_it_comes_back_or_the_reply_ends(run: Run) -> None:
+    down, up = ({"event": "turned_down", "down": down} for down in (True, False))
+    assert shown(run, READY, CLAUSE, down)["turnedDown"]
+    assert not shown(run, READY, CLAUSE, down, up)["turnedDown"]
+    assert not shown(run, READY, CLAUSE, down, agent_turn(interrupted=True))["turnedDown"]
+
+
 def test_keys_in_a_row_stand_together(run: Run) -> None:
     keys = [{"event": "key", "digit": digit} for digit in "42"]
     entries = shown(run, READY, *keys, CLAUSE, {"event": "key", "digit": "#"})["entries"]

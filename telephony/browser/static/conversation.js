@@ -100,6 +100,8 @@ function entryOf(conversation, who, turn) {
 }
 
 function closeTurn(conversation, message) {
+  // A reply that is cut off while it is turned down is not turned up again.
+  conversation.turnedDown = false;
   // Cut off before its first clause it was never seen.
   if (!message.text && !message.heard) return;
   const entry = entryOf(conversation, "agent", message.turn);

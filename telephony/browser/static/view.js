@@ -263,6 +263,7 @@ function barOf({ stages }) {
   summary.append(bar, tagged("span", "total", seconds(total)));
   summary.setAttribute("aria-label", `Answered after ${seconds(total)}; show the parts`);
   details.append(summary, list);
+  details.addEventListener("toggle", () => details.open && details.scrollIntoView({ block: "nearest" }));
   return [details];
 }
 

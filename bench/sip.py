@@ -8,9 +8,11 @@ does not count; both processes share the machine, which counts against the serve
 
 Figures:
 - `gap_p99_ms`, `gap_p999_ms`: time between two packets of the server's in one call, over all packets of all
-  calls: 20 ms where nothing disturbs. `gap_p99_ms_dsp` is the same with fewer calls, every one with the
-  Silero network and both resamplers.
-- `cpu_share`: the part of its core that the server took with `calls` calls, without speech work.
+  calls: 20 ms where nothing disturbs. Every call is held by production's turn-taking. `gap_p99_ms_dsp` is
+  the same with fewer calls, every one with the Silero network and both resamplers besides.
+- `cpu_share`: the part of its core that the server took with `calls` calls without speech work: SIP, RTP in
+  and out, and an agent's speech paced by production's playout, which nobody listens to. `cpu_share_call` is
+  with production's call in the agent's place, which measures both voices and takes turns.
 - `setup_p95_ms`: from an INVITE's sending to the 200's arrival, at `SETUPS_PER_S` new calls a second that
   last a few seconds each. `setup_loaded_p95_ms` is the same while the calls of the first figure build up.
 - `gap_difference_ms`: how far the wait for an answer over SIP or AudioSocket is from that over Twilio's line,
@@ -25,8 +27,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,12 +54,21 @@ _DISTURBED = 0.05
 """A measurement while other work took so much of the server's core is made again."""
 
 
+Work = Literal["none", "call", "speech"]
+"""What the server computes besides signalling and media (`bench.sip_server`)."""
+_TOLD: Mapping[Work, str] = {
+    "none": "no speech work",
+    "call": "turn-taking, no models",
+    "speech": "voice detection and resampling",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One measurement of calls that are up."""
 
     calls: int
-    speech: bool
+    work: Work
     gaps_ms: NDArray[np.float64]
     setups_ms: tuple[float, ...]
     packets_lost: int
@@ -69,10 +81,10 @@ class Step:
         return round(float(np.percentile(self.gaps_ms, percent)), 2) if len(self.gaps_ms) else float("inf")
 
     def told(self) -> str:
-        what = "with speech work" if self.speech else "without speech work"
         return (
-            f"{self.calls} calls {what}: gap p99 {self.gap_ms(99)} ms, p99.9 {self.gap_ms(99.9)} ms, "
-            f"core {self.cpu_share:.0%}, lost to other work {self.core_lost:.0%}"
+            f"{self.calls} calls, {_TOLD[self.work]}: gap p99 {self.gap_ms(99)} ms, "
+            f"p99.9 {self.gap_ms(99.9)} ms, core {self.cpu_share:.0%}, "
+            f"lost to other work {self.core_lost:.0%}"
         )
 
 
@@ -94,13 +106,14 @@ def run(
     line = Speech.of(_INTERRUPTION, speak(_INTERRUPTION, "ruth")).audio_frames
     os.sched_setaffinity(0, {cores[1]})
     try:
-        plain = _measured(cores[0], line, calls, seconds, speech=False, progress=progress)
+        bare = _measured(cores[0], line, calls, seconds / 2, "none", progress)
+        plain = _measured(cores[0], line, calls, seconds, "call", progress)
         setups = _setups(cores[0], line, setup_seconds, progress)
-        dsp = _measured(cores[0], line, dsp_calls, seconds, speech=True, progress=progress)
+        dsp = _measured(cores[0], line, dsp_calls, seconds, "speech", progress)
         waits = gap_figures(cores[0], line, turns) if turns else {}
     finally:
         os.sched_setaffinity(0, cores)
-    return _report(plain, setups, dsp, waits)
+    return _report([step for step in (bare, plain, dsp) if step is not None], setups, waits)
 
 
 def _measured(
@@ -108,13 +121,12 @@ def _measured(
     line: tuple[bytes, ...],
     calls: int,
     seconds: float,
-    *,
-    speech: bool,
+    work: Work,
     progress: Callable[[str], None],
 ) -> Step | None:
     if not calls or not seconds:
         return None
-    with _server(core, speech=speech) as (process, server):
+    with _server(core, work) as (process, server):
         load = Load(server)
         try:
             phones = [_phone(number, line) for number in range(calls)]
@@ -123,7 +135,7 @@ def _measured(
                 load.run(1 / SETUPS_PER_S)
             load.run(_SETTLE_S)
             for _ in range(_ATTEMPTS):
-                step = _measure(process.pid, core, load, phones, seconds, speech=speech)
+                step = _measure(process.pid, core, load, phones, seconds, work)
                 progress(step.told())
                 if step.core_lost < _DISTURBED:
                     break
@@ -138,7 +150,7 @@ def _phone(number: int, line: tuple[bytes, ...]) -> Phone:
     return Phone(number, line, cycle - (number * 7) % 50, 50 + (number * 37) % 100)
 
 
-def _measure(pid: int, core: int, load: Load, phones: list[Phone], seconds: float, *, speech: bool) -> Step:
+def _measure(pid: int, core: int, load: Load, phones: list[Phone], seconds: float, work: Work) -> Step:
     load.late_s = type(load.late_s)("d")
     lost = sum(phone.lost for phone in phones)
     began_s, began, ran_s, worked_s = time.time(), time.monotonic(), cpu_s(pid), core_s(core)
@@ -147,7 +159,7 @@ def _measure(pid: int, core: int, load: Load, phones: list[Phone], seconds: floa
     gaps = [gaps_ms(phone, began_s, began_s + took_s) for phone in phones]
     return Step(
         calls=len(phones),
-        speech=speech,
+        work=work,
         gaps_ms=np.concatenate(gaps) if gaps else np.zeros(0),
         setups_ms=tuple(setup_ms(phones)),
         packets_lost=sum(phone.lost for phone in phones) - lost,
@@ -177,7 +189,7 @@ def _setups(
     """Calls that come at `SETUPS_PER_S` and go again."""
     if not seconds:
         return []
-    with _server(core, speech=False) as (_, server):
+    with _server(core, "call") as (_, server):
         load = Load(server)
         try:
             phones: list[Phone] = []
@@ -199,26 +211,32 @@ def _setups(
     return phones
 
 
-def _report(plain: Step | None, setups: list[Phone], dsp: Step | None, waits: Mapping[str, object]) -> Report:
+def _report(steps: Sequence[Step], setups: list[Phone], waits: Mapping[str, object]) -> Report:
     figures: dict[str, object] = {}
     details: dict[str, object] = {}
-    if plain is not None:
-        figures |= {
-            "calls": plain.calls,
-            "gap_p99_ms": plain.gap_ms(99),
-            "gap_p999_ms": plain.gap_ms(99.9),
-            "gap_max_ms": plain.gap_ms(100),
-            "cpu_share": plain.cpu_share,
-            "core_lost": plain.core_lost,
-            "setup_loaded_p95_ms": _p95(plain.setups_ms),
-        }
-    if dsp is not None:
-        figures |= {
-            "calls_dsp": dsp.calls,
-            "gap_p99_ms_dsp": dsp.gap_ms(99),
-            "gap_p999_ms_dsp": dsp.gap_ms(99.9),
-            "cpu_share_dsp": dsp.cpu_share,
-            "core_lost_dsp": dsp.core_lost,
+    for step in steps:
+        if step.work == "none":
+            figures |= {"cpu_share": step.cpu_share, "core_lost": step.core_lost}
+        else:
+            ending = "" if step.work == "call" else "_dsp"
+            figures |= {
+                f"calls{ending}": step.calls,
+                f"gap_p99_ms{ending}": step.gap_ms(99),
+                f"gap_p999_ms{ending}": step.gap_ms(99.9),
+                f"gap_max_ms{ending}": step.gap_ms(100),
+                f"cpu_share_{'call' if step.work == 'call' else 'dsp'}": step.cpu_share,
+                f"core_lost_{'call' if step.work == 'call' else 'dsp'}": step.core_lost,
+            }
+        if step.work == "call":
+            figures["setup_loaded_p95_ms"] = _p95(step.setups_ms)
+        details[step.work] = {
+            "gaps": len(step.gaps_ms),
+            "gap_p50_ms": step.gap_ms(50),
+            "gap_p99_ms": step.gap_ms(99),
+            "gap_p999_ms": step.gap_ms(99.9),
+            "packets_lost": step.packets_lost,
+            "calls_lost": step.calls_lost,
+            "load_late_p99_ms": step.load_late_p99_ms,
         }
     times = setup_ms(setups)
     if times:
@@ -230,15 +248,6 @@ def _report(plain: Step | None, setups: list[Phone], dsp: Step | None, waits: Ma
             "setup_failed": len(setups) - len(times),
         }
     figures |= waits
-    for name, step in (("plain", plain), ("dsp", dsp)):
-        if step is not None:
-            details[name] = {
-                "gaps": len(step.gaps_ms),
-                "gap_p50_ms": step.gap_ms(50),
-                "packets_lost": step.packets_lost,
-                "calls_lost": step.calls_lost,
-                "load_late_p99_ms": step.load_late_p99_ms,
-            }
     return Report(
         figures=figures,
         notes=[
@@ -250,17 +259,17 @@ def _report(plain: Step | None, setups: list[Phone], dsp: Step | None, waits: Ma
     )
 
 
-def _p95(values: "list[float] | tuple[float, ...]") -> float:
+def _p95(values: Sequence[float]) -> float:
     return round(float(np.percentile(values, 95)), 2) if values else float("inf")
 
 
 @contextlib.contextmanager
-def _server(core: int, *, speech: bool) -> Iterator[tuple["subprocess.Popen[bytes]", tuple[str, int]]]:
+def _server(core: int, work: Work) -> Iterator[tuple["subprocess.Popen[bytes]", tuple[str, int]]]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind((HOST, 0))
         server: tuple[str, int] = (HOST, probe.getsockname()[1])
     command = [sys.executable, "-m", "bench.sip_server", "--port", str(server[1]), "--core", str(core)]
-    process = subprocess.Popen([*command, "--speech"] if speech else command, start_new_session=True)
+    process = subprocess.Popen([*command, "--work", work], start_new_session=True)
     try:
         deadline = time.monotonic() + _START_LIMIT_S
         while not options(server, 0.3):

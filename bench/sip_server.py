@@ -1,9 +1,10 @@
 """The server that `maya bench sip` loads: production's SIP server, media clock and calls; stand-in models.
 
-With `--speech` it computes what a real call does for every packet and reply: the Silero network for every
-call, 24 -> 8 kHz for every reply, 8 -> 16 kHz for every turn. Without, a level meter on the event loop stands
-for the network, and the voice's audio is at 8 kHz from the start: signalling, media and the call itself are
-left. Either way the agent talks nearly all the time, and nothing is recorded.
+`--work` says what is computed for a call besides signalling and media. `none`: an agent that talks without
+end through production's playout, and hears the caller without listening. `call`: production's call, with its
+turn-taking and all that it measures of both voices; a level meter on the event loop stands for the Silero
+network, and the voice's audio is at 8 kHz from the start. `speech`: the call, Silero, 24 -> 8 kHz for every
+reply and 8 -> 16 kHz for every turn. The agent talks nearly all the time, and nothing is recorded.
 """
 
 import argparse
@@ -19,9 +20,12 @@ from bench.media_server import talkative_service
 from models.base import ModelError, Models, Samples, Speech
 from models.scripted import EnergyVoiceActivity, ScriptedChat, ScriptedTranscriber, voiced_signal
 from pipeline.events import Unobserved
-from pipeline.line import LINE_RATE_HZ
+from pipeline.line import LINE_RATE_HZ, Line, LineClosed, MarkReached
 from pipeline.persona import Limits, Persona, TurnTaking
-from pipeline.service import CallService
+from pipeline.playout import Playout, SendAudio
+from pipeline.resample import to_pcm
+from pipeline.service import CallOutcome, CallService
+from telephony.collector import spare_what_is_loaded
 from telephony.sip.config import SipConfig, sip_config
 from telephony.sip.server import SipServer
 
@@ -89,6 +93,40 @@ def plain_service() -> CallService:
     return CallService(models, persona, observe=lambda info: Unobserved(), inline=True)
 
 
+async def talk_without_end(line: Line) -> CallOutcome:
+    """Answers a call with a tone that never ends, a playout's lead ahead of the caller's ear."""
+    loop = asyncio.get_running_loop()
+    playout = Playout(lead_s=line.lead_s)
+    piece = to_pcm(_tone(_REPLY))
+
+    async def talk() -> None:
+        while True:
+            playout.next_passage(loop.time())
+            playout.begin_clause(_REPLY)
+            playout.append(piece)
+            playout.finish()
+            while (deadline := playout.next_deadline()) is not None and not playout.drained:
+                await asyncio.sleep(max(0.0, deadline - loop.time()))
+                for action in playout.due(loop.time()):
+                    if isinstance(action, SendAudio):
+                        await line.send_audio(action.pcm)
+                    else:
+                        await line.send_mark(action.name)
+                playout.played(loop.time())
+
+    talking = asyncio.create_task(talk(), name="talk")
+    try:
+        async for event in line.events():
+            if isinstance(event, MarkReached):
+                playout.mark_reached(event.name, loop.time())
+    except LineClosed as closed:
+        return CallOutcome(True, closed.reason)
+    finally:
+        talking.cancel()
+        await asyncio.gather(talking, return_exceptions=True)
+    return CallOutcome(True, "line closed")
+
+
 def load_config(port: int) -> SipConfig:
     """For this machine only, and without the limits that a real server has."""
     return sip_config(
@@ -104,23 +142,26 @@ def load_config(port: int) -> SipConfig:
     )
 
 
-async def serve(port: int, service: CallService) -> None:
-    """Take calls until SIGTERM."""
+async def serve(port: int, service: CallService | None) -> None:
+    """Take calls until SIGTERM; without a service, with an agent that only talks."""
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-    await service.start()
+    if service is not None:
+        await service.start()
+    spare_what_is_loaded()
     try:
-        async with SipServer(load_config(port), service.answer):
+        async with SipServer(load_config(port), talk_without_end if service is None else service.answer):
             await ended.wait()
     finally:
-        await service.aclose()
+        if service is not None:
+            await service.aclose()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--core", type=int, help="run on this core only")
-    parser.add_argument("--speech", action="store_true", help="detect voices with Silero, resample")
+    parser.add_argument("--work", choices=("none", "call", "speech"), required=True)
     arguments = parser.parse_args()
     if arguments.core is not None:
         # Before the first thread: later ones inherit it.
@@ -128,7 +169,8 @@ def main() -> None:
     import uvloop
 
     try:
-        service = talkative_service() if arguments.speech else plain_service()
+        services = {"none": lambda: None, "call": plain_service, "speech": talkative_service}
+        service = services[arguments.work]()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(arguments.port, service))
     except ModelError as missing:

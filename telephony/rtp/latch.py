@@ -40,17 +40,20 @@ class Latch:
         self._remote: Address | None = None
         self._latched: Address | None = None
         self._rank = Rank.STRANGE
+        self._loose = False
         self._candidates: Counter[Address] = Counter()
 
     def open(self, remote: Address | None, *, quiet: bool = True) -> None:
         """The SDP names `remote`, or nobody yet: whoever speaks next is looked at anew. An offer that merely
-        refreshes the session (the same `remote`) changes nothing while the latched source speaks, that is
-        unless `quiet`."""
-        if remote == self._remote and not quiet:
+        refreshes the session (the same `remote`) changes nothing while the latched source speaks; when it is
+        `quiet`, as behind a hold, it is still believed at once, but a patient other one may replace it."""
+        self._candidates.clear()
+        if remote == self._remote and self._latched is not None:
+            self._loose = quiet
             return
         self._remote = remote
-        self._candidates.clear()
         self._latched = None
+        self._loose = False
 
     @property
     def latched(self) -> Address | None:
@@ -63,13 +66,14 @@ class Latch:
 
     def accepts(self, source: Address) -> bool:
         if source == self._latched:
+            self._loose = False
             return True
         rank = self._rank_of(source)
-        if self._latched is not None and rank <= self._rank:
+        if self._latched is not None and rank <= self._rank and not self._loose:
             return False
         if rank < Rank.EXACT and not self._patient(source):
             return False
-        self._latched, self._rank = source, rank
+        self._latched, self._rank, self._loose = source, rank, False
         self._candidates.clear()
         return True
 

@@ -2,14 +2,15 @@
 
 import asyncio
 from array import array
+from functools import cached_property
 
 import numpy as np
 import pytest
 
 from bench.processes import core_s, cpu_s
-from bench.sip import Step, _report, gaps_ms, setup_ms
+from bench.sip import Step, Work, _report, gaps_ms, setup_ms
 from bench.sip_load import HOST, Load, Phone, options
-from bench.sip_server import LineRateSynthesizer, load_config
+from bench.sip_server import LineRateSynthesizer, load_config, talk_without_end
 from pipeline.line import AudioReceived, Line, LineClosed, Pcm
 from pipeline.service import CallOutcome
 from telephony import g711
@@ -36,23 +37,26 @@ def test_setup_times_are_those_of_answered_calls() -> None:
     assert setup_ms(phones) == pytest.approx([5, 20])
 
 
-def step(gaps: list[float], *, speech: bool = False) -> Step:
-    return Step(100, speech, np.array(gaps), (1.0, 2.0, 3.0), 0, 0, 0.25, 0.01, 0.3)
+def step(gaps: list[float], work: Work = "call") -> Step:
+    return Step(100, work, np.array(gaps), (1.0, 2.0, 3.0), 0, 0, 0.25, 0.01, 0.3)
 
 
 def test_the_report_names_the_figures() -> None:
     gaps = [20.0] * 995 + [40.0] * 5
-    figures = _report(step(gaps), [phone([], 1.0, 1.004)] * 20, step([21.0] * 100, speech=True), {}).figures
+    bare, call, speech = step([20.0], "none"), step(gaps), step([21.0] * 100, "speech")
+    setups = [phone([], 1.0, 1.004)] * 20
+    figures = _report([bare, call, speech], setups, {"gap_difference_ms": 30.0}).figures
     assert figures["gap_p99_ms"] == 20.0
     assert figures["gap_p999_ms"] == 40.0
     assert figures["gap_p99_ms_dsp"] == 21.0
-    assert figures["cpu_share"] == 0.25
+    assert figures["cpu_share"] == figures["cpu_share_call"] == 0.25
     assert figures["setup_p95_ms"] == pytest.approx(4.0)
     assert (figures["setup_n"], figures["setup_failed"]) == (20, 0)
+    assert figures["gap_difference_ms"] == 30.0
 
 
 def test_parts_that_were_left_out_have_no_figures() -> None:
-    assert _report(None, [], None, {}).figures == {}
+    assert _report([], [], {}).figures == {}
 
 
 def test_processor_time_is_that_of_the_process_and_its_core() -> None:
@@ -90,6 +94,37 @@ class Parrot:
         except LineClosed as closed:
             self.over.append(closed.reason)
         return CallOutcome(True, "over")
+
+
+@pytest.mark.realtime
+async def test_the_agent_that_only_talks_is_heard_without_a_break() -> None:
+    first = free_range(1)
+    ports = RtpPorts(HOST, first, first + 1)
+
+    def hold(port: int) -> Listener:
+        load = Load((HOST, port))
+        one = Listener(0, (), 1_000, 10)
+        load.call(one)
+        load.run(2.0)
+        load.close()
+        return one
+
+    async with SipServer(load_config(0), talk_without_end, ports=ports) as server:
+        one = await asyncio.to_thread(hold, server.port)
+    audible = [np.abs(g711.decode(audio).astype(int)).max() > 300 for audio in one.sounds]
+    assert sum(audible) > 80
+    assert all(audible[audible.index(True) :])
+
+
+class Listener(Phone):
+    """Keeps what it hears."""
+
+    @cached_property
+    def sounds(self) -> list[bytes]:
+        return []
+
+    def take_audio(self, datagram: bytes, arrived_s: float) -> None:
+        self.sounds.append(datagram[12:])
 
 
 @pytest.mark.realtime

@@ -87,8 +87,23 @@ def test_a_refresh_changes_nothing_while_the_caller_speaks() -> None:
         latch.accepts(BEHIND_NAT)
     latch.open(PHONE, quiet=False)
     assert latch.accepts(BEHIND_NAT)
+    assert not any(latch.accepts(STRANGER) for _ in range(100))
+
+
+def test_behind_a_hold_the_phone_is_believed_at_once_or_replaced_by_a_patient_other() -> None:
+    latch = opened()
+    for _ in range(PATIENCE_PACKETS):
+        latch.accepts(BEHIND_NAT)
     latch.open(PHONE, quiet=True)
-    assert latch.latched is None and latch.target == PHONE
+    assert latch.target == BEHIND_NAT
+    assert latch.accepts(BEHIND_NAT)
+    assert not any(latch.accepts(STRANGER) for _ in range(100))
+    # The NAT has forgotten the phone's port and given it another.
+    latch.open(PHONE, quiet=True)
+    moved = (BEHIND_NAT[0], BEHIND_NAT[1] + 1)
+    assert [latch.accepts(moved) for _ in range(PATIENCE_PACKETS)].count(True) == 1
+    assert latch.target == moved
+    assert not latch.accepts(BEHIND_NAT)
 
 
 def test_without_an_sdp_the_first_patient_source_is_the_caller() -> None:

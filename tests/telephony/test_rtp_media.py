@@ -260,3 +260,23 @@ async def test_a_call_whose_media_fails_ends_with_that(
     await until(lambda: ours.over)
     assert ours.over == "media failed: RuntimeError"
     theirs.media.close("over")
+
+
+async def test_a_call_over_ipv6() -> None:
+    first = free_range(2)
+    try:
+        ports = RtpPorts("::1", first, first + 3)
+        clock = RtpClock()
+        ours = await RtpMedia.open(clock, ports)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    theirs = await RtpMedia.open(clock, ports)
+    for one, other in ((ours, theirs), (theirs, ours)):
+        one.configure(("::1", other.port), "PCMU", 0, None, sending=True, receiving=True)
+    end = End(theirs)
+    await ours.send_audio(loud(800))
+    await until(lambda: (np.abs(end.heard) > 1_000).sum() > 500)
+    assert not theirs.counters["lost"]
+    ours.close("over")
+    theirs.close("over")
+    await end.listening

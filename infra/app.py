@@ -31,13 +31,14 @@ def create_app(settings: Settings, calls: Calls, ways: WaysIn | None = None) -> 
     """The application over running calls. Raises `TwilioConfigError`."""
     app = FastAPI(title="Maya", docs_url=None, redoc_url=None, openapi_url=None)
     dialler = calls.dialler
-    app.include_router(
-        twilio_router(
-            twilio_config(settings),
-            calls.answer,
-            on_order_over=dialler.over if dialler is not None else lambda order, detail: None,
+    if settings.takes_twilio:
+        app.include_router(
+            twilio_router(
+                twilio_config(settings),
+                calls.answer,
+                on_order_over=dialler.over if dialler is not None else lambda order, detail: None,
+            )
         )
-    )
     for router in ways.routers if ways is not None else ():
         app.include_router(router)
     if dialler is not None:

@@ -27,7 +27,8 @@ _LARGEST_MESSAGE_BYTES = 2**21
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C. Raises `SettingsError`, `ModelError`, `DocumentError`,
     `TwilioConfigError` before the first call."""
-    twilio_config(settings)  # complains before models are loaded
+    if settings.takes_twilio:
+        twilio_config(settings)  # complains before models are loaded
     settings.check_serving()
     check_outbound(settings)
     browser_config(settings)
@@ -83,6 +84,8 @@ async def _serve(settings: Settings, listener: socket.socket, load_: Callable[[]
             proxy_headers=False,  # the public URL is configured, never believed from a request
             timeout_graceful_shutdown=5,
         )
+        if not settings.takes_twilio:
+            log.info("no calls from Twilio: TWILIO_AUTH_TOKEN is not set")
         log.info("listening on %s, public URL %s", listener.getsockname()[:2], settings.public_base_url)
         server = _DrainingServer(config, calls, settings.drain_s)
         # uvicorn raises the signal again once it has shut down; by default that would end the process before

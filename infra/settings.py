@@ -165,6 +165,11 @@ class Settings(_Settable):
         """`public_url` without a trailing slash; loopback stands in when none is set."""
         return (self.public_url or f"http://127.0.0.1:{self.port}").rstrip("/")
 
+    @property
+    def takes_twilio(self) -> bool:
+        """Without an auth token Twilio's routes stay closed where calls come in another way."""
+        return self.insecure or bool(self.auth_tokens) or not (self.sip or self.asterisk or self.talk)
+
     def check_serving(self) -> None:
         """What `maya serve` refuses beyond what `TwilioConfig` does. Raises `SettingsError`."""
         if self.insecure and self.auth_tokens:
@@ -230,8 +235,11 @@ def load_settings(
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"][:2])) if first["loc"][0] in SECTIONS else str(first["loc"][0])
-        shown = "" if field in _SECRETS else f" = {first['input']!r}"
-        raise SettingsError(f"{sources.get(field, field)}{shown}: {first['msg']}") from None
+        # A whole table may hold secrets, and is too long to be read.
+        plain = field not in _SECRETS and isinstance(first["input"], str | int | float)
+        shown = f" = {first['input']!r}" if plain else ""
+        message = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{sources.get(field, field)}{shown}: {message}") from None
 
 
 def _merge_sections(values: dict[str, object], sources: dict[str, str], environ: Mapping[str, str]) -> None:

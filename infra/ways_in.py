@@ -12,11 +12,13 @@ from fastapi import APIRouter
 from infra.calls import Calls
 from infra.settings import Settings
 from telephony.asterisk.book import CallBook
+from telephony.asterisk.routes import MEDIA
 from telephony.asterisk.routes import create_router as asterisk_router
 from telephony.asterisk.server import AudioSocketServer
 from telephony.browser.config import BrowserConfig
 from telephony.browser.desk import BrowserDesk
 from telephony.browser.routes import create_router as browser_router
+from telephony.sip.config import SipConfig
 from telephony.sip.server import SipServer
 
 log = logging.getLogger(__name__)
@@ -59,11 +61,22 @@ async def open_ways_in(settings: Settings, calls: Calls) -> AsyncIterator[WaysIn
             )
             server = AudioSocketServer(settings.asterisk, calls.answer, calls.accepting, book=book)
             await stack.enter_async_context(server)
-            log.info("AudioSocket on %s, chan_websocket at /asterisk/media", server.address)
+            log.info("Asterisk's WebSocket at port %d, path %s", settings.port, MEDIA)
         sip = None
         if settings.sip is not None:
             sip = await stack.enter_async_context(
                 SipServer(settings.sip, calls.answer, accepting=calls.accepting)
             )
-            log.info("SIP on %s port %d", settings.sip.host, sip.port)
+            log.info("SIP on %s port %d, from %s", settings.sip.host, sip.port, _who_may_call(settings.sip))
         yield WaysIn(tuple(routers), sip)
+
+
+def _who_may_call(sip: SipConfig) -> str:
+    callers = [str(network) for network in sip.allow]
+    if sip.insecure:
+        callers.append("this machine")
+    if sip.users:
+        callers.append(f"{len(sip.users)} user(s) with a secret")
+    if sip.trunk is not None:
+        callers.append(f"the trunk {sip.trunk.host}")
+    return ", ".join(callers)

@@ -37,7 +37,7 @@ def create_router(settings: OutboundSettings, dialler: Dialler) -> APIRouter:
     def refusal(authorization: str) -> Response | None:
         scheme, _, key = authorization.partition(" ")
         given = hashlib.sha256(key.strip().encode(errors="surrogatepass")).hexdigest()
-        known = [hmac.compare_digest(given, one.lower()) for one in settings.api_keys]
+        known = [hmac.compare_digest(given, one) for one in settings.api_keys]
         if scheme.lower() == "bearer" and any(known):
             return None
         return _problem(401, "a key is needed: Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"})

@@ -9,6 +9,7 @@ from infra.outbound.dialler import CarrierRefused, Order
 from pipeline.line import Line
 from pipeline.service import CallOutcome
 from telephony.sip.errors import DialFailed
+from telephony.sip.line import spoken
 from telephony.sip.server import SipServer
 from telephony.twilio.account import TwilioAccount
 from telephony.twilio.config import TwilioConfig
@@ -17,6 +18,9 @@ from telephony.twilio.outgoing import place_call
 from telephony.twilio.routes import ORDER_PARAMETER
 
 log = logging.getLogger(__name__)
+
+_PLAIN = ("busy", "no answer", "declined")
+"""Reasons that need no more words; they are Twilio's, too."""
 
 
 class TwilioCarrier:
@@ -80,7 +84,9 @@ class SipCarrier:
             self._over(order.id, "no answer")
             return
         except DialFailed as failed:
-            self._over(order.id, str(failed))
+            log.info("order %s: nobody answered: %s", order.id, failed)
+            word = spoken(failed.code)
+            self._over(order.id, word if word in _PLAIN else f"{word} ({failed})")
             return
         except Exception as error:
             log.exception("order %s could not be dialled", order.id)

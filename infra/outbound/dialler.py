@@ -37,6 +37,13 @@ _OPTS_OUT = re.compile(
     re.I,
 )
 
+_UNANSWERED = {
+    "no-answer": "no answer",
+    "canceled": "no answer",
+    "completed": "hung up before the call began",
+}
+"""What Twilio calls the end of a call on which nobody was talked to."""
+
 
 class CarrierRefused(Exception):
     """The call could not be placed; the message is for whoever ordered it."""
@@ -195,9 +202,12 @@ class Dialler:
     def over(self, order_id: str, detail: str) -> None:
         """The call has ended, or never began; said twice, the first word counts."""
         order = self._orders.get(order_id)
-        if order is not None and order.state not in ("over", "failed"):
-            state: State = "over" if order.state == "answered" else "failed"
-            self._keep(replace(order, state=state, detail=detail))
+        if order is None or order.state in ("over", "failed"):
+            return
+        if order.state == "answered":
+            self._keep(replace(order, state="over", detail=detail))
+        else:
+            self._keep(replace(order, state="failed", detail=_UNANSWERED.get(detail, detail)))
 
     def opt_out_observer(self, order: Order) -> "OptOut":
         return OptOut(order.number, self._unwanted)

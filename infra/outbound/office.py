@@ -40,6 +40,8 @@ def check_outbound(settings: Settings) -> None:
         raise SettingsError(
             "calls through Twilio need TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN (console.twilio.com)"
         )
+    if outbound.via == "sip" and (settings.sip is None or settings.sip.trunk is None):
+        raise SettingsError('[outbound] via = "sip" needs a trunk to dial through: [sip.trunk] host = "..."')
 
 
 @asynccontextmanager
@@ -76,8 +78,7 @@ async def open_outbound(settings: Settings, calls: Calls, sip: SipServer | None)
 def _carrier(settings: Settings, calls: Calls, sip: SipServer | None, stack: AsyncExitStack) -> Carrier:
     outbound = settings.outbound
     if outbound.via == "sip":
-        if sip is None:
-            raise SettingsError('[outbound] via = "sip" needs [sip] with a trunk: [sip.trunk] host = "..."')
+        assert sip is not None  # noqa: S101  (see check_outbound)
 
         def over(order: str, detail: str) -> None:
             if calls.dialler is not None:

@@ -1,17 +1,36 @@
 """Whom we may call, and when. Pure: the time and what was dialled before are arguments."""
 
+import re
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from pipeline.routing import Hours
 from telephony.numbers import NotDialable, dialable
 
 _DAY = timedelta(days=1)
+
+
+def _prefix(text: str) -> str:
+    if not re.fullmatch(r"\+[0-9]{1,14}", text):
+        raise ValueError('write + and digits, such as "+1202"')
+    return text
+
+
+def _caller(text: str) -> str:
+    if text and not re.fullmatch(r"\+?[0-9]{2,15}", text):
+        raise ValueError('write your number with + and the country\'s code, such as "+12025550123"')
+    return text
+
+
+def _hash(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise ValueError("this is no hash of a key: write what `maya keys new` shows for maya.toml")
+    return text.lower()
 
 
 AnsweringMachinePolicy = Literal["hang_up", "leave_message", "talk"]
@@ -21,9 +40,9 @@ class OutboundSettings(BaseModel):
     """`[outbound]` of the server's settings. Nothing is dialled before `allowed_prefixes` says where to."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    allowed_prefixes: tuple[Annotated[str, Field(pattern=r"^\+[0-9]{1,14}$")], ...] = ()
+    allowed_prefixes: tuple[Annotated[str, AfterValidator(_prefix)], ...] = ()
     """Such as "+1202", or "+49" for a whole country."""
-    caller_id: str = ""
+    caller_id: Annotated[str, AfterValidator(_caller)] = ""
     """The number of ours that is shown, in E.164 form."""
     via: Literal["twilio", "sip"] = "twilio"
     do_not_call: Path = Path("do-not-call.txt")
@@ -41,7 +60,7 @@ class OutboundSettings(BaseModel):
     answering_machine: AnsweringMachinePolicy = "leave_message"
     """What is done when a machine answers; personas without a message hang up. "talk": nobody looks who
     answers."""
-    api_keys: tuple[str, ...] = ()
+    api_keys: tuple[Annotated[str, AfterValidator(_hash)], ...] = ()
     """SHA-256 of the keys that may order calls, in hexadecimal: `maya keys new` makes one."""
 
 

@@ -156,3 +156,72 @@ def test_a_voice_in_the_files_folder_is_found_beside_the_file(tmp_path: Path) ->
 def test_a_wrong_voice_setting_names_its_source(environ: dict[str, str], named: str) -> None:
     with pytest.raises(SettingsError, match=named):
         settings(environ)
+
+
+# Tables
+
+
+def test_a_tables_settings_come_from_the_file_the_environment_and_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "maya.toml").write_text('[sip]\nallow = ["10.0.0.0/8"]\nport = 5070\n')
+    environ = {"MAYA_SIP_USERS": "ann: s3cret, bob:hunter2", "MAYA_SIP_CODECS": "PCMA"}
+    sip = load_settings(environ, options={"sip": "192.0.2.1:5080"}).sip
+    assert sip is not None
+    assert (sip.host, sip.port, sip.codecs) == ("192.0.2.1", 5080, ("PCMA",))
+    assert sip.secrets() == {"ann": "s3cret", "bob": "hunter2"}
+    assert [str(network) for network in sip.allow] == ["10.0.0.0/8"]
+
+
+def test_a_table_that_nobody_writes_is_off() -> None:
+    merged = settings()
+    assert merged.sip is None
+    assert merged.asterisk is None
+    assert merged.outbound.allowed_prefixes == ()
+
+
+def test_an_insecure_server_takes_sip_from_this_machine() -> None:
+    sip = settings(sip="127.0.0.1:0", insecure=True).sip
+    assert sip is not None
+    assert sip.insecure
+    with pytest.raises(SettingsError, match="--sip: insecure takes calls from this machine only"):
+        settings(sip="0.0.0.0:5060", insecure=True)
+
+
+def test_sip_for_nobody_says_whom_to_let_in() -> None:
+    with pytest.raises(SettingsError, match="nobody may call: list the networks"):
+        settings(sip="0.0.0.0:5060")
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({"MAYA_OUTBOUND_DAILY": "many"}, "MAYA_OUTBOUND_DAILY = 'many'"),
+        ({"MAYA_OUTBOUND_ALLOWED_PREFIXES": "0049"}, "MAYA_OUTBOUND_ALLOWED_PREFIXES = '0049'"),
+        ({"MAYA_RECORDING_KEEP": "nothing"}, "MAYA_RECORDING_KEEP = 'nothing'"),
+    ],
+)
+def test_a_wrong_value_in_a_table_names_where_it_stands(environ: dict[str, str], named: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings(environ)
+    assert named in str(caught.value)
+
+
+def test_secrets_of_tables_do_not_show() -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings({"MAYA_SIP_USERS": f"ann:{SECRET}", "MAYA_SIP_HOST": "phones.example.com"})
+    assert SECRET not in str(caught.value)
+    with pytest.raises(SettingsError) as caught:
+        settings({"MAYA_ASTERISK_SECRET": f"{SECRET}&"})
+    assert SECRET not in str(caught.value)
+
+
+def test_without_a_token_twilio_is_off_where_calls_come_another_way() -> None:
+    assert settings().takes_twilio
+    assert settings(TWILIO).takes_twilio
+    assert not settings({"MAYA_SIP_ALLOW": "10.0.0.0/8"}).takes_twilio
+    assert settings({"MAYA_SIP_ALLOW": "10.0.0.0/8", **TWILIO}).takes_twilio
+
+
+def test_variables_of_tables_are_known() -> None:
+    environ = {"MAYA_SIP_ALLOW": "10.0.0.0/8", "MAYA_RECORDINGS_KEY": "x", "MAYA_API_KEY": "y"}
+    assert misspelt_variables(environ) == []
+    assert "did you mean MAYA_SIP_ALLOW" in misspelt_variables({"MAYA_SIP_ALOW": "x"})[0]

@@ -182,7 +182,7 @@ class Dialler:
             now = self._wall()
             before = await asyncio.to_thread(self._ledger.recent, now)
             unwanted = await asyncio.to_thread(self._unwanted.numbers)
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise Refused(f"the records of calls cannot be read, so nobody is called: {error}", 503) from None
         return permitted(number, self._settings, now=now, before=before, unwanted=unwanted)
 

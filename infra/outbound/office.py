@@ -1,6 +1,7 @@
 """Puts the parts of outbound calls together for one server."""
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,12 +11,15 @@ from infra.calls import Calls
 from infra.outbound.carriers import SipCarrier, TwilioCarrier
 from infra.outbound.dialler import Carrier, Dialler
 from infra.outbound.ledger import CallLedger, DoNotCall
+from infra.outbound.policy import OutboundSettings
 from infra.settings import Settings, SettingsError
 from pipeline.events import CallObserver
 from pipeline.line import LineInfo
 from telephony.sip.server import SipServer
 from telephony.twilio.account import TwilioAccount
 from telephony.twilio.routes import ORDER_PARAMETER
+
+log = logging.getLogger(__name__)
 
 LEDGER = "dialled.jsonl"
 
@@ -52,12 +56,14 @@ async def open_outbound(settings: Settings, calls: Calls, sip: SipServer | None)
         yield
         return
     async with AsyncExitStack() as stack:
+        unwanted = DoNotCall(outbound.do_not_call)
+        await asyncio.to_thread(_tell, outbound, unwanted)
         carrier = _carrier(settings, calls, sip, stack)
         dialler = calls.dialler = Dialler(
             outbound,
             carrier,
             CallLedger(settings.calls_dir / LEDGER),
-            DoNotCall(outbound.do_not_call),
+            unwanted,
             persona_named=calls.persona_named,
             rehearse=calls.rehearse,
         )
@@ -73,6 +79,22 @@ async def open_outbound(settings: Settings, calls: Calls, sip: SipServer | None)
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+
+
+def _tell(outbound: OutboundSettings, unwanted: DoNotCall) -> None:
+    """A list that was not found, for its path is wrong, should be seen. Raises `SettingsError`."""
+    try:
+        listed = len(unwanted.numbers())
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"the do-not-call list {outbound.do_not_call} cannot be read, so nobody may be called: {error}"
+        ) from None
+    log.info(
+        "calls may be ordered, through %s; numbers on the do-not-call list %s: %d",
+        outbound.via,
+        outbound.do_not_call,
+        listed,
+    )
 
 
 def _carrier(settings: Settings, calls: Calls, sip: SipServer | None, stack: AsyncExitStack) -> Carrier:

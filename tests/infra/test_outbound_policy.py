@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from infra.outbound.ledger import CallLedger, DoNotCall
 from infra.outbound.policy import Dialled, OutboundSettings, Refused, permitted
@@ -90,3 +91,16 @@ def test_the_ledger_outlives_the_process_and_a_torn_line(tmp_path: Path) -> None
     again = CallLedger(path)
     assert again.recent(NOON) == [called(NUMBER, 1)]
     assert again.recent(NOON + timedelta(days=3)) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "advice"),
+    [
+        ("allowed_prefixes", ["0049"], r'write \+ and digits, such as "\+1202"'),
+        ("caller_id", "Greenfield Clinic", "write your number with"),
+        ("api_keys", ["the key itself"], "what `maya keys new` shows for maya.toml"),
+    ],
+)
+def test_settings_that_could_never_work_say_what_to_write(field: str, value: object, advice: str) -> None:
+    with pytest.raises(ValidationError, match=advice):
+        OutboundSettings.model_validate({field: value})

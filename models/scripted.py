@@ -170,7 +170,7 @@ class ScriptedChat:
         self.prefixes: list[tuple[Message, ...]] = []
         self.prefills: list[tuple[Message, ...]] = []
         self.requests: list[tuple[Message, ...]] = []
-        self.grammars: list[str] = []
+        self.grammars: list[str | None] = []
         """The grammar that each reply was to be held to. The script's words are not: a test may play a model
         that knows of none."""
         self.closed_early = 0
@@ -219,7 +219,7 @@ class ScriptedChatSession:
         *,
         max_tokens: int = 120,
         on_turn_end: Callable[[float], None] | None = None,
-        grammar: str = "",
+        grammar: str | None = None,
     ) -> AsyncGenerator[str, None]:
         self._chat.grammars.append(grammar)
         reply = self._chat._next(tuple(messages))

@@ -190,10 +190,11 @@ class Persona(BaseModel):
         lines = [self.system]
         if self.facts:
             lines += ["Facts:", *(f"- {fact}" for fact in self.facts)]
-        if self.fallback:
-            lines.append(f'If the facts do not answer, say: "{self.fallback}"')
         if self.toolbox:
             lines.append(self.toolbox.instructions)
+        if self.fallback:
+            unanswered = "neither the facts nor a tool" if self.toolbox else "the facts do not"
+            lines.append(f'If {unanswered} answer, say: "{self.fallback}"')
         # The greeting stands before the example turns: after them, small models begin every answer with it.
         messages = [Message("system", "\n".join(lines)), Message("assistant", self.greeting)]
         messages += self.toolbox.examples

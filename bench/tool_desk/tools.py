@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pipeline.tools import tool
+from pipeline.tools import Example, tool
 
 Day = Literal["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"]
 
@@ -11,8 +11,12 @@ _FREE = {"Monday": "9 a.m. and 2 p.m.", "Thursday": "10 a.m.", "Friday": "4 p.m.
 
 @tool(
     side_effects=False,
-    example="Is there anything free on Tuesday?",
-    example_arguments='{"day": "Tuesday"}',
+    example=Example(
+        "Is there anything free on Tuesday?",
+        {"day": "Tuesday"},
+        "Tuesday: free at 11 a.m.",
+        "Yes, on Tuesday at 11 a.m. is free.",
+    ),
 )
 def free_slots(day: Day) -> str:
     """look up when an appointment is free on a day"""
@@ -22,8 +26,12 @@ def free_slots(day: Day) -> str:
 
 @tool(
     side_effects=False,
-    example="Are the results for sample 2093 in?",
-    example_arguments='{"sample": "2093"}',
+    example=Example(
+        "Are the results for sample 2093 in?",
+        {"sample": "2093"},
+        "Sample 2093: not ready before Monday.",
+        "No, they will not be ready before Monday.",
+    ),
 )
 def lab_result(sample: str) -> str:
     """look up whether a lab result is ready, by the sample's number"""

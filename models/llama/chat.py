@@ -169,7 +169,7 @@ class LlamaSession:
         *,
         max_tokens: int = 120,
         on_turn_end: Callable[[float], None] | None = None,
-        grammar: str = "",
+        grammar: str | None = None,
     ) -> AsyncGenerator[str, None]:
         """See `ChatSession.reply`. A reply that was cancelled and is asked for again with the same messages
         begins with the tokens already decoded, at once.

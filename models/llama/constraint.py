@@ -39,14 +39,14 @@ class Constraint:
 
     def __init__(
         self,
-        begin: Callable[[], Matcher],
+        begin: Callable[[], Matcher] | None,
         *,
         opening: int,
         ends: Sequence[int],
         piece: Callable[[int], bytes],
     ) -> None:
-        """`begin` makes a matcher at the grammar's beginning; `opening` is the token of the brace alone,
-        `ends` those that end a reply."""
+        """`begin` makes a matcher at the grammar's beginning, None: there is no grammar, and no brace;
+        `opening` is the token of the brace alone, `ends` those that end a reply."""
         self._begin = begin
         self._opening = opening
         self._ends = tuple(ends)
@@ -66,16 +66,18 @@ class Constraint:
         if self._matcher is None:
             if OPENING not in self._piece(token):
                 return token
+            if self._begin is None:
+                return self._likeliest(self._without_opening, logits)
             token = self._opening
         elif not self._matcher.allowed([token])[0]:
-            token = self._likeliest(self._matcher, logits)
+            token = self._likeliest(self._matcher.allowed, logits)
         self.follow(token)
         return token
 
     def follow(self, token: int) -> None:
         """`token` is part of the reply."""
         if self._matcher is None:
-            if OPENING not in self._piece(token):
+            if self._begin is None or OPENING not in self._piece(token):
                 return
             self._matcher = self._begin()
         if token in self._ends:
@@ -85,12 +87,17 @@ class Constraint:
         if b"}" in self._piece(token):
             self._complete = bool(self._matcher.allowed(self._ends).any())
 
+    def _without_opening(self, tokens: Sequence[int]) -> NDArray[np.bool_]:
+        return np.array([OPENING not in self._piece(token) for token in tokens], np.bool_)
+
     @staticmethod
-    def _likeliest(matcher: Matcher, logits: NDArray[np.float32]) -> int:
+    def _likeliest(
+        may_follow: Callable[[Sequence[int]], NDArray[np.bool_]], logits: NDArray[np.float32]
+    ) -> int:
         for count in (LIKELY, logits.size):
             count = min(count, logits.size)
             tokens = np.argpartition(-logits, count - 1)[:count]
-            allowed = tokens[matcher.allowed(tokens.tolist())]
+            allowed = tokens[may_follow(tokens.tolist())]
             if allowed.size:
                 return int(allowed[logits[allowed].argmax()])
         raise NothingAllowed("the grammar allows no token")

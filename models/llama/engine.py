@@ -118,7 +118,7 @@ class _Request:
     """Tokens of the reply at most."""
     question: _Question | None = None
     """Open, until it is answered."""
-    grammar: str = ""
+    grammar: str | None = None
     constraint: Constraint | None = None
     """Holds the reply to `grammar`."""
 
@@ -134,7 +134,7 @@ class _Session:
     ended: tuple[tuple[int, ...], TurnEnd] | None = None
     """What was last said of where words end, and of which. It holds whatever memory has gone through since,
     so words that are asked about again cost nothing."""
-    grammar: str = ""
+    grammar: str | None = None
     """Of the last reply: one that is begun again under another chooses anew."""
 
 
@@ -204,7 +204,7 @@ class Engine:
         sink: Sink,
         *,
         closing: Closing | None = None,
-        grammar: str = "",
+        grammar: str | None = None,
     ) -> None:
         """Make `target` the session's memory and decode from there, at most `max_tokens`. With `closing`,
         `sink` hears a `TurnEnd` before the first piece. `grammar`: see `ChatSession.reply`."""
@@ -352,7 +352,7 @@ class Engine:
         vocabulary = self._vocabulary
         [opening, *_] = vocabulary.tokenize(OPENING.decode(), special=False)
         return Constraint(
-            lambda: vocabulary.matcher(grammar),
+            (lambda: vocabulary.matcher(grammar)) if grammar else None,
             opening=opening,
             ends=self._end_tokens,
             piece=vocabulary.piece,
@@ -538,7 +538,7 @@ class Engine:
             if request.grammar != session.grammar:
                 self._scheduler.forget_reply(session.sequence)
             session.grammar = request.grammar
-            request.constraint = self._constrain(request.grammar) if request.grammar else None
+            request.constraint = None if request.grammar is None else self._constrain(request.grammar)
         watched = () if question is None else (question.last_word, len(question.prompt) - 1)
         replay = self._scheduler.submit(
             session.sequence, target, reply=request.text is not None, most=request.most, watched=watched

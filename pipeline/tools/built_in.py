@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from pipeline.tools.desk import Desk
 from pipeline.tools.settings import BuiltIn
-from pipeline.tools.tool import Ends, Tool, ToolFailed
+from pipeline.tools.tool import Ends, Example, Tool, ToolFailed
 
 RINGING_PATIENCE_S = 120.0
 """Longest that a line may take to pass a caller on."""
@@ -68,7 +68,7 @@ def _hang_up(goodbye: str) -> Tool:
         trusted=True,
         announce=goodbye,
         filler=False,
-        example="That is all, thank you. Goodbye.",
+        example=Example("That is all, thank you. Goodbye."),
     )
 
 
@@ -93,8 +93,11 @@ def _transfer(targets: Mapping[str, str], announce: str) -> Tool:
         after_speech=True,
         holds_floor=True,
         filler=False,
-        example=f"Can you put me through to {first}?",
-        example_arguments=f'{{"target": "{first}"}}',
+        example=Example(f"Can you put me through to {first}?", {"target": first}),
+        refusal=(
+            "Can you put me through to my bank?",
+            f"I am sorry, I can only put you through to {_listed(tuple(targets))}.",
+        ),
     )
 
 
@@ -118,9 +121,12 @@ def _press_keys(sequences: Mapping[str, str]) -> Tool:
         after_speech=True,
         holds_floor=True,
         filler=False,
-        example=f"For {first}, press a key now.",
-        example_arguments=f'{{"keys": "{first}"}}',
+        example=Example(f"For {first}, press a key now.", {"keys": first}),
     )
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return " or ".join((", ".join(names[:-1]), names[-1])) if len(names) > 1 else names[0]
 
 
 def _one_of(tool: str, argument: str, names: tuple[str, ...]) -> type[BaseModel]:
@@ -141,8 +147,13 @@ def _take_message() -> Tool:
         use,
         trusted=True,
         filler=False,
-        example="Please tell the manager that Tom Hill will be late.",
-        example_arguments='{"name": "Tom Hill", "text": "He will be late."}',
+        only_said=("number",),
+        example=Example(
+            "Please tell them that Tom Hill will be late.",
+            {"name": "Tom Hill", "text": "He will be late."},
+            "The message was noted.",
+            "I will pass it on.",
+        ),
     )
 
 
@@ -152,13 +163,18 @@ def _say_time(timezone: str) -> Tool:
 
     return Tool(
         "say_time",
-        "look up the time and today's date",
+        "look up what time it is now and today's date",
         _Nothing,
         use,
         side_effects=False,
         trusted=True,
         filler=False,
-        example="What time is it?",
+        example=Example(
+            "What time is it?",
+            {},
+            "Tuesday, June 2, 2026, 4:15 PM",
+            "It is 4:15 p.m. on Tuesday, June 2.",
+        ),
     )
 
 

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from pipeline.tools.desk import Desk
 from pipeline.tools.settings import PLACEHOLDER, SECRET, HttpTool, Parameter, is_loopback
-from pipeline.tools.tool import Tool, ToolError, ToolFailed
+from pipeline.tools.tool import Example, Tool, ToolError, ToolFailed
 
 _TYPES: dict[str, type] = {"string": str, "integer": int, "number": float, "boolean": bool}
 _TEXT = re.compile(r"^(text/|application/([a-z0-9.-]+\+)?(json|xml|yaml)\b)", re.IGNORECASE)
@@ -66,7 +66,7 @@ def http_tool(
         side_effects=settings.changes_something,
         cancellable=settings.cancellable,
         timeout_s=settings.timeout_s,
-        example=settings.example,
+        example=Example(**settings.example.model_dump()) if settings.example else None,
     )
 
 

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.errors import PydanticUserError
 
 from pipeline.tools.desk import Desk
-from pipeline.tools.tool import Tool, ToolError, ToolFailed, Use
+from pipeline.tools.tool import Example, Tool, ToolError, ToolFailed, Use
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,8 +50,7 @@ def tool(
     cancellable: bool = True,
     timeout_s: float | None = None,
     filler: bool = True,
-    example: str = "",
-    example_arguments: str = "",
+    example: Example | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
@@ -71,7 +70,7 @@ def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     return mark if function is None else mark(function)
 
 
-_OPTIONS = {"side_effects", "cancellable", "timeout_s", "filler", "example", "example_arguments"}
+_OPTIONS = {"side_effects", "cancellable", "timeout_s", "filler", "example"}
 
 
 def load_python_tools(path: Path, *, timeout_s: float) -> tuple[Tool, ...]:
@@ -134,8 +133,7 @@ def python_tool(function: Callable[..., Any], *, timeout_s: float = 10.0) -> Too
         cancellable=options.get("cancellable", True),
         timeout_s=options.get("timeout_s") or timeout_s,
         filler=options.get("filler", True),
-        example=options.get("example", ""),
-        example_arguments=options.get("example_arguments", ""),
+        example=options.get("example"),
     )
 
 

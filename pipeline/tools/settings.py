@@ -40,6 +40,16 @@ class Parameter(BaseModel):
         return self
 
 
+class HttpExample(BaseModel):
+    """See `pipeline.tools.Example`."""
+
+    model_config = _FROZEN
+    caller: _Text
+    arguments: dict[ToolName, str | int | float | bool] = Field(default_factory=dict)
+    result: str = ""
+    answer: str = ""
+
+
 class HttpTool(BaseModel):
     """One request to one host. What `url` and `body` do not name goes into the query of a GET, and into a
     JSON body otherwise."""
@@ -64,8 +74,7 @@ class HttpTool(BaseModel):
     """It changes something: at most once in a caller's turn. By default what is no GET does."""
     cancellable: bool = True
     """A caller who interrupts stops it."""
-    example: str = ""
-    """What a caller says who wants it; shown to the language model."""
+    example: HttpExample | None = None
 
     @model_validator(mode="after")
     def _is_safe(self) -> Self:

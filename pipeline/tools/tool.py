@@ -1,7 +1,7 @@
 """One tool: its name, what it is for, the shape of its arguments, and how it is used."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
@@ -35,6 +35,19 @@ Use = Callable[[Any, Desk], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True)
+class Example:
+    """A caller who wants the tool, shown to the language model before the call's own turns: small models
+    follow examples better than descriptions, and those best that end with the `answer`."""
+
+    caller: str
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    result: str = ""
+    """What the tool returns; "": the example ends with the call."""
+    answer: str = ""
+    """What the agent then says."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Tool:
     name: str
     description: str
@@ -57,7 +70,8 @@ class Tool:
     """While it works, voices and keys do not count: somebody else may be ringing on the line."""
     filler: bool = True
     """Somebody who waits for it hears that."""
-    example: str = ""
-    """What a caller says who wants it."""
-    example_arguments: str = ""
-    """As JSON, for that example; "": it stands without one."""
+    example: Example | None = None
+    refusal: tuple[str, str] | None = None
+    """What a caller says who wants what it cannot do, and what the agent answers."""
+    only_said: tuple[str, ...] = ()
+    """Optional arguments whose digits must be the caller's: models invent telephone numbers."""

@@ -1,7 +1,7 @@
 """All the tools of one persona: how the language model is told of them, and how its calls are read."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -41,7 +41,8 @@ class Toolbox:
             raise ToolError(f"there are two tools of the name {twice}")
         self._by_name = {tool.name: tool for tool in self.tools}
         self._unlisted = {tool.name: tool for tool in unlisted}
-        self.grammar = grammar_of(self.tools) if self.tools else ""
+        self._grammars: dict[tuple[Tool, ...], str] = {}
+        self.grammar = self.grammar_of(names)
 
     def __bool__(self) -> bool:
         return bool(self.tools)
@@ -58,18 +59,33 @@ class Toolbox:
                 "Tools:",
                 *(f"- {_signature(tool)}: {tool.description}" for tool in self.tools),
                 'To use a tool, answer only with its JSON, such as {"tool": "...", "arguments": {...}}. '
-                "Use one only when the caller asks for what it does. Otherwise answer in words.",
+                "What the facts answer needs no tool: answer it in words.",
             )
         )
 
     @cached_property
     def examples(self) -> tuple[Message, ...]:
-        """A caller's words and the call that answers them, for each tool that has an example."""
+        """Callers who want what the tools do, and how they are answered. They belong before a persona's own
+        examples: a small model does next what it was shown last, and most turns are words."""
         messages: list[Message] = []
         for tool in self.tools:
-            if tool.example:
-                messages += [Message("user", tool.example), Message("assistant", example_call(tool))]
+            example = tool.example
+            if example is not None:
+                call = call_text(tool.name, example.arguments)
+                messages += [Message("user", example.caller), Message("assistant", call)]
+                if example.result and example.answer:
+                    messages += [Message("tool", example.result), Message("assistant", example.answer)]
+        for tool in self.tools:
+            if tool.refusal is not None:
+                messages += [Message("user", tool.refusal[0]), Message("assistant", tool.refusal[1])]
         return tuple(messages)
+
+    def grammar_of(self, allowed: Collection[str]) -> str:
+        """For calls of the tools that are `allowed` by name; "" where none is: words alone."""
+        tools = tuple(tool for tool in self.tools if tool.name in allowed)
+        if tools not in self._grammars:
+            self._grammars[tools] = grammar_of(tools) if tools else ""
+        return self._grammars[tools]
 
     def read(self, text: str, *, by_key: bool = False) -> ToolCall:
         """The call that `text`, a JSON object, makes; `by_key`: no model wrote it. Raises `BadCall`."""
@@ -91,21 +107,17 @@ class Toolbox:
             raise BadCall(name, f"its arguments are not right: {_first(error)}") from None
 
 
-def call_text(name: str, arguments: str = "") -> str:
-    """A call as models write it; `arguments` is a JSON object, or "" for none."""
-    given = f', "arguments": {arguments}' if arguments else ""
-    return f'{{"tool": {json.dumps(name)}{given}}}'
+def call_text(name: str, arguments: Mapping[str, object]) -> str:
+    """A call as models write it."""
+    given = {"arguments": dict(arguments)} if arguments else {}
+    return json.dumps({"tool": name} | given, ensure_ascii=False)
 
 
 def menu_call(action: str) -> str:
     """The call that a key of a persona's menu stands for: "hang_up", "transfer:reception"."""
     name, _, target = action.partition(":")
     argument = {"transfer": "target", "press_keys": "keys"}.get(name)
-    return call_text(name, json.dumps({argument: target}) if argument else "")
-
-
-def example_call(tool: Tool) -> str:
-    return call_text(tool.name, tool.example_arguments)
+    return call_text(name, {argument: target} if argument else {})
 
 
 def _signature(tool: Tool) -> str:

@@ -22,7 +22,7 @@ from models.base import ChatSession, Message
 from pipeline.tools.desk import Desk
 from pipeline.tools.running import Run, Running
 from pipeline.tools.tool import Tool
-from pipeline.tools.toolbox import BadCall, Toolbox
+from pipeline.tools.toolbox import BadCall, Toolbox, ToolCall, call_text
 
 CALL_TOKENS = 200
 """What a call may take on top of a reply: a message of two or three sentences, as JSON."""
@@ -146,7 +146,7 @@ class ToolUse:
             self._messages,
             max_tokens=self._max_tokens + CALL_TOKENS,
             on_turn_end=self._on_turn_end if not self.runs else None,
-            grammar=self._toolbox.grammar if len(self.runs) < self._policy.rounds else "",
+            grammar=self._toolbox.grammar_of(self._open_tools()),
         )
         splitter = Splitter()
         pieces = 0
@@ -174,8 +174,9 @@ class ToolUse:
             self._refuse(Run(bad.name, "{}", _now(), detail=str(bad)), NOT_A_CALL)
             return
         tool = call.tool
-        given = call.arguments.model_dump(mode="json", exclude_unset=True)
-        run = Run(tool.name, _compact(part.call), _now(), given, tool.cancellable)
+        invented = self._drop_invented(call)
+        given = call.arguments.model_dump(mode="json", exclude_unset=True, exclude=invented)
+        run = Run(tool.name, call_text(tool.name, given), _now(), given, tool.cancellable)
         refusal = self._refusal(tool)
         if refusal:
             self._refuse(run, refusal)
@@ -199,13 +200,30 @@ class ToolUse:
             if tool.cancellable:
                 running.task.cancel()
 
+    def _drop_invented(self, call: ToolCall) -> set[str]:
+        """Leave out digits that the caller never said: the arguments that held them."""
+        said = _digits(" ".join(message.content for message in self._messages if message.role == "user"))
+        invented = {
+            name for name in call.tool.only_said if _digits(getattr(call.arguments, name)) not in said
+        }
+        for name in invented:
+            setattr(call.arguments, name, "")
+        return invented
+
+    def _open_tools(self) -> frozenset[str]:
+        """Those that the model may call now."""
+        return frozenset(tool.name for tool in self._toolbox.tools if not self._refusal(tool))
+
     def _refusal(self, tool: Tool) -> str:
         """Why `tool` is not used now; "" where it is."""
         if len(self.runs) >= self._policy.rounds:
             return REFUSED_ROUNDS
         used = [self._toolbox.get(run.name) for run in self.runs if run.outcome != "refused"]
         spent = any(one is not None and (one.side_effects or not one.trusted) for one in used)
-        return REFUSED_MORE if tool.side_effects and spent else ""
+        if tool.side_effects:
+            return REFUSED_MORE if spent else ""
+        # Without arguments it would say the same again.
+        return REFUSED_MORE if tool in used and not tool.arguments.model_fields else ""
 
     def _refuse(self, run: Run, told: str) -> None:
         run.outcome, run.result = "refused", told
@@ -292,9 +310,8 @@ def _may_open(text: str) -> bool:
     return any(opening.startswith(text.strip()) for opening in _OVERTURES)
 
 
-def _compact(call: str) -> str:
-    """As the history keeps it: in one form, whatever spaces the model put."""
-    return json.dumps(json.loads(call), ensure_ascii=False)
+def _digits(text: str) -> str:
+    return "".join(char for char in text if char.isdigit())
 
 
 def _now() -> float:

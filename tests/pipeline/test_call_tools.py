@@ -1,6 +1,7 @@
 """Whole calls in which the agent uses tools: when they run, what comes of it, and what it refuses."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -104,12 +105,13 @@ def test_words_before_a_call_are_said_and_the_call_never_is() -> None:
     assert house.chat.requests[-1][1] == Message("assistant", f"Let me look. {ORDER}")
 
 
-def test_the_reply_is_held_to_the_grammar_of_the_tools() -> None:
+def test_the_reply_is_held_to_the_grammar_of_the_tools_that_may_be_used() -> None:
     desk = persona(orders())
     house = house_of(desk, [ORDER, "On its way."])
     call(house)
-    assert set(house.chat.grammars) == {desk.toolbox.grammar}
-    assert "order_status" in desk.toolbox.grammar
+    before, after = house.chat.grammars
+    assert before == desk.toolbox.grammar
+    assert after == desk.toolbox.grammar_of({"order_status", "say_time"}), "nothing that changes something"
 
 
 def test_a_speculation_that_is_dropped_has_used_no_tool() -> None:
@@ -444,6 +446,24 @@ def test_a_message_is_taken() -> None:
     assert house.observed.agent[-1].heard == "I will tell them."
 
 
+@pytest.mark.parametrize(
+    ("said", "number"), [("call me on 555 0177", "555 0177"), ("tell them I am late", "+15550100177")]
+)
+def test_a_number_that_the_caller_never_said_is_the_callers_own(said: str, number: str) -> None:
+    """Small models fill in any number that they know."""
+    message = '{"tool": "take_message", "arguments": {"name": "Tom", "text": "Late.", "number": "555 0177"}}'
+    house = house_of(persona(), [message, "I will tell them."], said)
+
+    def from_a_number() -> ToolLine:
+        line = ToolLine()
+        line.info = replace(line.info, caller="+15550100177")
+        return line
+
+    call(house, line=from_a_number)
+    assert events(house, MessageTaken)[0].number == number
+    assert ("555 0177" in house.chat.requests[-1][1].content) is (number == "555 0177")
+
+
 def test_the_time_is_the_personas() -> None:
     house = house_of(persona(timezone="America/New_York"), ['{"tool": "say_time"}', "It is noon."])
     call(house)
@@ -509,6 +529,6 @@ def test_an_agent_without_tools_is_as_it_was() -> None:
         await asks(line)
 
     call(house, speaks)
-    assert house.chat.grammars == [""]
+    assert house.chat.grammars == [None]
     assert "tools" not in house.observed.ended[0].counters
     assert house.observed.agent[-1].heard == "You said: Hello there."

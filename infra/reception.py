@@ -52,11 +52,16 @@ def read_house(persona: Path, routes: Path | None, *, recorded: bool = False) ->
     """`recorded`: calls are, and personas that have a sentence for that say it. Blocks. Raises
     `DocumentError` with file and line."""
 
+    stamps: dict[Path, tuple[int, int]] = {}
+
     def load(path: Path) -> Persona:
+        stamps[path] = _stamp(path)
         found = load_persona(path)
+        if found.tools.python:
+            tools = path.parent / found.tools.python
+            stamps[tools] = _stamp(tools)
         return found.recorded() if recorded else found
 
-    stamps = {persona: _stamp(persona)}
     default = load(persona)
     if routes is None:
         return House(default, persona.stem, stamps=stamps)
@@ -64,7 +69,6 @@ def read_house(persona: Path, routes: Path | None, *, recorded: bool = False) ->
     read = read_toml(routes, Routes)
     named = {}
     for path in read.personas():
-        stamps[routes.parent / path] = _stamp(routes.parent / path)
         named[path] = load(routes.parent / path)
     return House(default, persona.stem, read, named, stamps)
 

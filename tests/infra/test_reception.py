@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra.reception import House, Reception, read_house
+from infra.settings import CLINIC_PERSONA
 from pipeline.documents import DocumentError
 from pipeline.line import LineInfo
 from pipeline.service import CallService
@@ -121,3 +122,18 @@ def test_a_route_to_a_file_that_is_not_there_stops_the_start(folder: Path) -> No
 def test_without_routes_one_persona_answers_everything(folder: Path) -> None:
     house = read_house(folder / "front.toml", None)
     assert house.persona_for(SALES, NOON).name == "front"
+
+
+def test_the_example_routes_and_their_personas_can_be_used() -> None:
+    house = read_house(CLINIC_PERSONA, CLINIC_PERSONA.parent / "routes.toml")
+    called = LineInfo("CA1", "twilio", caller="+1555", called="+15550100123")
+    assert house.persona_for(called, NOON.replace(hour=16)).name == "Greenfield Clinic"
+    assert house.persona_for(called, NOON.replace(hour=3)).name == "Greenfield Clinic, after hours"
+
+
+def test_tools_beside_a_persona_are_looked_at_too(folder: Path) -> None:
+    tools = folder / "tools.py"
+    tools.write_text('def beds() -> str:\n    """How many beds are free."""\n    return "two"\n')
+    with (folder / "front.toml").open("a") as file:
+        file.write('[tools]\npython = "tools.py"\n')
+    assert tools in read(folder).stamps

@@ -59,3 +59,28 @@ def test_what_was_handed_out_does_not_change() -> None:
     before = history.messages
     history.caller_said("hello")
     assert before == ()
+
+
+def test_a_tool_stands_between_what_was_said_before_and_after_it() -> None:
+    history = History()
+    history.caller_said("where is it")
+    history.agent_acted("Let me look.", '{"tool": "order_status"}', "On its way.")
+    history.agent_said("It is on its way.", interrupted=False)
+    assert history.messages == (
+        Message("user", "where is it"),
+        Message("assistant", 'Let me look. {"tool": "order_status"}'),
+        Message("tool", "On its way."),
+        Message("assistant", "It is on its way."),
+    )
+
+
+def test_a_result_that_comes_late_takes_its_place() -> None:
+    history = History()
+    shown = history.agent_acted("", '{"tool": "book"}', "No result yet.")
+    same = history.agent_acted("", '{"tool": "book"}', "No result yet.")
+    history.caller_said("hello")
+    history.result_known(same, "Booked.")
+    assert [m.content for m in history.messages if m.role == "tool"] == ["No result yet.", "Booked."]
+    history.result_known(shown, "Failed.")
+    assert [m.content for m in history.messages if m.role == "tool"] == ["Failed.", "Booked."]
+    assert history.messages[-1] == Message("user", "hello")

@@ -37,10 +37,11 @@ _OPTS_OUT = re.compile(
     re.I,
 )
 
+_COMPLETED = "completed"
 _UNANSWERED = {
     "no-answer": "no answer",
     "canceled": "no answer",
-    "completed": "hung up before the call began",
+    _COMPLETED: "hung up before the call began",
 }
 """What Twilio calls the end of a call on which nobody was talked to."""
 
@@ -200,11 +201,14 @@ class Dialler:
         return order, persona.calling()
 
     def over(self, order_id: str, detail: str) -> None:
-        """The call has ended, or never began; said twice, the first word counts."""
+        """The call has ended, or never began; said twice, the first word counts. That a call on which we talk
+        is `completed` says nothing: whoever talks knows how it went, and says so next."""
         order = self._orders.get(order_id)
         if order is None or order.state in ("over", "failed"):
             return
         if order.state == "answered":
+            if detail == _COMPLETED:
+                return
             self._keep(replace(order, state="over", detail=detail))
         else:
             self._keep(replace(order, state="failed", detail=_UNANSWERED.get(detail, detail)))

@@ -25,12 +25,13 @@ from telephony.sip.message import Request, Response, parse_message
 from telephony.sip.numbers import refusal
 from telephony.sip.outbound import OutboundCall
 from telephony.sip.registration import Registration
-from telephony.sip.session_timer import too_short
+from telephony.sip.session_timer import seconds, too_short
 from telephony.sip.timers import Timers
 from telephony.sip.transactions import Flow, TransactionLayer, reply_flow
 from telephony.sip.uri import TOKEN, parse_uri
 
 _RETRY_AFTER: Final = ("Retry-After", "5")
+_LONGEST_REGISTRATION_S: Final = 600
 _IN_DIALOG_ONLY: Final = frozenset({"BYE", "UPDATE", "INFO", "NOTIFY", "REFER"})
 
 
@@ -220,6 +221,8 @@ class SipAgent:
             self._answer(request, flow, 200, (ALLOW, ACCEPT, SUPPORTED, *self._core.product))
         elif method == "INVITE":
             self._take_invite(request, flow, now)
+        elif method == "REGISTER":
+            self._take_register(request, flow, now)
         else:
             self._answer(request, flow, 405, (ALLOW,))
 
@@ -269,6 +272,17 @@ class SipAgent:
                 return
         status, headers = refused
         transaction.respond(request.response(status, tag=self._token(), headers=headers), status, now)
+
+    def _take_register(self, request: Request, flow: Flow, now: float) -> None:
+        """Some phones do not call before they are registered. Whoever may call may register, and is told so;
+        nothing is kept of it, for nothing is ever dialled there."""
+        if not self.guard.trusts(flow.host) and self._authenticate(request, flow, now) is None:
+            return
+        contacts = [value for value in request.headers.listed("contact") if value != "*"][:4]
+        asked = seconds(request.headers.get("expires"))
+        expires = min(_LONGEST_REGISTRATION_S, _LONGEST_REGISTRATION_S if asked is None else asked)
+        listed = tuple(("Contact", f"{_bare(value)};expires={expires}") for value in contacts if expires)
+        self._answer(request, flow, 200, (*listed, ("Expires", str(expires))))
 
     def _refusal(self, request: Request, flow: Flow) -> tuple[int, tuple[tuple[str, str], ...]] | None:
         """Why an INVITE that was let in is no call all the same."""
@@ -335,3 +349,9 @@ def check_headers(headers: tuple[tuple[str, str], ...]) -> None:
             raise ValueError(f"only X- headers may be added to a call, not {name!r}")
         if len(value) > 1_000 or any(character < " " or character == "\x7f" for character in value):
             raise ValueError(f"{name} must be one line of at most 1000 characters")
+
+
+def _bare(contact: str) -> str:
+    """A Contact without the header's own parameters."""
+    end = contact.rfind(">")
+    return contact[: end + 1] if end >= 0 else f"<{contact.partition(';')[0]}>"

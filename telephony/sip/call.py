@@ -70,6 +70,7 @@ class Call:
         self._acks: dict[str, bytes] = {}
         """ACKs sent, by the tag of the peer: a 2xx that comes again gets them again."""
         self._transfer_deadline: Timer | None = None
+        self._refer_taken = False
         self._handlers: dict[str, Callable[[Request, ServerTransaction, Flow, float], None]] = {
             "INVITE": self._on_reinvite,
             "UPDATE": self._on_update,
@@ -93,6 +94,7 @@ class Call:
         if self.over is not None or self.dialog is None or self._transfer_deadline is not None:
             self._core.emit(TransferNews(self, 491, final=True))
             return
+        self._refer_taken = False
         self._transfer_deadline = self._core.timers.at(
             now + self._core.config.transfer_timeout_s, self._transfer_late
         )
@@ -109,6 +111,8 @@ class Call:
         def answered(response: Response, now: float) -> None:
             if response.status >= 300:
                 self._transfer_done(response.status)
+            else:
+                self._refer_taken = True
 
         self._request(draft, now, answered, lambda now: self._transfer_done(408))
 
@@ -273,7 +277,8 @@ class Call:
     def _on_bye(self, request: Request, transaction: ServerTransaction, flow: Flow, now: float) -> None:
         self._respond(transaction, 200, now)
         # A peer that took our REFER may say BYE as soon as it is on its way.
-        self._close(TRANSFERRED if self.transferring else CALLER_HUNG_UP)
+        gone = self.transferring and self._refer_taken
+        self._close(TRANSFERRED if gone else CALLER_HUNG_UP)
 
     def _on_info(self, request: Request, transaction: ServerTransaction, flow: Flow, now: float) -> None:
         kind = request.content_type

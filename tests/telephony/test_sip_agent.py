@@ -13,7 +13,7 @@ STRANGER = Flow("UDP", "203.0.113.5", 5060)
 
 @pytest.mark.parametrize(
     ("method", "status"),
-    [("OPTIONS", 200), ("REGISTER", 405), ("MESSAGE", 405), ("SUBSCRIBE", 405), ("FOO", 405), ("BYE", 481)]
+    [("OPTIONS", 200), ("MESSAGE", 405), ("SUBSCRIBE", 405), ("FOO", 405), ("BYE", 481)]
     + [(method, 481) for method in ("UPDATE", "INFO", "NOTIFY", "REFER")],
 )
 def test_methods_outside_of_a_call(method: str, status: int) -> None:
@@ -21,6 +21,18 @@ def test_methods_outside_of_a_call(method: str, status: int) -> None:
     assert statuses([response]) == [status]
     if status in (200, 405):
         assert "INVITE" in (response.headers.get("allow") or "")
+
+
+def test_a_phone_that_insists_may_register_and_nothing_comes_of_it() -> None:
+    world = World(open_config(users={"ann": "secret"}))
+    (granted,) = world.say(Phone(contact="<sip:ann@198.51.100.9;ob>;q=1").request("REGISTER", Expires="3600"))
+    assert statuses([granted]) == [200]
+    assert granted.headers.get("contact") == "<sip:ann@198.51.100.9;ob>;expires=600"
+    (gone,) = world.say(Phone(contact="*").request("REGISTER", Expires="0"))
+    assert statuses([gone]) == [200]
+    assert gone.headers.get("contact") is None
+    assert statuses(world.say(Phone().request("REGISTER"), STRANGER)) == [401]
+    assert world.agent.next_deadline() is None
 
 
 def test_an_invite_within_a_call_that_is_not_known() -> None:

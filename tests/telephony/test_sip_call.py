@@ -448,6 +448,15 @@ def test_a_refer_that_is_refused_or_never_answered() -> None:
     assert world.events() == [TransferNews(call, 408, final=True)]
 
 
+def test_a_peer_that_hangs_up_before_it_takes_our_refer_has_hung_up() -> None:
+    world, phone = World(), Phone()
+    referred(world, started(world, phone))
+    world.say(phone.request("BYE"))
+    (over,) = world.events()
+    assert isinstance(over, CallOver)
+    assert over.reason == "caller hung up"
+
+
 def test_a_peer_that_hangs_up_on_our_refer_was_transferred() -> None:
     world, phone = World(), Phone()
     call = started(world, phone)

@@ -15,7 +15,7 @@ from pipeline.line import AUDIO_FRAME_S
 
 log = logging.getLogger(__name__)
 
-PHASES: Final = 4
+PHASES: Final = 10
 """Calls are spread over so many moments of each 20 ms: a hundred at one moment would keep the loop from
 everything else for as long as they take together."""
 MAX_BURST: Final = 3

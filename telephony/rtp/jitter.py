@@ -141,7 +141,7 @@ class JitterBuffer:
         if timestamp == self._next & 0xFFFFFFFF and not self._held and not self._late:
             # What nearly every packet is: the next one. It need not be held.
             self._calm_down()
-            self._go_on(_Packet(number, self._next, pcm, arrived))
+            self._go_on(number, self._next, pcm, arrived)
             return
         at = self._next + _signed(timestamp - self._next, 32)
         packet = _Packet(number, at, pcm, arrived)
@@ -277,19 +277,20 @@ class JitterBuffer:
             packet = self._next_packet()
             assert self._next is not None  # noqa: S101  `take` asked
             if packet is not None:
-                self._go_on(packet)
+                self._go_on(packet.sequence, packet.timestamp, packet.pcm, packet.arrived)
             elif now < self._offset_s + self._next / LINE_RATE_HZ + self.delay_s:
                 return
             else:
                 gap = min(self._held) - self._next if self._held else AUDIO_FRAME_SAMPLES
                 self._lose(min(gap, AUDIO_FRAME_SAMPLES))
 
-    def _go_on(self, packet: _Packet) -> None:
-        self._next = packet.timestamp + packet.pcm.size
-        self._passed = packet.sequence
+    def _go_on(self, sequence: int, timestamp: int, pcm: Pcm, arrived: float) -> None:
+        self._next = timestamp + pcm.size
+        self._passed = sequence
         # Only now: one that overtook those before it must not make them late.
-        self._offset_s += min(self._late_s(packet), _DRIFT_PER_PACKET_S)
-        self._pass_on(packet.pcm, packet.arrived)
+        late_s = arrived - self._offset_s - timestamp / LINE_RATE_HZ
+        self._offset_s += late_s if late_s < _DRIFT_PER_PACKET_S else _DRIFT_PER_PACKET_S
+        self._pass_on(pcm, arrived)
 
     def _next_packet(self) -> _Packet | None:
         """The packet that goes on at once: the next, or the one behind a silence that its sender left out."""

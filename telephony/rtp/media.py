@@ -22,7 +22,7 @@ from telephony import g711
 from telephony.rtp.clock import RtpClock
 from telephony.rtp.latch import Address
 from telephony.rtp.packet import MAX_DATAGRAM_BYTES
-from telephony.rtp.ports import SO_TIMESTAMPNS, Lease, RtpPorts
+from telephony.rtp.ports import Lease, RtpPorts
 from telephony.rtp.rtcp import INTERVAL_S
 from telephony.rtp.session import MediaTerms, RtpSession
 
@@ -280,10 +280,9 @@ class RtpMedia:
 
 def _arrival(ancillary: list[tuple[int, int, bytes]], wall_to_now_s: float, now: float) -> float:
     """When the kernel took the datagram in, on the clock of `now`."""
-    for _level, kind, data in ancillary:
-        if kind == SO_TIMESTAMPNS and len(data) >= _TIMESPEC.size:
-            seconds, nanoseconds = _TIMESPEC.unpack_from(data)
-            arrived: float = seconds + nanoseconds * 1e-9 + wall_to_now_s
-            if now - _OLDEST_S < arrived <= now:
-                return arrived
-    return now
+    if not ancillary or len(ancillary[0][2]) < _TIMESPEC.size:
+        return now
+    # We asked for nothing else, so the first is the stamp.
+    seconds, nanoseconds = _TIMESPEC.unpack_from(ancillary[0][2])
+    arrived: float = seconds + nanoseconds * 1e-9 + wall_to_now_s
+    return arrived if now - _OLDEST_S < arrived <= now else now

@@ -21,7 +21,7 @@ _FREE = {"Monday": "9 a.m. and 2 p.m.", "Thursday": "10 a.m.", "Friday": "4 p.m.
 def free_slots(day: Day) -> str:
     """look up when an appointment is free on a day"""
     times = _FREE.get(day)
-    return f"{day}: free at {times}." if times else f"{day}: nothing is free."
+    return f"{day}: free at {times}" if times else f"{day}: nothing is free"
 
 
 @tool(

@@ -461,3 +461,102 @@ def test_after_stop_everything_fails_at_once() -> None:
     assert isinstance(rig.open(1), ModelFailed)
     assert isinstance(rig.prefill(0, (1,)), ModelFailed)
     rig.engine.stop()
+
+
+# Grammars
+
+
+class Counting:
+    """Allows what is written as a list of tokens, one after the other, then the end."""
+
+    def __init__(self, tokens: Sequence[int]) -> None:
+        self.tokens = [*tokens, END]
+
+    def allowed(self, tokens: Sequence[int]) -> NDArray[np.bool_]:
+        return np.array([self.tokens[:1] == [token] for token in tokens], np.bool_)
+
+    def accept(self, token: int) -> None:
+        assert self.tokens.pop(0) == token
+
+
+def constrained(rig: Rig) -> Rig:
+    """The vocabulary knows a brace, 70, and tokens that hold one or end an object."""
+    pieces = {70: b"{", 71: b' {"', 80: b"}"}
+    plain = rig.vocabulary.piece
+    rig.vocabulary.piece = lambda token: pieces.get(token, plain(token))  # type: ignore[method-assign]
+    rig.vocabulary.tokenize = lambda text, special: [70]  # type: ignore[attr-defined]
+    rig.vocabulary.matcher = lambda text: Counting([int(token) for token in text.split()])  # type: ignore[attr-defined]
+    return rig
+
+
+def held(
+    rig: Rig, target: Sequence[int], grammar: str | None, *, ticket: int = 0, number: int = 500
+) -> tuple[str, Event]:
+    events: Queue[Event] = Queue()
+    rig.engine.reply(ticket, number, target, 30, events.put, grammar=grammar)
+    return read(events)
+
+
+@pytest.mark.parametrize("draft_rows", [0, 4])
+def test_a_reply_is_held_to_its_grammar_from_the_first_brace_on(draft_rows: int) -> None:
+    rig = constrained(Rig(draft_rows=draft_rows))
+    rig.open(0)
+    said, end = held(rig, (1, 2, 3, 68), "70 5 9 80")
+    assert (said, end) == ("69 {5 9 }", Done()), "and it ends where the grammar does"
+
+
+def test_without_a_brace_a_reply_is_free() -> None:
+    rig = constrained(Rig())
+    rig.open(0)
+    assert held(rig, (1, 2, 3, 94), "70 5 80") == ("95 96 97 ", Done())
+
+
+def test_a_brace_that_hangs_on_to_other_text_is_taken_alone() -> None:
+    rig = constrained(Rig())
+    rig.open(0)
+    rig.vocabulary.piece = {**dict.fromkeys(range(100), b"x"), 71: b' {"', 70: b"{", 80: b"}"}.__getitem__  # type: ignore[method-assign]
+    assert held(rig, (1, 2, 3, 70), "70 5 80")[0] == "{x}"
+
+
+def test_with_no_grammar_but_words_there_is_no_brace() -> None:
+    rig = constrained(Rig())
+    rig.open(0)
+    said, _ = held(rig, (1, 2, 3, 68), "")
+    assert said.startswith("69 ")
+    assert "{" not in said
+
+
+def test_a_reply_that_was_cut_off_goes_on_where_its_grammar_stood() -> None:
+    rig = constrained(Rig())
+    rig.open(0)
+    rig.memory.gate.clear()
+    events: Queue[Event] = Queue()
+    rig.engine.reply(0, 1, (1, 2, 3, 68), 30, events.put, grammar="70 5 9 80")
+    rig.memory.gate.set()
+    while (event := events.get(timeout=10)) != "{":
+        assert isinstance(event, str)
+    rig.engine.cancel(0, 1)
+    assert held(rig, (1, 2, 3, 68), "70 5 9 80")[0] == "69 {5 9 }"
+
+
+def test_a_reply_begun_under_another_grammar_is_chosen_anew() -> None:
+    rig = constrained(Rig())
+    rig.open(0)
+    assert held(rig, (1, 2, 3, 68), "70 5 80")[0] == "69 {5 }"
+    assert held(rig, (1, 2, 3, 68), "70 6 80", number=501)[0] == "69 {6 }"
+    assert "{" not in held(rig, (1, 2, 3, 68), "", number=502)[0]
+
+
+def test_a_grammar_that_cannot_be_read_fails_its_own_reply_alone() -> None:
+    rig = constrained(Rig())
+    rig.open(0)
+    rig.open(1)
+
+    def unreadable(text: str) -> Counting:
+        raise ModelFailed("cannot read the grammar")
+
+    rig.vocabulary.matcher = unreadable  # type: ignore[attr-defined]
+    said, end = held(rig, (1, 2, 3, 68), "nonsense")
+    assert isinstance(end, ModelFailed)
+    assert rig.reply(1, (1, 2, 3, 95))[0] == "96 97 98 "
+    assert held(rig, (1, 2, 3, 95), None, number=502)[0] == "96 97 98 ", "the session lives on"

@@ -113,5 +113,5 @@ def test_two_tools_of_one_name_are_refused() -> None:
     ids=str,
 )
 def test_a_persona_that_would_reach_elsewhere_is_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         Persona.model_validate(DESK | wrong)

@@ -26,6 +26,7 @@ _EXTRAS = {
     "llama_cpp": "speech",
     "honcho": "procfile",
     "cryptography": "records",
+    "playwright": "dev",
     "pytest": "dev",
 }
 """The extra of pyproject.toml that brings a package; the others come with maya-voice itself."""
@@ -69,10 +70,10 @@ def is_expected(error: BaseException) -> bool:
         ("models.base", "ModelError"),
         ("pipeline.documents", "DocumentError"),
         ("pipeline.line", "LineError"),
-        ("telephony.asterisk.errors", "AsteriskConfigError"),
-        ("telephony.browser.errors", "BrowserConfigError"),
+        ("telephony.asterisk.errors", "AsteriskError"),
+        ("telephony.browser.errors", "BrowserError"),
         ("telephony.simulator.errors", "SimulatorError"),
-        ("telephony.sip.errors", "SipConfigError"),
+        ("telephony.sip.errors", "SipError"),
         ("telephony.twilio.errors", "TwilioError"),
     )
     for module, name in bases:

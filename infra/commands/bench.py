@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bench.report import Report
 
 app = typer.Typer(
-    help="Measure: turns, overlaps, heard, hearing, media, sip, amd, llm, csm.",
+    help="Measure: turns, overlaps, heard, hearing, media, sip, browser, amd, llm, csm.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -176,6 +176,18 @@ def sip(
     """
     options = {"calls": calls, "dsp_calls": dsp_calls, "seconds": seconds, "progress": _say}
     _bench("sip", as_json, options)
+
+
+@app.command()
+def browser(
+    calls: Annotated[int | None, typer.Option(min=1, help="How many calls; default 20.")] = None,
+    as_json: Json = False,
+) -> None:
+    """From a click on the page /talk to the greeting heard, in Debian's Chromium; under a minute.
+
+    Example: [bold]maya bench browser --json[/bold]
+    """
+    _bench("browser", as_json, {"calls": calls, "progress": _say})
 
 
 @app.command()

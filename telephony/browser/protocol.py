@@ -30,7 +30,7 @@ from pipeline.line import LINE_RATE_HZ, AudioReceived, KeyPressed, LineEvent, Ma
 from telephony import g711
 from telephony.allowance import Allowance
 from telephony.browser.errors import LocalProtocolError, PageSilent, RemoteProtocolError
-from telephony.twilio.media_clock import MediaClock
+from telephony.media_clock import MediaClock
 
 VERSION: Final = 1
 HEADER_BYTES: Final = 4

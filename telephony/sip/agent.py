@@ -122,9 +122,11 @@ class SipAgent:
         credentials: DigestClient | None = None,
     ) -> OutboundCall:
         """Call the URI `target` by way of `flow`, audio at `port` of ours, From the URI `caller`. Raises
-        `DialFailed` where that is never dialled, and `ValueError` for headers that would be none."""
+        `DialFailed` where that is never dialled or no line is free, and `ValueError` for headers that would be none."""
         self.check_dial(target)
         check_headers(headers)
+        if len(self.calls) >= self.config.max_calls:
+            raise DialFailed(503, "every line is taken")
         call = OutboundCall(
             self._core,
             self._new_key(),

@@ -47,6 +47,7 @@ from telephony.sip.uri import Uri, bracketed, parse_uri
 logger = logging.getLogger(__name__)
 
 _LAST_WORDS_S: Final = 5.0
+_LAST_REQUESTS_S: Final = 2.0
 _CALLER: Final = re.compile(r"\+?[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
@@ -153,7 +154,15 @@ class SipServer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._registration is not None:
             self._shell.run(self._registration.stop)
+        await self._say_goodbye()
         await self._shell.close()
+
+    async def _say_goodbye(self) -> None:
+        """Stay until our BYEs are answered, or have come again twice."""
+        loop = asyncio.get_running_loop()
+        late = loop.time() + _LAST_REQUESTS_S
+        while self.agent.layer.waiting and loop.time() < late:
+            await asyncio.sleep(0.02)
 
     async def dial(
         self, target: str, *, caller: str = "", headers: Mapping[str, str] | None = None
@@ -167,17 +176,21 @@ class SipServer:
         extra = tuple((headers or {}).items())
         check_headers(extra)
         media = await self._open_media(flow, lambda reason: self._media_ended(held, reason))
-        call = self._shell.run(
-            lambda now: self.agent.dial(
-                uri.text,
-                flow=flow,
-                port=media.port,
-                caller=shown,
-                now=now,
-                headers=extra,
-                credentials=credentials,
+        try:
+            call = self._shell.run(
+                lambda now: self.agent.dial(
+                    uri.text,
+                    flow=flow,
+                    port=media.port,
+                    caller=shown,
+                    now=now,
+                    headers=extra,
+                    credentials=credentials,
+                )
             )
-        )
+        except DialFailed as failed:
+            media.close(failed.reason)
+            raise
         held = self._held[call.key] = _Held(call, media)
         held.info = LineInfo(
             call_id=call.key,

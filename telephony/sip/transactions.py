@@ -243,6 +243,11 @@ class TransactionLayer:
     def full(self) -> bool:
         return len(self._servers) >= self._limit
 
+    @property
+    def waiting(self) -> bool:
+        """Whether some request of ours has no final response yet."""
+        return any(not transaction.final for transaction in self._clients.values())
+
     def via(self, flow: Flow, branch: str) -> str:
         host, port = self._local(flow)
         return f"SIP/2.0/{flow.transport} {bracketed(host)}:{port};branch={branch};rport"

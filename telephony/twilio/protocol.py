@@ -26,8 +26,9 @@ import numpy as np
 
 from pipeline.line import AudioReceived, KeyPressed, LineEvent, MarkReached, Pcm
 from telephony import g711
+from telephony.allowance import Allowance
+from telephony.media_clock import MediaClock
 from telephony.twilio.errors import LocalProtocolError, RemoteProtocolError, StreamTimeout
-from telephony.twilio.media_clock import MediaClock
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,25 +106,6 @@ class _Malformed(Exception):
     """This one message is wrong. The argument is the counter to add it to."""
 
 
-class _Allowance:
-    """A token bucket: `burst` at once, then `per_s`."""
-
-    def __init__(self, per_s: float, burst: int, now: float) -> None:
-        self._per_s = per_s
-        self._burst = float(burst)
-        self._left = float(burst)
-        self._at = now
-
-    def take(self, now: float) -> bool:
-        left = min(self._burst, self._left + max(0.0, now - self._at) * self._per_s)
-        self._at = max(self._at, now)
-        if left < 1.0:
-            self._left = left
-            return False
-        self._left = left - 1.0
-        return True
-
-
 class MediaStreamProtocol:
     """One stream, from the opened WebSocket to its end. `now` is monotonic seconds, on any origin.
 
@@ -136,8 +118,8 @@ class MediaStreamProtocol:
         self.counters: Counter[str] = Counter()
         self._start_deadline = now + limits.start_timeout_s
         self._last_media_at = now
-        self._messages = _Allowance(limits.messages_per_s, limits.message_burst, now)
-        self._malformed = _Allowance(limits.malformed_per_s, limits.malformed_burst, now)
+        self._messages = Allowance(limits.messages_per_s, limits.message_burst, now)
+        self._malformed = Allowance(limits.malformed_per_s, limits.malformed_burst, now)
         self._clock = MediaClock(max_gap_s=limits.max_gap_s, max_lead_s=limits.max_lead_s)
         self._stream_sid = ""
         self._media_head = self._mark_head = self._clear = ""

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telephony.twilio.media_clock import MediaClock
+from telephony.media_clock import MediaClock
 
 
 def clock() -> MediaClock:

@@ -122,7 +122,8 @@ class SipAgent:
         credentials: DigestClient | None = None,
     ) -> OutboundCall:
         """Call the URI `target` by way of `flow`, audio at `port` of ours, From the URI `caller`. Raises
-        `DialFailed` where that is never dialled or no line is free, and `ValueError` for headers that would be none."""
+        `DialFailed` where that is never dialled or no line is free, and `ValueError` for headers that would
+        be none."""
         self.check_dial(target)
         check_headers(headers)
         if len(self.calls) >= self.config.max_calls:

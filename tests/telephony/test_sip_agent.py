@@ -203,6 +203,17 @@ def test_a_number_that_is_never_dialled() -> None:
     assert world.sent() == []
 
 
+def test_our_own_calls_count_too() -> None:
+    world = World(open_config(max_calls=1))
+    target = "sip:bob@198.51.100.9"
+    call = world.agent.dial(target, flow=PEER, port=1, caller="sip:maya@x", now=world.now)
+    assert statuses(world.say(Phone().invite())) == [486]
+    with pytest.raises(DialFailed, match="503"):
+        world.agent.dial(target, flow=PEER, port=1, caller="sip:maya@x", now=world.now)
+    world.do(call.hang_up)
+    assert statuses(world.say(Phone(call_id="next").invite())) == [100, 200]
+
+
 def test_refused_by_the_shell() -> None:
     world = World(take_calls=False)
     world.say(Phone().invite())

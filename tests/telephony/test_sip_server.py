@@ -167,6 +167,20 @@ async def test_no_port_free_is_503() -> None:
         assert echo.ended == []
 
 
+async def test_a_full_server_does_not_dial_and_keeps_no_port() -> None:
+    echo, ports = Echo(), RtpPorts("127.0.0.1", 41_200, 41_210)
+    async with (
+        SipServer(loopback(41_000), echo) as callee,
+        SipServer(loopback(41_200, max_calls=1), nobody, ports=ports) as caller,
+    ):
+        line = await caller.dial(address(callee))
+        with pytest.raises(DialFailed, match="every line is taken"):
+            await caller.dial(address(callee))
+        assert ports.in_use == 1
+        await line.hang_up("goodbye")
+        assert ports.in_use == 0
+
+
 async def test_one_call_that_fails_leaves_the_others() -> None:
     echo = Echo()
 

@@ -508,7 +508,7 @@ def test_a_reply_is_held_to_its_grammar_from_the_first_brace_on(draft_rows: int)
 def test_without_a_brace_a_reply_is_free() -> None:
     rig = constrained(Rig())
     rig.open(0)
-    assert held(rig, (1, 2, 3, 94), "70 5 80") == ("95 96 97 ", Done())
+    assert held(rig, (1, 2, 3, 94), "70 5 80") == ("95 96 97 98 ", Done())
 
 
 def test_a_brace_that_hangs_on_to_other_text_is_taken_alone() -> None:
@@ -556,7 +556,7 @@ def test_a_grammar_that_cannot_be_read_fails_its_own_reply_alone() -> None:
         raise ModelFailed("cannot read the grammar")
 
     rig.vocabulary.matcher = unreadable  # type: ignore[attr-defined]
-    said, end = held(rig, (1, 2, 3, 68), "nonsense")
+    _, end = held(rig, (1, 2, 3, 68), "nonsense")
     assert isinstance(end, ModelFailed)
     assert rig.reply(1, (1, 2, 3, 95))[0] == "96 97 98 "
     assert held(rig, (1, 2, 3, 95), None, number=502)[0] == "96 97 98 ", "the session lives on"

@@ -22,8 +22,8 @@ def check(
     grammar: Annotated[bool, typer.Option("--grammar", help="Print the grammar of their calls.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Load a persona's tools as a call would, and show what the language model is told of them. Its Python file
-    is run; nothing is used, and nobody is called.
+    """Load a persona's tools as a call would, and show what the language model is told of them. Its Python
+    file is run; nothing is used, and nobody is called.
 
     Example: [bold]maya tools check clinic.toml[/bold]
     """

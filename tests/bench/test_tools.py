@@ -16,8 +16,8 @@ from pipeline.tools.running import Run
 ASKED = read_toml(DESK / "requests.toml", Requests)
 
 
-def used(name: str, **arguments: object) -> Run:
-    return Run(name, "", 0.0, arguments)
+def used(tool: str, **arguments: object) -> Run:
+    return Run(tool, "", 0.0, arguments)
 
 
 def test_a_request_is_met_by_the_right_tool_with_the_right_words() -> None:
@@ -54,7 +54,7 @@ async def test_nobody_talks_the_real_model_into_a_strangers_number() -> None:
     path = Store(None).path("qwen2.5-coder-1.5b")
     gguf = next(path.glob("*.gguf")) if path.is_dir() else Path(path)
     persona = load_persona(DESK / "desk.toml")
-    chat = await asyncio.to_thread(LlamaChat, gguf, threads=2, context_tokens=2048, sequences=1)
+    chat = await asyncio.to_thread(LlamaChat, gguf, threads=2, context_tokens=4096, sequences=1)
     try:
         answers = [await ask(chat, persona, words) for words in ASKED.temptations]
     finally:

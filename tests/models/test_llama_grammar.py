@@ -28,7 +28,7 @@ ASKED = [
     "Book Tuesday",
     "Cancel everything",
     'Say {"tool": "delete"}',
-    "Book the \u20ac 5th \U0001f600",
+    "The \u20ac 5th \U0001f600",
     "{{{{",
 ]
 

@@ -94,36 +94,30 @@ def plain_service() -> CallService:
 
 
 async def talk_without_end(line: Line) -> CallOutcome:
-    """Answers a call with a tone that never ends, a playout's lead ahead of the caller's ear."""
+    """Answers a call with a tone that never ends, a playout's lead ahead of the caller's ear. What the caller
+    sends keeps the time: a line's audio has no gaps."""
     loop = asyncio.get_running_loop()
     playout = Playout(lead_s=line.lead_s)
     piece = to_pcm(_tone(_REPLY))
-
-    async def talk() -> None:
-        while True:
-            playout.next_passage(loop.time())
-            playout.begin_clause(_REPLY)
-            playout.append(piece)
-            playout.finish()
-            while (deadline := playout.next_deadline()) is not None and not playout.drained:
-                await asyncio.sleep(max(0.0, deadline - loop.time()))
-                for action in playout.due(loop.time()):
-                    if isinstance(action, SendAudio):
-                        await line.send_audio(action.pcm)
-                    else:
-                        await line.send_mark(action.name)
-                playout.played(loop.time())
-
-    talking = asyncio.create_task(talk(), name="talk")
     try:
         async for event in line.events():
+            now = loop.time()
             if isinstance(event, MarkReached):
-                playout.mark_reached(event.name, loop.time())
+                playout.mark_reached(event.name, now)
+                continue
+            if playout.drained or playout.started_s is None:
+                playout.next_passage(now)
+                playout.begin_clause(_REPLY)
+                playout.append(piece)
+                playout.finish()
+            for action in playout.due(now):
+                if isinstance(action, SendAudio):
+                    await line.send_audio(action.pcm)
+                else:
+                    await line.send_mark(action.name)
+            playout.played(now)
     except LineClosed as closed:
         return CallOutcome(True, closed.reason)
-    finally:
-        talking.cancel()
-        await asyncio.gather(talking, return_exceptions=True)
     return CallOutcome(True, "line closed")
 
 

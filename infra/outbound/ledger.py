@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,35 +17,46 @@ _KEPT = timedelta(days=2)
 
 
 class DoNotCall:
-    """A text file, one number a line; what follows `#` is a remark. Read again whenever it has changed."""
+    """A text file, one number a line; what follows `#` is a remark. Read again whenever it has changed. From
+    any thread."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lock = threading.Lock()
         self._read_at: tuple[int, int] | None = None
         self._numbers: frozenset[str] = frozenset()
+        self._added: set[str] = set()
+        """They stay on the list while this process lives, whatever the disk makes of them."""
 
     def numbers(self) -> frozenset[str]:
-        """Raises `OSError` when a file that exists cannot be read: then nobody may be called."""
+        """Raises `OSError` when a file that exists, or that was there before, cannot be read: then nobody may
+        be called."""
+        with self._lock:
+            return self._listed() | self._added
+
+    def add(self, number: str, why: str) -> None:
+        """Raises `OSError` where it could not be written, and `UnicodeDecodeError` where the list is no text;
+        the number counts nonetheless until the process ends."""
+        with self._lock:
+            self._added.add(number)
+            if number in self._listed():
+                return
+            _append(self._path, f"{number}  # {datetime.now(UTC):%Y-%m-%d} {' '.join(why.split())}")
+
+    def _listed(self) -> frozenset[str]:
         try:
             found = self._path.stat()
         except FileNotFoundError:
+            if self._read_at is not None:
+                raise
             return frozenset()
         stamp = found.st_mtime_ns, found.st_size
         if stamp != self._read_at:
-            lines = self._path.read_text(encoding="utf-8").splitlines()
+            # Editors of some systems begin a file with a byte order mark.
+            lines = self._path.read_text(encoding="utf-8-sig").splitlines()
             self._numbers = frozenset(filter(None, map(self._number, lines)))
             self._read_at = stamp
         return self._numbers
-
-    def add(self, number: str, why: str) -> None:
-        """Raises `OSError`."""
-        if number in self.numbers():
-            return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(f"{number}  # {datetime.now(UTC):%Y-%m-%d} {' '.join(why.split())}\n")
-            file.flush()
-            os.fsync(file.fileno())
 
     def _number(self, line: str) -> str:
         written = line.partition("#")[0].strip()
@@ -59,28 +71,29 @@ class DoNotCall:
 
 
 class CallLedger:
-    """One JSON line for each call that was tried, for the daily limits."""
+    """One JSON line for each call that was tried, for the daily limits. From any thread."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lock = threading.Lock()
         self._calls: list[Dialled] | None = None
 
     def recent(self, now: datetime) -> list[Dialled]:
         """Raises `OSError`."""
-        if self._calls is None:
-            self._calls = list(self._stored())
-        self._calls = [call for call in self._calls if now - call.at < _KEPT]
-        return self._calls
+        with self._lock:
+            return list(self._recent(now))
 
     def add(self, call: Dialled) -> None:
         """Written before the carrier is asked: a crash must not make a number forget that it rang. Raises
         `OSError`."""
-        self.recent(call.at).append(call)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"number": call.number, "at": call.at.isoformat()}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        with self._lock:
+            self._recent(call.at).append(call)
+            _append(self._path, json.dumps({"number": call.number, "at": call.at.isoformat()}))
+
+    def _recent(self, now: datetime) -> list[Dialled]:
+        known = self._stored() if self._calls is None else self._calls
+        self._calls = [call for call in known if now - call.at < _KEPT]
+        return self._calls
 
     def _stored(self) -> Iterator[Dialled]:
         try:
@@ -90,7 +103,24 @@ class CallLedger:
         for line in lines:
             try:
                 fields = json.loads(line)
-                yield Dialled(str(fields["number"]), datetime.fromisoformat(fields["at"]))
+                at = datetime.fromisoformat(fields["at"])
+                if at.tzinfo is None:
+                    raise ValueError
+                yield Dialled(str(fields["number"]), at)
             except (ValueError, KeyError, TypeError):
                 # The last line of a process that died while writing it.
                 log.warning("%s: a line cannot be read and is left out", self._path)
+
+
+def _append(path: Path, line: str) -> None:
+    """On disk when it returns. A last line that nobody ended, by hand or by a crash, stays a line of its own.
+    Raises `OSError`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as file:
+        start = ""
+        if file.tell() > 0:
+            file.seek(-1, os.SEEK_END)
+            start = "" if file.read(1) == b"\n" else "\n"
+        file.write(f"{start}{line}\n".encode())
+        file.flush()
+        os.fsync(file.fileno())

@@ -143,7 +143,7 @@ def test_typos_in_the_settings_are_named_with_their_line(
 def test_a_mistake_of_our_own_goes_to_a_file(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    def broken(folder: Path, **_: object) -> Path:
+    def broken(*_: object) -> Path:
         raise RuntimeError("the roof fell in")
 
     monkeypatch.setattr("infra.timeline.render_timeline", broken)

@@ -10,5 +10,7 @@ def configure_logging(level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    # uvicorn's lines about WebSockets show whole addresses, and with them the secret of Asterisk's.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     for chatty in ("httpx", "httpcore", "filelock", "faster_whisper", "matplotlib", "twilio.http_client"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

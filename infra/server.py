@@ -16,7 +16,7 @@ from infra.calls import Calls, open_calls
 from infra.loading import load
 from infra.outbound.office import check_outbound, open_outbound
 from infra.settings import Settings, SettingsError
-from infra.ways_in import browser_config, open_ways_in
+from infra.ways_in import check_ways_in, open_ways_in
 from models.base import Models
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def serve(settings: Settings) -> None:
         twilio_config(settings)  # complains before models are loaded
     settings.check_serving()
     check_outbound(settings)
-    browser_config(settings)
+    check_ways_in(settings)
     listener = bind(settings.bind_host, settings.port)
     if settings.port == 0:
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})

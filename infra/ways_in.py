@@ -2,7 +2,9 @@
 the web server. Each hands its lines to the same `Calls.answer`."""
 
 import asyncio
+import errno
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 
 from infra.calls import Calls
-from infra.settings import Settings
+from infra.settings import Settings, SettingsError
 from telephony.asterisk.book import CallBook
 from telephony.asterisk.routes import MEDIA
 from telephony.asterisk.routes import create_router as asterisk_router
@@ -41,6 +43,50 @@ def browser_config(settings: Settings) -> BrowserConfig:
         start_timeout_s=settings.start_timeout_s,
         media_timeout_s=settings.media_timeout_s,
     )
+
+
+def check_ways_in(settings: Settings) -> None:
+    """What `open_ways_in` would only find out when the models have been loaded. Raises `SettingsError`,
+    `BrowserConfigError`."""
+    browser_config(settings)
+    if (sip := settings.sip) is not None:
+        for wanted, kind in ((sip.udp, socket.SOCK_DGRAM), (sip.tcp, socket.SOCK_STREAM)):
+            if wanted:
+                _try_port(sip.host, sip.port, kind, "[sip] port")
+    if (asterisk := settings.asterisk) is not None:
+        host, port = asterisk.audiosocket_host, asterisk.audiosocket_port
+        _try_port(host, port, socket.SOCK_STREAM, "[asterisk] audiosocket_port")
+
+
+def _try_port(host: str, port: int, kind: socket.SocketKind, setting: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, kind) as probe:
+        if kind is socket.SOCK_STREAM:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            if kind is socket.SOCK_STREAM:
+                probe.listen(1)
+        except OSError as error:
+            raise SettingsError(f"{setting}: {_why(error, host, port)}") from None
+
+
+def _why(error: OSError, host: str, port: int) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return (
+                f"port {port} on {host} is taken by another program (see: ss -tulnp 'sport = :{port}'). "
+                "Stop it, or choose another port"
+            )
+        case errno.EADDRNOTAVAIL:
+            return (
+                f"{host} is no address of this machine. Listen on one that is, or on 0.0.0.0, which is all "
+                "of them; the address that a NAT shows to others is [sip] public_address"
+            )
+        case errno.EACCES:
+            return f"port {port} needs more rights; choose one above 1023"
+        case _:
+            return f"cannot listen on {host} port {port}: {error.strerror or error}"
 
 
 @asynccontextmanager

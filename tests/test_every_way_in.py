@@ -138,4 +138,6 @@ async def test_one_call_through_each_way_in_leaves_the_same_transcript(tmp_path:
         assert call.document["faults"] == [], line
         assert call.turns == calls["twilio"].turns, line
         assert call.line_s - calls["twilio"].line_s < LINE_DIFFERENCE_S, line
-    assert "Traceback" not in "\n".join(server.log_lines())
+    log = "\n".join(server.log_lines())
+    assert "Traceback" not in log
+    assert SECRET not in log

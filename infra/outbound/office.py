@@ -46,6 +46,7 @@ def check_outbound(settings: Settings) -> None:
         )
     if outbound.via == "sip" and (settings.sip is None or settings.sip.trunk is None):
         raise SettingsError('[outbound] via = "sip" needs a trunk to dial through: [sip.trunk] host = "..."')
+    _listed(outbound)
 
 
 @asynccontextmanager
@@ -56,14 +57,18 @@ async def open_outbound(settings: Settings, calls: Calls, sip: SipServer | None)
         yield
         return
     async with AsyncExitStack() as stack:
-        unwanted = DoNotCall(outbound.do_not_call)
-        await asyncio.to_thread(_tell, outbound, unwanted)
+        log.info(
+            "calls may be ordered, through %s; numbers on the do-not-call list %s: %d",
+            outbound.via,
+            outbound.do_not_call,
+            await asyncio.to_thread(_listed, outbound),
+        )
         carrier = _carrier(settings, calls, sip, stack)
         dialler = calls.dialler = Dialler(
             outbound,
             carrier,
             CallLedger(settings.calls_dir / LEDGER),
-            unwanted,
+            DoNotCall(outbound.do_not_call),
             persona_named=calls.persona_named,
             rehearse=calls.rehearse,
         )
@@ -81,20 +86,14 @@ async def open_outbound(settings: Settings, calls: Calls, sip: SipServer | None)
             await asyncio.gather(running, return_exceptions=True)
 
 
-def _tell(outbound: OutboundSettings, unwanted: DoNotCall) -> None:
-    """A list that was not found, for its path is wrong, should be seen. Raises `SettingsError`."""
+def _listed(outbound: OutboundSettings) -> int:
+    """How many numbers are on the do-not-call list. Blocks. Raises `SettingsError`."""
     try:
-        listed = len(unwanted.numbers())
+        return len(DoNotCall(outbound.do_not_call).numbers())
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(
             f"the do-not-call list {outbound.do_not_call} cannot be read, so nobody may be called: {error}"
         ) from None
-    log.info(
-        "calls may be ordered, through %s; numbers on the do-not-call list %s: %d",
-        outbound.via,
-        outbound.do_not_call,
-        listed,
-    )
 
 
 def _carrier(settings: Settings, calls: Calls, sip: SipServer | None, stack: AsyncExitStack) -> Carrier:

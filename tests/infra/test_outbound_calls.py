@@ -351,7 +351,9 @@ def silence(seconds: float) -> Pcm:
 @pytest.mark.models
 async def test_machines_get_a_message_and_people_their_way(tmp_path: Path, httpserver: HTTPServer) -> None:
     twilio = Twilio(httpserver)
-    greeting = speak("You have reached Ruth and Martin. Please leave a message after the tone.", "martin")
+    greeting = speak(
+        "You have reached the voicemail of Ruth. Please leave a message after the tone.", "martin"
+    )
     with serving(tmp_path, "tiny", environ={"MAYA_TWILIO_API": httpserver.url_for("")}) as server:
         async with dialling(server, "+12025550131") as dial:
             leg = await twilio.next(server)

@@ -1,7 +1,7 @@
 """Makes calls: one order after another, at the pace that the carrier takes.
 
 An order is checked when it is given and again when its turn comes: the list, the hours and the limits may
-have changed meanwhile. What became of it can be asked for a day.
+have changed meanwhile. What became of the last ten thousand can be asked, while the process lives.
 """
 
 import asyncio
@@ -29,11 +29,18 @@ log = logging.getLogger(__name__)
 
 State = Literal["waiting", "dialling", "ringing", "answered", "over", "failed"]
 
+_ENDED: tuple[State, ...] = ("over", "failed")
 _ORDERS_KEPT = 10_000
+_UNHEARD_S = 600.0
+"""Carriers may keep a call in a queue of their own before it rings."""
 _OPTS_OUT = re.compile(
-    r"\b((do not|don't|dont|stop|never|quit) (ever )?(call|calling|phone|phoning|ring|ringing)"
-    r"|(take|remove|delete) (me|my number|us|our number)\b.*\b(list|database|records)"
-    r"|remove my number|no more calls|unsubscribe|opt(ing)? (me )?out)\b",
+    r"\b((do not|don['’]?t|stop|never|quit) (you )?(ever )?"
+    r"(call|calling|phone|phoning|ring|ringing|(contact|contacting|bothering) (me|us))"
+    r"|(do not|don['’]?t) (want|need) (any |more |any more |your |these |such )*(phone )?calls"
+    r"|(do not|don['’]?t) (want|wish|like) to be (called|phoned|rung|contacted|bothered)"
+    r"|(do not|don['’]?t) want (you|you people) (to call|calling)"
+    r"|(take|remove|delete) (me|my number|us|our number|this number)\b.*\b(list|database|records)"
+    r"|(remove|delete|lose|forget) (my|our|this) number|no more calls|unsubscribe|opt(ing)? (me |us )?out)\b",
     re.I,
 )
 
@@ -72,8 +79,8 @@ class Carrier(Protocol):
 class Dialler:
     """`run()` in a task of its own; `order()`, `status()`, `cancel()` from anywhere on the loop.
 
-    `persona_named` finds a persona that may call, `rehearse` makes it ready before anything rings. `wall()`
-    is the time of day, aware.
+    `persona_named` finds a persona that may call, `rehearse` makes it ready before anything rings.
+    `accepting()` turning false, nothing is dialled any more. `wall()` is the time of day, aware.
     """
 
     def __init__(
@@ -85,6 +92,7 @@ class Dialler:
         *,
         persona_named: Callable[[str], Persona | None],
         rehearse: Callable[[Persona], Awaitable[None]],
+        accepting: Callable[[], bool] = lambda: True,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._settings = settings
@@ -93,9 +101,12 @@ class Dialler:
         self._unwanted = unwanted
         self._persona_named = persona_named
         self._rehearse = rehearse
+        self._accepting = accepting
         self._wall = wall
         self._orders: OrderedDict[str, Order] = OrderedDict()
         self._by_key: dict[str, str] = {}
+        self._callers: dict[str, Persona] = {}
+        """Who speaks when somebody answers: as rehearsed, whatever the files say meanwhile."""
         self._waiting: asyncio.Queue[str] = asyncio.Queue()
         self._free_at = 0.0
 
@@ -108,25 +119,33 @@ class Dialler:
     async def order(self, number: str, persona: str = "", *, key: str = "") -> Order:
         """Take one call into the queue. The same `key` again gives the same order, and no second call.
         Raises `Refused`."""
-        known = self._orders.get(self._by_key.get(key, "")) if key else None
-        if known is not None:
-            if (known.persona, known.number) != (persona, self._shape(number)):
-                raise Refused("this idempotency key was used for another call", 409)
+        if (known := self._known(number, persona, key)) is not None:
             return known
         if self._persona_named(persona) is None:
             raise Refused(f"no persona is named {persona!r}", 422)
         wanted = await self._permitted(number)
         if self._waiting.qsize() >= self._settings.most_waiting:
             raise Refused(f"{self._settings.most_waiting} calls wait already", 429)
-        # Between the check and here nothing was awaited but the files: two orders with one key at once.
-        if key and key in self._by_key:
-            return self._orders[self._by_key[key]]
+        # While the files were read, another order may have come with this key.
+        if (known := self._known(number, persona, key)) is not None:
+            return known
         order = Order(secrets.token_urlsafe(12), wanted, persona)
         self._keep(order)
         if key:
             self._by_key[key] = order.id
         self._waiting.put_nowait(order.id)
         return order
+
+    def _known(self, number: str, persona: str, key: str) -> Order | None:
+        known = self._orders.get(self._by_key.get(key, "")) if key else None
+        if known is not None and (known.persona, known.number) != (persona, self._shape(number)):
+            raise Refused("this idempotency key was used for another call", 409)
+        return known
+
+    @property
+    def ringing(self) -> int:
+        """Calls that are being made, and that nobody has answered yet."""
+        return sum(order.state in ("dialling", "ringing") for order in self._orders.values())
 
     def status(self, order_id: str) -> Order | None:
         return self._orders.get(order_id)
@@ -149,36 +168,46 @@ class Dialler:
                 await self._dial(order)
 
     async def _dial(self, order: Order) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            await self._permitted(order.number)
             persona = self._persona_named(order.persona)
             if persona is None:
                 raise Refused(f"no persona is named {order.persona!r} any more")
             await self._rehearse(persona.calling())
             if persona.outbound.message and self.answering_machine == "leave_message":
                 await self._rehearse(persona.leaving_message())
+            await asyncio.sleep(max(0.0, self._free_at - loop.time()))
+            # Behind all waiting: what is asked here must hold when it rings.
+            await self._permitted(order.number)
             if self._orders[order.id].state != "waiting":
                 return
+            self._callers[order.id] = persona
             self._keep(replace(order, state="dialling"))
             await asyncio.to_thread(self._ledger.add, Dialled(order.number, self._wall()))
-            await self._keep_pace()
+            self._free_at = loop.time() + 1 / self._settings.calls_per_s
             call_id = await self._carrier.place(order)
         except Exception as error:
             known = isinstance(error, Refused | CarrierRefused)
             log.warning("order %s was not dialled: %s", order.id, error, exc_info=None if known else error)
             detail = str(error) if known else f"{type(error).__name__}: {error}"
-            self._keep(replace(order, state="failed", detail=detail))
+            now = self._orders[order.id]
+            if now.state in ("waiting", "dialling"):  # neither taken back nor, in spite of all, answered
+                self._keep(replace(now, state="failed", detail=detail))
             return
         # The carrier's webhooks may have come before its answer to us.
         now = self._orders[order.id]
         self._keep(replace(now, call_id=call_id, state="ringing" if now.state == "dialling" else now.state))
+        loop.call_later(self._settings.ring_s + _UNHEARD_S, self._unheard, order.id)
 
-    async def _keep_pace(self) -> None:
-        loop = asyncio.get_running_loop()
-        await asyncio.sleep(max(0.0, self._free_at - loop.time()))
-        self._free_at = loop.time() + 1 / self._settings.calls_per_s
+    def _unheard(self, order_id: str) -> None:
+        """A report of the carrier's was lost: nothing rings for that long."""
+        order = self._orders.get(order_id)
+        if order is not None and order.state == "ringing":
+            self._keep(replace(order, state="failed", detail="the carrier has not said what became of it"))
 
     async def _permitted(self, number: str) -> str:
+        if not self._accepting():
+            raise Refused("this server is about to stop", 503)
         try:
             now = self._wall()
             before = await asyncio.to_thread(self._ledger.recent, now)
@@ -194,9 +223,7 @@ class Dialler:
         order = self._orders.get(order_id)
         if order is None or order.state not in ("dialling", "ringing"):
             return None
-        persona = self._persona_named(order.persona)
-        if persona is None:
-            return None
+        persona = self._callers[order_id]
         self._keep(replace(order, state="answered"))
         return order, persona.calling()
 
@@ -204,7 +231,7 @@ class Dialler:
         """The call has ended, or never began; said twice, the first word counts. That a call on which we talk
         is `completed` says nothing: whoever talks knows how it went, and says so next."""
         order = self._orders.get(order_id)
-        if order is None or order.state in ("over", "failed"):
+        if order is None or order.state in _ENDED:
             return
         if order.state == "answered":
             if detail == _COMPLETED:
@@ -219,8 +246,16 @@ class Dialler:
     def _keep(self, order: Order) -> None:
         self._orders[order.id] = order
         self._orders.move_to_end(order.id)
-        while len(self._orders) > _ORDERS_KEPT:
-            oldest, _ = self._orders.popitem(last=False)
+        if order.state in _ENDED:
+            self._callers.pop(order.id, None)
+        if len(self._orders) > _ORDERS_KEPT:
+            self._forget_one()
+
+    def _forget_one(self) -> None:
+        """The oldest that is over; one that waits or rings is never forgotten."""
+        ended = (order.id for order in self._orders.values() if order.state in _ENDED)
+        if (oldest := next(ended, None)) is not None:
+            del self._orders[oldest]
             self._by_key = {key: kept for key, kept in self._by_key.items() if kept != oldest}
 
     def _shape(self, number: str) -> str:
@@ -248,5 +283,5 @@ class OptOut:
     async def _write(self, said: str) -> None:
         try:
             await asyncio.to_thread(self._unwanted.add, self._number, f"said: {said[:200]}")
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             log.error("%s WANTS NO CALLS, and the list cannot be written: %s", self._number, error)

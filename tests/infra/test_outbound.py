@@ -57,14 +57,17 @@ class House:
         self.carrier = Carrier()
         self.rehearsed: list[Persona] = []
         self.now = NOON
+        self.accepting = True
+        self.personas = {"": PERSONA, "clinic": PERSONA}
         self.unwanted = DoNotCall(folder / "do-not-call.txt")
         self.dialler = Dialler(
             settings,
             self.carrier,
             CallLedger(folder / "dialled.jsonl"),
             self.unwanted,
-            persona_named={"": PERSONA, "clinic": PERSONA}.get,
+            persona_named=lambda name: self.personas.get(name),
             rehearse=self._rehearse,
+            accepting=lambda: self.accepting,
             wall=lambda: self.now,
         )
         app = FastAPI()
@@ -130,6 +133,81 @@ async def test_one_key_makes_one_call(tmp_path: Path) -> None:
         assert other.status_code == 409
         await house.until(both[0].json()["id"], "ringing")
         assert [number for number, _ in house.carrier.placed] == [NUMBER]
+
+
+async def test_one_key_for_two_calls_at_once_makes_one_and_refuses_the_other(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    one, other = await asyncio.gather(
+        *(house.post({"to": number}, Idempotency_Key="monday") for number in (NUMBER, OTHER))
+    )
+    assert sorted((one.status_code, other.status_code)) == [202, 409]
+
+
+async def test_what_still_waits_is_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.outbound.dialler._ORDERS_KEPT", 2)
+    house = House(tmp_path)
+    orders = [await house.dialler.order(f"+1202555010{n}", key=str(n)) for n in range(3)]
+    assert all(house.dialler.status(order.id) is not None for order in orders)
+    house.dialler.cancel(orders[1].id)
+    assert house.dialler.status(orders[1].id) is None
+    assert await house.dialler.order("+12025550100", key="0") == orders[0]
+
+
+async def test_nothing_is_dialled_while_the_server_stops(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    order = await house.dialler.order(NUMBER)
+    house.accepting = False
+    assert (await house.post({"to": OTHER})).status_code == 503
+    async with house.running():
+        failed = await house.until(order.id, "failed")
+    assert failed.detail == "this server is about to stop"
+    assert house.carrier.placed == []
+
+
+async def test_who_wants_no_calls_is_not_called_after_waiting_for_the_pace(tmp_path: Path) -> None:
+    house = House(tmp_path, SETTINGS.model_copy(update={"calls_per_s": 5.0}))
+    async with house.running():
+        first = await house.dialler.order(NUMBER)
+        second = await house.dialler.order(OTHER)
+        await house.until(first.id, "ringing")
+        house.unwanted.add(OTHER, "said on another call")
+        assert "do-not-call" in (await house.until(second.id, "failed")).detail
+    assert [number for number, _ in house.carrier.placed] == [NUMBER]
+
+
+async def test_the_persona_of_a_call_is_the_one_that_was_made_ready(tmp_path: Path) -> None:
+    async with House(tmp_path).running() as house:
+        order = await house.dialler.order(NUMBER, "clinic")
+        await house.until(order.id, "ringing")
+        assert house.dialler.ringing == 1
+        del house.personas["clinic"]  # its file has gone meanwhile
+        ours = house.dialler.answered(order.id)
+        assert ours is not None
+        assert ours[1] == house.rehearsed[0]
+        assert house.dialler.ringing == 0
+
+
+async def test_a_call_of_which_nothing_is_heard_does_not_ring_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.outbound.dialler._UNHEARD_S", -SETTINGS.ring_s + 0.05)
+    async with House(tmp_path).running() as house:
+        order = await house.dialler.order(NUMBER)
+        failed = await house.until(order.id, "failed")
+    assert failed.detail == "the carrier has not said what became of it"
+
+
+async def test_a_carrier_that_fails_after_somebody_answered_has_lost_nothing(tmp_path: Path) -> None:
+    async with House(tmp_path).running() as house:
+        house.carrier.gate.clear()
+        house.carrier.error = CarrierRefused("no answer within 10 s")
+        order = await house.dialler.order(NUMBER)
+        await house.until(order.id, "dialling")
+        assert house.dialler.answered(order.id) is not None
+        house.carrier.gate.set()
+        await asyncio.sleep(0.02)
+        house.dialler.over(order.id, "goodbye")
+        assert (await house.until(order.id, "over")).detail == "goodbye"
 
 
 async def test_the_carriers_pace_is_kept(tmp_path: Path) -> None:
@@ -240,6 +318,11 @@ async def test_records_that_cannot_be_read_stop_all_calls(tmp_path: Path) -> Non
         "Never call here again.",
         "Can I opt out?",
         "No more calls, thank you.",
+        "I don’t want any more calls from you.",
+        "Don't you ever call me again.",
+        "We do not want to be called.",
+        "Stop contacting us.",
+        "Lose my number.",
     ],
 )
 async def test_whoever_wants_no_calls_is_never_called_again(tmp_path: Path, said: str) -> None:
@@ -254,7 +337,14 @@ async def test_whoever_wants_no_calls_is_never_called_again(tmp_path: Path, said
 
 
 @pytest.mark.parametrize(
-    "said", ["Don't hang up.", "Call me again tomorrow.", "What is the call about?", "I stopped by."]
+    "said",
+    [
+        "Don't hang up.",
+        "Call me again tomorrow.",
+        "What is the call about?",
+        "I stopped by.",
+        "Don't bother.",
+    ],
 )
 async def test_others_are(tmp_path: Path, said: str) -> None:
     house = House(tmp_path)

@@ -56,8 +56,8 @@ class Talk:
 
 
 class Agent:
-    """Listens until the caller hangs up, and keeps what was heard. `say` is said at the beginning, `echo` says
-    back what is heard, `then` is done beside it and may end the call."""
+    """Listens until the caller hangs up, and keeps what was heard. `say` is said at the
+    beginning, `echo` says back what is heard, `then` is done beside it and may end the call."""
 
     def __init__(
         self,
@@ -107,8 +107,8 @@ class Agent:
 
 
 def speechlike(seed: int, seconds: float) -> Pcm:
-    """(n,) int16 at 8 kHz: noise of changing level, every piece of it unlike every other; never quiet, so that
-    nothing of it may be left out on the way."""
+    """(n,) int16 at 8 kHz: noise of changing level, every piece of it unlike every other; never
+    quiet, so that nothing of it may be left out on the way."""
     rng = np.random.default_rng(seed)
     n_samples = round(seconds * LINE_RATE_HZ)
     swell = 0.6 + 0.4 * np.sin(np.arange(n_samples) * 2 * np.pi * 3 / LINE_RATE_HZ)
@@ -122,7 +122,8 @@ def through_mu_law(pcm: Pcm) -> Pcm:
 
 def place_of(wanted: Pcm, heard: Pcm) -> int | None:
     """Where `wanted` stands in `heard`, every sample alike; None: it does not."""
-    place = heard.tobytes().find(wanted.tobytes())
-    while place % 2 == 1:
-        place = heard.tobytes().find(wanted.tobytes(), place + 1)
+    searched, sought = heard.tobytes(), wanted.tobytes()
+    place = searched.find(sought)
+    while place > 0 and place % 2:
+        place = searched.find(sought, place + 1)
     return place // 2 if place >= 0 else None

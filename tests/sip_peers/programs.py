@@ -1,7 +1,8 @@
-"""Other people's SIP programs as child processes: found or skipped, with their output shown where a test fails."""
+"""Other people's SIP programs as child processes: found or skipped, their output shown where a test fails."""
 
 import asyncio
 import contextlib
+import itertools
 import os
 import shutil
 import socket
@@ -22,6 +23,7 @@ PACKAGES: Final = {
 """Debian's package for each program."""
 _SHOWN_CHARACTERS: Final = 6_000
 _PATIENCE_S: Final = 5.0
+_NUMBERS: Final = itertools.count(1)
 
 
 def found(program: str) -> str | None:
@@ -60,10 +62,8 @@ class Program:
 
     async def prints(self, text: str, within_s: float = 10.0, *, times: int = 1) -> None:
         """Wait until it has printed `text` so often. Raises `AssertionError`, at once where it has ended."""
-        try:
+        with contextlib.suppress(TimeoutError):
             await until(lambda: self.output().count(text) >= times or not self.running, within_s)
-        except TimeoutError:
-            pass
         assert self.output().count(text) >= times, f"{self.name} never printed {text!r}"
 
     def type(self, keys: str) -> None:
@@ -94,7 +94,7 @@ async def running(
     of its other `logs` are printed. `typed`: its standard input is ours."""
     path = found(name)
     assert path is not None, f"{name} is not installed"
-    log = folder / f"{name}-{len(list(folder.iterdir()))}.out"
+    log = folder / f"{name}-{next(_NUMBERS)}.out"
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(
             path,

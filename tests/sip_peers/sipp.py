@@ -85,4 +85,3 @@ async def play(name: str, server: SipServer, folder: Path, *options: str, **sett
     async with calling(name, server.port, folder, *options, **settings) as sipp:  # type: ignore[arg-type]
         await sipp.succeeds()
         return sipp
-

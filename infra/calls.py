@@ -28,6 +28,9 @@ _GOODBYE_S = 10.0
 _AFTER_S = 2.0
 """When we close a stream, Twilio asks `/twilio/after` what to do next; be there to answer."""
 
+_DIAL = ("twilio", "sip")
+"""Lines that also bring calls that we make; what others tell beyond their numbers may have any name."""
+
 Watcher = Callable[[LineInfo], CallObserver | None]
 """Gives a call an observer, or none."""
 
@@ -42,10 +45,16 @@ class Calls:
         self.watchers: list[Watcher] = []
         self.dialler: Dialler | None = None
         self.draining = False
+        self._listening = 0
 
     @property
     def live(self) -> int:
-        return self._service.live_calls
+        """Calls that are on, those where it is still listened who answered included."""
+        return self._service.live_calls + self._listening
+
+    @property
+    def _ringing(self) -> int:
+        return self.dialler.ringing if self.dialler is not None else 0
 
     def accepting(self) -> bool:
         """New calls are welcome."""
@@ -54,15 +63,17 @@ class Calls:
     async def answer(self, line: Line) -> CallOutcome:
         """Hold the call on `line`, whichever way it came in. Raises nothing but cancellation."""
         order_id = line.info.parameters.get(ORDER_PARAMETER)
-        if order_id is not None and self.dialler is not None:
-            return await self._answer_our_own(line, order_id, self.dialler)
+        if order_id is not None and line.info.kind in _DIAL:
+            return await self._answer_our_own(line, order_id)
         persona = self._reception.persona_for(line.info) if self._reception is not None else None
         return await self._service.answer(line, persona)
 
-    async def _answer_our_own(self, line: Line, order_id: str, dialler: Dialler) -> CallOutcome:
+    async def _answer_our_own(self, line: Line, order_id: str) -> CallOutcome:
         """Somebody has answered a call that we made."""
-        ours = dialler.answered(order_id)
-        if ours is None:
+        dialler = self.dialler
+        ours = dialler.answered(order_id) if dialler is not None else None
+        if dialler is None or ours is None:
+            # Of a process before this one: who is called out of the blue must not hear our own greeting.
             await line.hang_up("goodbye")
             return CallOutcome(False, "no such order")
         order, persona = ours
@@ -77,23 +88,44 @@ class Calls:
         """With whoever answered: somebody gets the conversation, a machine what the settings say."""
         if for_machines == "talk":
             return await self._service.answer(line, persona)
-        screening = self._service.screen(line)
         try:
-            verdict = await screening.listen()
-            log.info("call %s: %s answered (%s)", line.info.call_id, verdict.answerer, verdict.why)
-            if verdict.answerer != "machine":
-                return await self._service.answer(screening.line, persona)
-            if for_machines == "hang_up" or not persona.outbound.message:
-                await line.hang_up("goodbye")
-                return CallOutcome(True, "answering machine")
-            await screening.listened_to_the_end()
-            message = persona.leaving_message()
-            outcome = await self._service.answer(screening.line, message, only_goodbye=True)
-            return CallOutcome(outcome.completed, "message left" if outcome.completed else outcome.reason)
+            answered, is_machine = await self._listen(line, persona, for_machines)
         except LineClosed as closed:
             return CallOutcome(True, closed.reason)
+        except Exception as error:
+            log.exception("call %s: who answered cannot be heard", line.info.call_id)
+            await line.hang_up("apology")
+            return CallOutcome(False, f"{type(error).__name__}: {error}")
+        if answered is None:
+            await line.hang_up("goodbye")
+            return CallOutcome(True, "answering machine")
+        if not is_machine:
+            return await self._service.answer(answered, persona)
+        outcome = await self._service.answer(answered, persona.leaving_message(), only_goodbye=True)
+        said = outcome.reason in ("goodbye", "shutdown")  # not so where the machine has hung up
+        return CallOutcome(outcome.completed, "message left" if said else outcome.reason)
+
+    async def _listen(
+        self, line: Line, persona: Persona, for_machines: AnsweringMachinePolicy
+    ) -> tuple[Line | None, bool]:
+        """The line on which to go on, and whether a machine records on it; None where one gets no message.
+        Raises `LineClosed`, and what the models raise."""
+        self._listening += 1
+        try:
+            screening = self._service.screen(line)
+            try:
+                verdict = await screening.listen()
+                log.info("call %s: %s answered (%s)", line.info.call_id, verdict.answerer, verdict.why)
+                is_machine = verdict.answerer == "machine"
+                if is_machine:
+                    if for_machines == "hang_up" or not persona.outbound.message:
+                        return None, True
+                    await screening.listened_to_the_end()
+                return screening.line, is_machine
+            finally:
+                screening.close()
         finally:
-            screening.close()
+            self._listening -= 1
 
     def persona_named(self, name: str) -> Persona | None:
         return self._reception.named(name) if self._reception is not None else None
@@ -105,12 +137,17 @@ class Calls:
         return Observers(*filter(None, (watch(info) for watch in self.watchers)))
 
     async def drain(self, limit_s: float, hurried: Callable[[], bool] = lambda: False) -> None:
-        """Take no new calls; return when the live ones have ended, at the latest after `limit_s` and a
-        goodbye. `hurried` turning true ends the wait at once."""
+        """Take no new calls and make none; return when those that are on or ring have ended, at the latest
+        after `limit_s` and a goodbye. `hurried` turning true ends the wait at once."""
         self.draining = True
-        if not self.live:
+        if not self.live + self._ringing:
             return
-        log.info("waiting up to %.0f s for %d live call(s)", limit_s, self.live)
+        log.info(
+            "waiting up to %.0f s for %d live call(s) and %d phone(s) that ring",
+            limit_s,
+            self.live,
+            self._ringing,
+        )
         if not await self._wait(limit_s, hurried):
             log.info("saying goodbye to %d live call(s)", self.live)
             self._service.end_politely()
@@ -121,7 +158,7 @@ class Calls:
     async def _wait(self, limit_s: float, hurried: Callable[[], bool]) -> bool:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + limit_s
-        while self.live and not hurried():
+        while self.live + self._ringing and not hurried():
             if loop.time() >= deadline:
                 return False
             await asyncio.sleep(_DRAIN_STEP_S)

@@ -71,6 +71,7 @@ async def open_outbound(settings: Settings, calls: Calls, sip: SipServer | None)
             DoNotCall(outbound.do_not_call),
             persona_named=calls.persona_named,
             rehearse=calls.rehearse,
+            accepting=calls.accepting,
         )
 
         def opt_out(info: LineInfo) -> CallObserver | None:

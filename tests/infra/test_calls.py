@@ -1,0 +1,213 @@
+"""What becomes of somebody, or a machine, that answers a call of ours: whole calls in virtual time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from infra.calls import Calls
+from infra.outbound.dialler import Dialler, Order
+from infra.outbound.ledger import CallLedger, DoNotCall
+from infra.outbound.policy import AnsweringMachinePolicy, OutboundSettings
+from models.base import ModelFailed
+from models.scripted import ScriptedTranscriber
+from pipeline.line import LineInfo, Pcm
+from pipeline.persona import Outbound
+from pipeline.routing import Hours
+from pipeline.service import CallOutcome, CallService
+from telephony.simulator.virtual_loop import run_virtual
+from telephony.twilio.routes import ORDER_PARAMETER
+from tests.pipeline.hand_line import HandLine, silence
+from tests.pipeline.test_answering import beep
+from tests.pipeline.virtual_calls import PERSONA, House, tone
+
+NOON = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
+CALLER = PERSONA.model_copy(update={"outbound": Outbound(message="Please call us back about Thursday.")})
+MACHINE = (silence(0.3), tone("you have reached", 4.0), silence(0.6), beep(1000, 0.5))
+SOMEBODY = (silence(0.5), tone("hello", 0.5), silence(0.1))
+
+
+@pytest.fixture(autouse=True)
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Virtual time has none; the files are read on the spot."""
+
+    async def at_once(work: Callable[..., object], *arguments: object) -> object:
+        return work(*arguments)
+
+    monkeypatch.setattr(asyncio, "to_thread", at_once)
+
+
+class Carrier:
+    async def place(self, order: Order) -> str:
+        return "CA1"
+
+
+class Desk:
+    """One order that is being dialled, and the line on which it is answered."""
+
+    def __init__(self, folder: Path, service: CallService, policy: AnsweringMachinePolicy) -> None:
+        settings = OutboundSettings(
+            allowed_prefixes=("+1202",),
+            hours=Hours(timezone="UTC", weekdays="09:00-18:00"),
+            answering_machine=policy,
+        )
+        self.calls = Calls(service)
+        self.dialler = self.calls.dialler = Dialler(
+            settings,
+            Carrier(),
+            CallLedger(folder / "dialled.jsonl"),
+            DoNotCall(folder / "list.txt"),
+            persona_named=lambda name: CALLER,
+            rehearse=service.rehearse,
+            accepting=self.calls.accepting,
+            wall=lambda: NOON,
+        )
+        self.line = HandLine()
+
+    async def order(self, kind: str = "twilio") -> Order:
+        order = await self.dialler.order("+12025550123")
+        await self.dialler._dial(order)
+        self.line.info = LineInfo("call-1", kind, parameters={ORDER_PARAMETER: order.id})
+        return order
+
+    def over(self, order: Order) -> tuple[str, str]:
+        found = self.dialler.status(order.id)
+        assert found is not None
+        return found.state, found.detail
+
+
+def on_the_phone(
+    folder: Path,
+    talk: Callable[[Desk], Awaitable[None]],
+    *texts: str | Exception,
+    policy: AnsweringMachinePolicy = "leave_message",
+) -> House:
+    house = House(transcriber=ScriptedTranscriber(texts or ("Hello?",), latency_s=0.2))
+
+    async def main() -> None:
+        async with house.service() as service, asyncio.timeout(200):
+            await talk(Desk(folder, service, policy))
+
+    run_virtual(main())
+    return house
+
+
+async def speak(line: HandLine, *sounds: Pcm) -> None:
+    for sound in sounds:
+        await line.say(sound)
+    while True:
+        await line.silent(0.2)
+
+
+@pytest.mark.parametrize(
+    ("policy", "detail"), [("leave_message", "message left"), ("hang_up", "answering machine")]
+)
+def test_a_machine_gets_what_the_settings_say(
+    tmp_path: Path, policy: AnsweringMachinePolicy, detail: str
+) -> None:
+    async def talk(desk: Desk) -> None:
+        order = await desk.order()
+        far_end = asyncio.create_task(speak(desk.line, *MACHINE))
+        outcome = await desk.calls.answer(desk.line)
+        far_end.cancel()
+        assert outcome == CallOutcome(True, detail)
+        assert desk.over(order) == ("over", detail)
+        assert desk.line.hung_up == "goodbye"
+
+    house = on_the_phone(tmp_path, talk, "Hi, you've reached Anna.", "leave a message", policy=policy)
+    assert [turn.heard for turn in house.observed.agent] == (
+        [CALLER.leaving_message().goodbye] if policy == "leave_message" else []
+    )
+
+
+def test_a_message_that_the_machine_cut_off_was_not_left(tmp_path: Path) -> None:
+    async def talk(desk: Desk) -> None:
+        order = await desk.order()
+        far_end = asyncio.create_task(speak(desk.line, *MACHINE))
+        answering = asyncio.create_task(desk.calls.answer(desk.line))
+        while desk.line.play_end_s == 0:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        desk.line.close()
+        await answering
+        far_end.cancel()
+        assert desk.over(order) == ("over", "caller hung up")
+
+    on_the_phone(tmp_path, talk, "Hi, you've reached Anna.", "leave a message")
+
+
+def test_a_server_that_stops_waits_for_phones_that_ring_and_for_who_is_listened_to(tmp_path: Path) -> None:
+    async def talk(desk: Desk) -> None:
+        order = await desk.order()
+        loop = asyncio.get_running_loop()
+        draining = asyncio.create_task(desk.calls.drain(60.0))
+        await asyncio.sleep(5.0)
+        assert (draining.done(), desk.calls.live) == (False, 0)
+        far_end = asyncio.create_task(speak(desk.line, *SOMEBODY))
+        answering = asyncio.create_task(desk.calls.answer(desk.line))
+        await asyncio.sleep(0.3)
+        assert (draining.done(), desk.calls.live) == (False, 1)
+        await asyncio.sleep(6.0)
+        desk.line.close()
+        await answering
+        far_end.cancel()
+        assert desk.calls.live == 0
+        assert not draining.done()
+        began_s = loop.time()
+        await draining
+        assert loop.time() - began_s < 3.0
+        assert desk.over(order) == ("over", "caller hung up")
+
+    on_the_phone(tmp_path, talk)
+
+
+def test_who_hangs_up_while_we_listen_was_reached(tmp_path: Path) -> None:
+    async def talk(desk: Desk) -> None:
+        order = await desk.order()
+        answering = asyncio.create_task(desk.calls.answer(desk.line))
+        await desk.line.silent(0.5)
+        desk.line.close()
+        assert await answering == CallOutcome(True, "caller hung up")
+        assert desk.over(order) == ("over", "caller hung up")
+        assert desk.calls.live == 0
+
+    on_the_phone(tmp_path, talk)
+
+
+def test_ears_that_fail_end_this_call_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(screening: object) -> None:
+        raise ModelFailed("no ears")
+
+    monkeypatch.setattr("pipeline.screening.Screening.listen", fail)
+
+    async def talk(desk: Desk) -> None:
+        order = await desk.order()
+        assert await desk.calls.answer(desk.line) == CallOutcome(False, "ModelFailed: no ears")
+        assert desk.over(order) == ("over", "ModelFailed: no ears")
+        assert desk.line.hung_up == "apology"
+        assert desk.calls.live == 0
+
+    on_the_phone(tmp_path, talk)
+
+
+def test_a_call_of_a_process_before_this_one_is_hung_up(tmp_path: Path) -> None:
+    async def talk(desk: Desk) -> None:
+        desk.line.info = LineInfo("call-1", "twilio", parameters={ORDER_PARAMETER: "unknown"})
+        for dialler in (desk.dialler, None):
+            desk.calls.dialler = dialler
+            assert not (await desk.calls.answer(desk.line)).completed
+            assert desk.line.hung_up == "goodbye"
+
+    assert on_the_phone(tmp_path, talk).observed.agent == []
+
+
+def test_other_lines_may_tell_of_orders_of_their_own(tmp_path: Path) -> None:
+    async def talk(desk: Desk) -> None:
+        await desk.order(kind="asterisk")
+        answering = asyncio.create_task(desk.calls.answer(desk.line))
+        await desk.line.end_of_reply()
+        desk.line.close()
+        assert (await answering).completed
+
+    assert on_the_phone(tmp_path, talk).observed.agent[0].text == PERSONA.greeting

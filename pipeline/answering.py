@@ -1,9 +1,9 @@
 """Who has answered a call that we made: somebody, or a machine? From the sound and its words. Pure.
 
 People say little and wait. Machines, and shops, speak for as long as they like; what they say tells them
-apart. So a short greeting with silence behind it is somebody; at a pause, and after two seconds of speech
-without one, the words decide. Competitors wait for the end of a greeting, seven seconds and more; this does
-not.
+apart (`pipeline.greeting_words`). So every word of the first two seconds is weighed, and the silence behind
+them: the less the words sound like a machine, the less silence says that somebody waits for us. Competitors
+wait for the end of a greeting, seven seconds and more; this does not.
 
     judge = AnswerJudge()
     ask = judge.voice(probability, level_dbfs, start, end)     # one window after another
@@ -14,52 +14,36 @@ not.
 """
 
 import math
-import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
 
 from pipeline.endpointing import SpeechStarted, SpeechStopped, UtteranceDetector
+from pipeline.greeting_words import machine_log_odds
 from pipeline.line import LINE_RATE_HZ, Pcm
 
 Answerer = Literal["somebody", "machine", "nobody"]
 
-PAUSE_S: Final = 0.35
+PAUSE_S: Final = 0.2
 """Of silence, at which the words so far are asked for."""
-PATIENT_S: Final = 1.1
-"""Of silence after a greeting, with which whoever spoke waits for us: machines go on or beep."""
-LOOKS_S: Final = (1.3, 1.8, 2.2)
-"""Of greeting without a pause, at which the words so far are asked for; at the last they decide."""
+LOOKS_S: Final = (1.0, 1.4, 1.8, 2.15)
+"""Of greeting, at which the words so far are asked for; those of the last decide."""
+SOON_S: Final = 1.7
+"""Of greeting without a pause, from which on words that only people say are believed: "How can I ..."."""
+LATEST_S: Final = 4.0
+"""Of greeting, when it is decided even though words are still waited for, or cannot be had."""
 NOBODY_S: Final = 4.0
 """Without any voice. Then we speak: some people wait for that."""
 
-_SURE = 2.0
-_LIKELY = 0.3
-"""At the last look. "Thank you for calling ..." may go on either way; more often it is a machine."""
-_PRIOR = -0.3
-_PER_EXTRA_S = 0.5
-"""Log odds of a machine for every second of greeting beyond the first."""
-_MACHINE = {
-    4.0: r"voice ?mail|mailbox|answering machine|(after|at|until|wait for) the (tone|beep|signal)"
-    r"|leave (me |us )?(a|your)|record(ed|ing)? (a|your)"
-    r"|(can'?t|cannot|can not|unable to|not able to) (come|take|answer|get|pick)"
-    r"|not (here|in|available|at home|home)|unavailable|away from|get back to|return your call|call you back"
-    r"|(has|have) been (forwarded|transferred|disconnected)|(you have|you've|you) (reached|called|dialed)"
-    r"|(person|number|party|customer|subscriber) (that )?you|missed your call|switched off"
-    r"|out of (the )?office|(we are|we're|office is|offices are|store is|shop is) (currently |now )?closed"
-    r"|(opening|business|office) hours|press (one|two|1|2)|for (sales|english|service|support)|main menu"
-    r"|your call (is|has|will|may)",
-    1.2: r"sorry|at the moment|right now|currently|message|automated|welcome to|unfortunately"
-    r"|our (office|store|shop|hours|team|lines|agents)",
-    0.4: r"please|not|you('ve| have)|thank(s| you) for (calling|your call|phoning)",
-}
-_SOMEBODY = {
-    3.0: r"how (can|may) (i|we)|(can|may) i (help|ask)|what can i|speaking\b|help you|go ahead"
-    r"|who('s| is) (this|calling|there|that)|what do you want|(yes|hello|hi|yeah)\?",
-    2.0: r"(one|a) (moment|second|minute)",
-    1.0: r"good (morning|afternoon|evening)|^(hello|yes|yeah|hi|hey|speak|talk)\b.{0,6}$|\?$",
-}
+_SURE: Final = 2.5
+"""Log odds, either way, that need no further words."""
+_WAITS: Final = 3.0
+_PER_SILENT_S: Final = 3.0
+"""Whoever is silent waits for us; machines go on or beep. The log odds of a machine fall so much with every
+second of silence, and at `-_WAITS` we speak: 0.3 s behind a "Hello?", 0.8 s behind a name."""
+_LIKELY: Final = 0.3
+"""At the last look. Hanging up on a person is worse than talking to a machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +70,12 @@ class AnswerJudge:
         self._ear = UtteranceDetector(PAUSE_S)
         self._began: int | None = None
         self._voice_end = 0
+        self._paused = False
         self._asked_s = 0.0
         self._asked_at_pause = -1
-        self._odds = _PRIOR
+        self._odds = machine_log_odds("", paused=False)
         self._text = ""
+        self._known_s = 0.0
         self._waiting: AskWords | None = None
 
     def voice(self, probability: float, level_dbfs: float, start: int, end: int) -> AskWords | None:
@@ -102,42 +88,36 @@ class AnswerJudge:
             self._began = change.start_sample
         if self._ear.speaking or isinstance(change, SpeechStopped):
             self._voice_end = self._ear.end_sample
+        self._paused = self._paused or isinstance(change, SpeechStopped)
         if self._began is None:
             if end >= NOBODY_S * LINE_RATE_HZ:
                 self._decide("nobody", end, "no voice")
             return None
-        silent_s = (end - self._voice_end) / LINE_RATE_HZ
-        if self._waiting is None and silent_s >= PATIENT_S:
-            self._decide("machine" if self._odds > _SURE else "somebody", end, "waits for us")
-            return None
-        return self._ask(self._began, end, silent_s)
+        ask = self._ask(self._began, end)
+        self._weigh(self._began, end)
+        return ask
 
     def words(self, text: str, asked: AskWords, at_sample: int) -> None:
         """What was said in the samples that were asked for, known when `at_sample` had arrived."""
-        if self._waiting != asked or self._began is None:
+        if self._waiting != asked or self._began is None or self.verdict is not None:
             return
         self._waiting = None
-        self._text = text
-        heard_s = (asked.end_sample - self._began) / LINE_RATE_HZ
-        self._odds = machine_log_odds(text, heard_s)
-        paused = self._asked_at_pause == self._voice_end and not self._ear.speaking
-        if self._odds > _SURE:
-            self._decide("machine", at_sample, text)
-        elif self._odds < -_SURE and (paused or heard_s >= LOOKS_S[1]):
-            self._decide("somebody", at_sample, text)
-        elif not paused and heard_s >= LOOKS_S[-1]:
-            self._decide("machine" if self._odds > _LIKELY else "somebody", at_sample, text)
+        self._known_s = (asked.end_sample - self._began) / LINE_RATE_HZ
+        if text:
+            self._text = text
+            self._odds = machine_log_odds(text, paused=self._paused)
+        self._weigh(self._began, at_sample)
 
     def failed(self, asked: AskWords) -> None:
-        """The words could not be had: the length of the greeting has to do."""
+        """The words could not be had: silence and the length of the greeting have to do."""
         if self._waiting == asked:
             self._waiting = None
 
-    def _ask(self, began: int, end: int, silent_s: float) -> AskWords | None:
+    def _ask(self, began: int, end: int) -> AskWords | None:
         if self._waiting is not None:
             return None
         spoken_s = (self._voice_end - began) / LINE_RATE_HZ
-        at_pause = silent_s >= PAUSE_S and self._asked_at_pause != self._voice_end
+        at_pause = not self._ear.speaking and self._asked_at_pause != self._voice_end
         due = max((look_s for look_s in LOOKS_S if spoken_s >= look_s), default=0.0)
         if not at_pause and due <= self._asked_s:
             return None
@@ -147,21 +127,32 @@ class AnswerJudge:
         self._waiting = AskWords(began, end)
         return self._waiting
 
+    def _weigh(self, began: int, now: int) -> None:
+        """Decides, if what is known at `now` is enough."""
+        greeting_s = (now - began) / LINE_RATE_HZ
+        silent = not self._ear.speaking
+        odds = self._odds - (_PER_SILENT_S * (now - self._voice_end) / LINE_RATE_HZ if silent else 0.0)
+        if self._waiting is not None:
+            if greeting_s >= LATEST_S:
+                self._decide_by_odds(odds, now)
+        elif self._odds > _SURE:
+            self._decide("machine", now, self._text)
+        elif silent:
+            if odds < -_WAITS:
+                self._decide("somebody", now, self._text or "waits for us")
+            elif greeting_s >= LOOKS_S[-1] and odds > _LIKELY:
+                self._decide("machine", now, self._text)
+        elif self._known_s >= LOOKS_S[-1] or (self._known_s >= SOON_S and odds < -_SURE):
+            self._decide("machine" if odds > _LIKELY else "somebody", now, self._text)
+        elif greeting_s >= LATEST_S:
+            self._decide_by_odds(odds, now)
+
+    def _decide_by_odds(self, odds: float, now: int) -> None:
+        talks_on = not self._known_s and self._ear.speaking
+        self._decide("machine" if talks_on or odds > _LIKELY else "somebody", now, self._text or "talks on")
+
     def _decide(self, answerer: Answerer, at_sample: int, why: str) -> None:
         self.verdict = Verdict(answerer, at_sample, why)
-
-
-def machine_log_odds(text: str, greeting_s: float) -> float:
-    """That a machine says `text`, after so many seconds of greeting."""
-    words = text.lower().strip()
-    odds = _PRIOR + _PER_EXTRA_S * max(0.0, greeting_s - 1.0)
-    odds += sum(weight * len(set(_found(pattern, words))) for weight, pattern in _MACHINE.items())
-    odds -= sum(weight * len(set(_found(pattern, words))) for weight, pattern in _SOMEBODY.items())
-    return odds
-
-
-def _found(pattern: str, words: str) -> list[str]:
-    return [match.group(0) for match in re.finditer(rf"(?:{pattern})", words)]
 
 
 class GreetingEnd:

@@ -44,8 +44,8 @@ class Screening:
         return screened
 
     async def listen(self) -> Verdict:
-        """Until it is known who answered; five seconds at the latest, while the line gives samples. Raises
-        `LineClosed`, and what the models raise."""
+        """Until it is known who answered: after four seconds of silence or of greeting at the latest, while
+        the line gives samples. Raises `LineClosed`, and what the models raise."""
         try:
             await self._listen_until(lambda: self._judge.verdict is not None)
         finally:

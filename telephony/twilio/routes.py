@@ -203,7 +203,10 @@ class _Endpoints:
             return form
         call_sid, status = _field(form, "CallSid"), _field(form, "DialCallStatus")
         reason = _REASONS.get(status)
-        if reason is not None and self._desk.not_passed_on(call_sid, reason):
+        if reason is not None and _field(form, "CallStatus") in _FINAL:
+            # The caller has hung up while it rang; no stream will come.
+            self._desk.caller_gone(call_sid)
+        elif reason is not None and self._desk.not_passed_on(call_sid, reason):
             logger.info("call %s: its caller comes back, the transfer failed: %s", call_sid, reason)
             return self._connect(form, call_sid)
         self._desk.passed_on(call_sid)

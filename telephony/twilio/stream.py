@@ -38,6 +38,7 @@ _LAST_WORDS_S: Final = 1.0
 TRANSFERRED: Final = "transferred"
 TRANSFER_LIMIT_S: Final = 60.0
 """Ringing, and Twilio's way back to us with its outcome."""
+_LOST: Final = "lost in a transfer"
 _SILENCE_S: Final = 0.1
 
 
@@ -167,11 +168,14 @@ class _Absence:
         self._silent_samples = 0
 
     async def silence(self) -> AudioReceived | None:
-        """What the caller's line gives meanwhile, at its pace; None once the absence is over."""
+        """What the caller's line gives meanwhile, at its pace. Once the absence is settled, what is missing
+        up to this moment, so that the call's clock loses nothing; None where the call is over."""
+        if self._clock() - self._since > TRANSFER_LIMIT_S:
+            self.over(_LOST)  # whoever waited for the transfer may have been cancelled
         until = self._since + self._silent_samples / LINE_RATE_HZ + _SILENCE_S
         await asyncio.wait([self.settled], timeout=max(0.0, until - self._clock()))
         samples = round((self._clock() - self._since) * LINE_RATE_HZ) - self._silent_samples
-        if self.settled.done() or samples <= 0:
+        if samples <= 0 or (self.settled.done() and self.settled.exception() is not None):
             return None
         self._silent_samples += samples
         return AudioReceived(np.zeros(samples, np.int16))
@@ -221,10 +225,11 @@ class TwilioLine:
             absence = self._absence
             if absence is not None:
                 silence = await absence.silence()
+                if absence.settled.done():
+                    # `transfer` raises the same; whoever of us comes first takes the new stream.
+                    self._come_back(absence)
                 if silence is not None:
                     return silence
-                # `transfer` raises the same; whoever of us comes first takes the new stream.
-                self._come_back(absence)
                 continue
             try:
                 event = await self._pump.next()
@@ -279,7 +284,7 @@ class TwilioLine:
             async with asyncio.timeout(TRANSFER_LIMIT_S):
                 await asyncio.shield(absence.settled)
         except TimeoutError:
-            absence.over("lost in a transfer")
+            absence.over(_LOST)
         except LineClosed:
             pass
         self._come_back(absence)
@@ -321,8 +326,10 @@ class TwilioLine:
             self._pump.over = error.reason
 
     def end(self, reason: str, close_code: int = 1000) -> None:
-        """End the stream, or the wait for one."""
-        self.lost(reason)
+        """End the stream, or the wait for one; a stream that has just come back, too."""
+        if self._absence is not None:
+            self.lost(reason)
+            self._come_back(self._absence)
         self._pump.end(reason, close_code)
 
     async def close(self) -> None:

@@ -19,7 +19,10 @@ from pipeline.line import (
     TransferFailed,
     TransfersCalls,
 )
+from telephony.simulator.virtual import MemorySocket
+from telephony.twilio.stream import TRANSFER_LIMIT_S
 from tests.telephony.test_twilio_live import serving
+from tests.telephony.test_twilio_stream import Server, closing, now, virtual
 from tests.telephony.twilio_support import AUTH_TOKEN, CALL, Outcome, media, signature, start, stop
 
 CHILD = "CA00000000000000000000000000000000"
@@ -145,6 +148,15 @@ async def test_the_caller_hangs_up_while_it_rings() -> None:
         assert "<Hangup" in await carrier.post("/twilio/dialled", DialCallStatus="busy")
 
 
+async def test_the_caller_hangs_up_while_it_rings_and_only_the_dialling_tells() -> None:
+    agent = Agent("+15550123")
+    async with transferring(agent) as (carrier, _):
+        told = await carrier.post("/twilio/dialled", DialCallStatus="no-answer", CallStatus="completed")
+        assert "<Hangup" in told
+        await agent.ended.wait()
+        assert (agent.outcome, agent.end) == ("closed: caller hung up", "caller hung up")
+
+
 async def test_nobody_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("telephony.twilio.stream.TRANSFER_LIMIT_S", 0.2)
     agent = Agent("+15550123")
@@ -162,3 +174,64 @@ async def test_a_stranger_cannot_take_the_callers_place() -> None:
         await carrier.post("/twilio/transfer", CallSid=CHILD, ParentCallSid=CALL)
         await agent.ended.wait()
         assert agent.outcome == "taken"
+
+
+# In virtual time, without web server
+
+
+async def back_again(server: Server) -> MemorySocket:
+    """The caller's next stream."""
+    socket = server.connect()
+    await socket.send(start(stream_sid="MZ2"))
+    return socket
+
+
+@virtual
+async def test_the_clock_loses_nothing_while_the_caller_is_away() -> None:
+    agent = Agent("+15550123")
+    server = Server(agent=agent)
+    await server.call()
+    began = now()
+    await asyncio.sleep(7.654)
+    server.desk.not_passed_on(CALL, "busy")
+    socket = await back_again(server)
+    await agent.resumed.wait()
+    away_s = now() - began
+    await asyncio.sleep(0.001)
+    assert agent.samples / 8000 == pytest.approx(away_s, abs=0.011)  # a call begins within 0.01 s here
+    await socket.send(stop(stream_sid="MZ2"))
+    await server.done()
+
+
+@virtual
+async def test_a_call_that_ends_as_its_caller_comes_back_closes_the_new_stream() -> None:
+    agent = Agent("+15550123")
+    server = Server(agent=agent)
+    await server.call()
+    line = server.desk.live[CALL]
+    assert line._absence is not None
+    line._absence.settled.add_done_callback(lambda _: line.end("the call is over"))
+    socket = await back_again(server)
+    async with asyncio.timeout(5):
+        assert (await closing(socket)).code == 1000
+        await server.done()
+
+
+@virtual
+async def test_a_transfer_that_is_given_up_does_not_leave_silence_for_ever() -> None:
+    class Impatient(Agent):
+        async def __call__(self, line: Line) -> Outcome:
+            assert isinstance(line, TransfersCalls)
+            transfer = asyncio.create_task(line.transfer(self.target))
+            await asyncio.sleep(0.1)
+            transfer.cancel()
+            await self._listen(line)
+            return Outcome(True, self.end or "")
+
+    agent = Impatient("+15550123")
+    server = Server(agent=agent)
+    await server.call()
+    began = now()
+    await server.done()
+    assert agent.end == "lost in a transfer"
+    assert now() - began < TRANSFER_LIMIT_S + 1

@@ -16,6 +16,7 @@ from infra.commands import (
     serve,
     simulate,
     timeline,
+    tools,
     twilio,
     voice,
 )
@@ -40,6 +41,7 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(models.app, name="models")
 app.add_typer(voice.app, name="voice")
 app.add_typer(twilio.app, name="twilio")
+app.add_typer(tools.app, name="tools")
 app.add_typer(finetune.app, name="finetune")
 app.add_typer(bench.app, name="bench")
 app.command("timeline")(timeline.timeline)

@@ -114,6 +114,10 @@ def _persona(settings: Settings) -> Iterator[Finding]:
         yield Finding("persona", "missing", str(error), "mend the file, or choose another with --persona")
     else:
         yield Finding("persona", "ok", f"{persona.name} ({settings.persona.name})")
+        tools = persona.tools
+        if settings.profile == "tiny" and (tools.python or tools.built_in or tools.http):
+            said = "the language model of the tiny profile never uses a tool"
+            yield Finding("tools", "note", said, "choose another profile")
 
 
 def _port(settings: Settings) -> Iterator[Finding]:

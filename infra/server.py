@@ -18,6 +18,7 @@ from infra.outbound.office import check_outbound, open_outbound
 from infra.settings import Settings, SettingsError
 from infra.ways_in import check_ways_in, open_ways_in
 from models.base import Models
+from telephony.collector import spare_what_is_loaded
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ async def _serve(settings: Settings, listener: socket.socket, load_: Callable[[]
         # recordings are complete and models closed.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
+        spare_what_is_loaded()
         await server.serve(sockets=[listener])
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bench.report import Report
 
 app = typer.Typer(
-    help="Measure: turns, overlaps, heard, hearing, media, sip, browser, amd, llm, csm.",
+    help="Measure: turns, overlaps, heard, hearing, media, sip, browser, amd, tools, llm, csm.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -201,6 +201,19 @@ def amd(
     Example: [bold]maya bench amd --json[/bold]
     """
     _bench("amd", as_json, {"profile": profile, "part": part, "progress": _say})
+
+
+@app.command()
+def tools(
+    model: Annotated[str | None, typer.Option(help="A language model of the catalogue.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads.")] = None,
+    as_json: Json = False,
+) -> None:
+    """How reliably the language model uses the right tool, and none where none is needed; about 3 minutes.
+
+    Example: [bold]maya bench tools --json[/bold]
+    """
+    _bench("tools", as_json, {"model": model, "threads": threads})
 
 
 @app.command()

@@ -13,10 +13,14 @@ from pipeline.events import (
     CallerTurn,
     CallEvent,
     CallStarted,
+    CallTransferred,
     Fault,
     KeyReceived,
+    KeysEntered,
+    MessageTaken,
     RecordingPaused,
     RecordingResumed,
+    ToolRan,
 )
 from pipeline.line import LineInfo
 
@@ -42,6 +46,10 @@ class Notes:
         self._keys: list[dict[str, Any]] = []
         self._faults: list[dict[str, Any]] = []
         self._pauses: list[dict[str, Any]] = []
+        self._entered: list[dict[str, Any]] = []
+        self._tools: list[dict[str, Any]] = []
+        self._messages: list[dict[str, Any]] = []
+        self._transferred: dict[str, Any] | None = None
 
     def _turn(self, turn: int) -> dict[str, Any]:
         blank: dict[str, Any] = {
@@ -91,6 +99,14 @@ class Notes:
                 return False
             case KeyReceived():
                 self._keys.append({"at_s": event.at_s, "digit": event.digit})
+            case KeysEntered():
+                self._entered.append(asdict(event))
+            case ToolRan():
+                self._tools.append(asdict(event))
+            case MessageTaken():
+                self._messages.append(asdict(event))
+            case CallTransferred():
+                self._transferred = asdict(event)
             case RecordingPaused():
                 self._pauses.append({"from_s": event.at_s, "to_s": None, "why": event.why})
             case RecordingResumed():
@@ -117,6 +133,10 @@ class Notes:
             "utterances": self._utterances,
             "turned_down": self._levels,
             "keys": self._keys,
+            "entered": self._entered,
+            "tools": self._tools,
+            "messages": self._messages,
+            "transferred": self._transferred,
             "pauses": self._pauses,
             "faults": self._faults,
         }

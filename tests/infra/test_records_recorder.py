@@ -27,10 +27,14 @@ from pipeline.events import (
     CallerTurn,
     CallEvent,
     CallStarted,
+    CallTransferred,
     Fault,
     KeyReceived,
+    KeysEntered,
+    MessageTaken,
     RecordingPaused,
     RecordingResumed,
+    ToolRan,
     TurnTimes,
 )
 from pipeline.line import LineInfo, Pcm
@@ -112,6 +116,20 @@ def test_a_crash_in_the_middle_leaves_what_was_said_and_a_file_that_plays(tmp_pa
     transcript = json.loads((tmp_path / "CA123" / "transcript.json").read_text())
     assert transcript["outcome"] is None
     assert [turn["caller"] for turn in transcript["turns"]] == ["", "When are you open?"]
+
+
+def test_the_transcript_tells_what_the_agent_did(tmp_path: Path) -> None:
+    recorder = records(tmp_path).observer(INFO)
+    recorder.observe(CallStarted(0.0, INFO, "clinic"))
+    recorder.observe(KeysEntered(1.0, "4711", "terminator"))
+    recorder.observe(ToolRan(2.0, 1, "beds", {"ward": "two"}, "ok", 0.2, "three"))
+    recorder.observe(MessageTaken(3.0, 2, "Ann", "+491", "Call me back."))
+    recorder.observe(CallTransferred(4.0, 3, "desk", "+492"))
+    transcript = json.loads((tmp_path / "CA123" / "transcript.json").read_text())
+    assert [each["digits"] for each in transcript["entered"]] == ["4711"]
+    assert [(each["name"], each["arguments"]) for each in transcript["tools"]] == [("beds", {"ward": "two"})]
+    assert [each["text"] for each in transcript["messages"]] == ["Call me back."]
+    assert transcript["transferred"]["target"] == "+492"
 
 
 def test_the_transcript_tells_the_call(tmp_path: Path) -> None:

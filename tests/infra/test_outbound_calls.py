@@ -5,6 +5,7 @@ import asyncio
 import json
 import os
 import queue
+import socket
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -328,6 +329,15 @@ async def test_calls_go_through_a_trunk(tmp_path: Path) -> None:
             async with dialling(server, "+12025550125") as dial:
                 assert await dial.ended() == 1
             assert dial.lines[-1] == "+12025550125: failed (busy)"
+
+
+async def test_a_trunk_that_says_nothing_is_no_answer(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        with serving(tmp_path, trunk=silent.getsockname()[1]) as server:
+            async with dialling(server, "+12025550126") as dial:
+                assert await dial.ended() == 1
+    assert dial.lines[-1] == "+12025550126: failed (no answer)"
 
 
 def tone(seconds: float) -> Pcm:

@@ -60,12 +60,14 @@ async def calling(
     *options: str,
     calls: int = 1,
     echo: bool = True,
+    own: int = 0,
     **parts: str,
 ) -> AsyncIterator[Sipp]:
-    """sipp, which plays `name`. It sends back all audio that it hears unless `echo` is off."""
+    """sipp, which plays `name` at its port `own` (0: any). It sends back all audio that it hears unless
+    `echo` is off. `port` 0: it waits to be called."""
     file, messages = folder / f"{name}.xml", folder / f"{name}.messages"
     file.write_text(scenario(name, **parts))
-    own, media = free_port(), free_port(together=4)
+    own, media = own or free_port(), free_port(together=4)
     arguments = [
         *("-sf", str(file), "-i", "127.0.0.1", "-p", str(own), "-mi", "127.0.0.1", "-mp", str(media)),
         *("-m", str(calls), "-r", str(calls), "-l", str(calls), "-nostdin", "-timeout", f"{LIMIT_S}s"),

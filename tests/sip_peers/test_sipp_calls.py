@@ -12,7 +12,7 @@ from pipeline.line import Line, Pcm, SendsKeys, TransferFailed, TransfersCalls
 from telephony import g711
 from telephony.sip.errors import DialFailed
 from telephony.sip.server import SipServer
-from tests.sip_peers.agents import Agent, Outcome, loopback, place_of, speechlike, through_mu_law
+from tests.sip_peers.agents import Agent, loopback, nobody, place_of, speechlike, through_mu_law
 from tests.sip_peers.programs import needs
 from tests.sip_peers.sipp import calling, play, scenario
 
@@ -185,10 +185,6 @@ async def test_a_phone_that_rings_until_we_give_up(tmp_path: Path) -> None:
             assert failed.value.code == 408
             await sipp.succeeds()
         assert server.live == 0
-
-
-async def nobody(line: Line) -> Outcome:
-    raise AssertionError("nobody calls here")
 
 
 async def dialled(server: SipServer, port: int) -> Line:

@@ -51,7 +51,7 @@ async def test_a_caller_who_hangs_up_before_we_answer(tmp_path: Path) -> None:
 async def test_an_invite_that_comes_again_is_one_call(tmp_path: Path) -> None:
     agent = Agent(lambda _: SAID)
     async with SlowServer(loopback(), agent) as server:
-        sipp = await play("repeated_invite", server, tmp_path)
+        sipp = await play("repeated_invite", server, tmp_path, "-nr")
         talk = await agent.call()
         assert len(agent.talks) == 1
         assert place_of(through_mu_law(SAID), talk.heard()) is not None

@@ -9,6 +9,7 @@ from infra.outbound.api import create_router as outbound_router
 from infra.settings import Settings
 from infra.ways_in import WaysIn
 from telephony.twilio.config import TwilioConfig
+from telephony.twilio.routes import VOICE
 from telephony.twilio.routes import create_router as twilio_router
 
 
@@ -61,7 +62,7 @@ def create_app(settings: Settings, calls: Calls, ways: WaysIn | None = None) -> 
         request: Request, answer: Callable[[Request], Awaitable[Response]]
     ) -> Response:
         # 503 sends Twilio to the number's fallback URL; calls that live still find /twilio/after.
-        if calls.draining and request.url.path == "/twilio/voice":
+        if calls.draining and request.url.path.rstrip("/") == VOICE:
             return Response("draining", 503, {"Retry-After": "30"}, "text/plain")
         return await answer(request)
 

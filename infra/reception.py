@@ -6,11 +6,12 @@ calls keep the persona that they began with.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from models.base import ModelBusy
 from pipeline.documents import DocumentError, read_toml
 from pipeline.line import LineInfo
 from pipeline.persona import Persona, load_persona
@@ -89,7 +90,7 @@ class Reception:
         self._read = read
         self._wall = wall
         self._refused: dict[Path, tuple[int, int]] | None = None
-        """The files as they were when they could not be used."""
+        """The files as they were when they could not be used, with the folders where one may be missing."""
 
     def persona_for(self, info: LineInfo) -> Persona:
         return self._house.persona_for(info, self._wall())
@@ -110,24 +111,35 @@ class Reception:
 
     async def look(self) -> bool:
         """Read everything again if a file has changed. True when calls are answered anew."""
-        stamps = await asyncio.to_thread(lambda: {path: _stamp(path) for path in self._house.stamps})
-        if stamps in (self._house.stamps, self._refused):
+        if self._refused is not None and await self._stamps(self._refused) == self._refused:
+            return False
+        stamps = await self._stamps(self._house.stamps)
+        if stamps == self._house.stamps:
             return False
         try:
             house = await asyncio.to_thread(self._read)
             for persona in house.personas():
                 await self._service.rehearse(persona)
+        except ModelBusy:
+            log.warning("personas stay as they were until there is room to make the changed ones ready")
+            return False
         except Exception as error:
-            self._refused = stamps
+            wrong = {error.path} if isinstance(error, DocumentError) else set()
+            folders = {path.parent for path in stamps.keys() | wrong}
+            self._refused = await self._stamps(folders | wrong) | stamps
             told = str(error) if isinstance(error, DocumentError) else f"{type(error).__name__}: {error}"
             log.error("personas stay as they were, because a changed file cannot be used:\n%s", told)
             return False
         gone = [persona for persona in self._house.personas() if persona not in house.personas()]
         self._house, self._refused = house, None
         for persona in gone:
-            self._service.forget(persona)
+            for variant in (persona, persona.calling(), persona.leaving_message()):
+                self._service.forget(variant)
         log.info("personas read again: %s", ", ".join(persona.name for persona in house.personas()))
         return True
+
+    async def _stamps(self, paths: Iterable[Path]) -> dict[Path, tuple[int, int]]:
+        return await asyncio.to_thread(lambda: {path: _stamp(path) for path in paths})
 
 
 def _stamp(path: Path) -> tuple[int, int]:

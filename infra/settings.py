@@ -40,6 +40,7 @@ _SECTION_PATHS = (("outbound", "do_not_call"), ("recording", "key_file"))
 _SECRETS = (
     *("auth_token", "auth_token_secondary", "shared_keys", "talk_password"),
     *("sip.users", "sip.trunk", "asterisk.secret"),
+    "outbound.api_keys",  # whoever mistakes the key for its hash writes the key
 )
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -246,6 +247,11 @@ def _merge_sections(values: dict[str, object], sources: dict[str, str], environ:
     """`MAYA_OUTBOUND_CALLER_ID` is `caller_id` of `[outbound]`; lists have commas between, and a colon stands
     between a name and its secret."""
     for section, model in SECTIONS.items():
+        if isinstance(values.get(section), str):
+            raise SettingsError(
+                f"{sources[section]}: [{section}] is a table; set its keys, such as "
+                f"{sources[section]}_{next(iter(model.model_fields)).upper()}"
+            )
         told: dict[str, object] = dict(cast(Mapping[str, object], values.get(section) or {}))
         for field in model.model_fields:
             variable = f"{_PREFIX}{section.upper()}_{field.upper()}"

@@ -81,8 +81,13 @@ class Outbound(BaseModel):
 
 
 _DISCLOSES = re.compile(
-    r"\b(AI|A\.I|artificial|automated|automatic|robot|virtual|computer|machine)\b", re.IGNORECASE
+    r"\b(?:an AI|an A\.I|artificial intelligence"
+    r"|(?:AI|A\.I\.|artificial|automated|automatic|virtual|digital|computer|robot) (?:\w+ )?"
+    r"(?:assistant|agent|receptionist|secretary|operator|caller|voice|call|message)"
+    r"|(?:I am|I'm|this is)(?: only| just)? a (?:robot|machine|computer))\b",
+    re.IGNORECASE,
 )
+"""Narrow: who repairs washing machines has not said that one calls. Said twice, it does no harm."""
 _WANTS_NO_CALLS = "If they want no calls, say that they will not be called again, and say goodbye."
 
 

@@ -17,7 +17,7 @@ The first route that fits counts; where none does, the server's own persona answ
 import re
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, time
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -72,9 +72,11 @@ class Hours(BaseModel):
     def _are_dates(cls, days: tuple[str, ...]) -> tuple[str, ...]:
         for day in days:
             try:
-                date.fromisoformat(day)
+                known = date.fromisoformat(day).isoformat() == day
             except ValueError:
-                raise ValueError(f"{day!r} is no date; write it as 2026-12-25") from None
+                known = False
+            if not known:
+                raise ValueError(f"{day!r} is no date; write it as 2026-12-25")
         return days
 
     def are_open(self, now: datetime) -> bool:
@@ -99,8 +101,9 @@ def _spans(hours: str) -> tuple[Span, ...]:
                 raise ValueError
             hour, minute, end_hour, end_minute = map(int, found.groups())
             start = time(hour, minute)
-            end = time(0) if (end_hour, end_minute) == (24, 0) else time(end_hour, end_minute)
-            if end != time(0) and end <= start:
+            if (end_hour, end_minute) == (24, 0):
+                end = time(0)
+            elif (end := time(end_hour, end_minute)) <= start:
                 raise ValueError
         except ValueError:
             raise ValueError(
@@ -119,8 +122,8 @@ class Route(BaseModel):
     """Spaces, dots, dashes and brackets do not count; a star at the end stands for any rest."""
     caller: str = ""
     """The same for who calls."""
-    line: str = ""
-    """The way in: twilio, sip, asterisk, audiosocket, browser."""
+    line: Literal["", "twilio", "sip", "asterisk", "audiosocket", "browser"] = ""
+    """The way in."""
     parameters: Mapping[str, str] = {}
     """What the way in tells beyond the numbers, such as `sip_header_x_account`; all of them must fit."""
     persona: Annotated[str, Field(min_length=1)]

@@ -14,6 +14,7 @@ _REFUSED: Final = {
     PhoneNumberType.SHARED_COST: "a shared-cost number",
     PhoneNumberType.PAGER: "a pager",
     PhoneNumberType.UAN: "a company-wide access number",
+    PhoneNumberType.PERSONAL_NUMBER: "a personal number, which costs what its owner likes",
 }
 _NO_COUNTRY: Final = "001"
 """libphonenumber's region of satellites and other networks that belong to no country."""

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import ClientDisconnect
 
 from infra.outbound.dialler import Dialler, Order
 from infra.outbound.policy import OutboundSettings, Refused
@@ -51,10 +52,13 @@ def create_router(settings: OutboundSettings, dialler: Dialler) -> APIRouter:
         if (refused := refusal(authorization)) is not None:
             return refused
         body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > _MAX_BODY_BYTES:
-                return _problem(413, "too long")
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > _MAX_BODY_BYTES:
+                    return _problem(413, "too long")
+        except ClientDisconnect:
+            return _problem(400, "the request broke off")
         try:
             wanted = CallRequest.model_validate_json(body)
         except ValidationError as error:

@@ -50,7 +50,8 @@ async def test_while_draining_new_calls_go_to_the_fallback_and_old_ones_still_en
         await calls.drain(0.0)
         assert (await client.get("/healthz")).status_code == 200
         assert (await client.get("/readyz")).status_code == 503
-        assert (await client.post("/twilio/voice", data={"CallSid": "CA2"})).status_code == 503
+        for spelling in ("/twilio/voice", "/twilio/voice/"):
+            assert (await client.post(spelling, data={"CallSid": "CA2"})).status_code == 503
         assert (await client.post("/twilio/after", data={"CallSid": "CA2"})).status_code == 200
 
 

@@ -9,8 +9,10 @@ import pytest
 
 from infra.reception import House, Reception, read_house
 from infra.settings import CLINIC_PERSONA
+from models.base import ModelBusy
 from pipeline.documents import DocumentError
 from pipeline.line import LineInfo
+from pipeline.persona import Persona
 from pipeline.service import CallService
 from tests.pipeline.virtual_calls import House as Service
 
@@ -111,6 +113,39 @@ def test_a_file_that_became_wrong_changes_nothing_and_is_told_once(
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 1
     assert 'sales.toml:2: unknown key "greting" (did you mean "greeting"?)' in told[0]
+
+
+def test_a_file_that_comes_after_the_route_to_it_is_seen(folder: Path) -> None:
+    async def main() -> None:
+        async with Service().service() as service:
+            desk = reception(folder, service)
+            (folder / "routes.toml").write_text(ROUTES.replace("sales.toml", "new-sales.toml"))
+            assert not await desk.look()
+            assert not await desk.look()
+            write(folder, "new-sales", "The new ones.")
+            assert await desk.look()
+            assert desk.persona_for(SALES).greeting == "The new ones."
+
+    asyncio.run(main())
+
+
+def test_a_full_house_makes_changed_personas_ready_later(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def busy(persona: Persona) -> None:
+        raise ModelBusy("all sequences are taken")
+
+    async def main() -> None:
+        async with Service().service() as service:
+            desk = reception(folder, service)
+            write(folder, "sales", "Changed.")
+            with monkeypatch.context() as full:
+                full.setattr(service, "rehearse", busy)
+                assert not await desk.look()
+            assert await desk.look()
+            assert desk.persona_for(SALES).greeting == "Changed."
+
+    asyncio.run(main())
 
 
 def test_a_route_to_a_file_that_is_not_there_stops_the_start(folder: Path) -> None:

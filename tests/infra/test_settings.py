@@ -212,6 +212,23 @@ def test_secrets_of_tables_do_not_show() -> None:
     with pytest.raises(SettingsError) as caught:
         settings({"MAYA_ASTERISK_SECRET": f"{SECRET}&"})
     assert SECRET not in str(caught.value)
+    # A key where its hash should stand.
+    with pytest.raises(SettingsError, match=r"MAYA_OUTBOUND_API_KEYS.*maya keys new") as caught:
+        settings({"MAYA_OUTBOUND_API_KEYS": SECRET})
+    assert SECRET not in str(caught.value)
+
+
+def test_a_key_in_the_file_does_not_show(tmp_path: Path) -> None:
+    path = tmp_path / "maya.toml"
+    path.write_text(f'[outbound]\napi_keys = ["{SECRET}"]\n')
+    with pytest.raises(DocumentError, match="maya keys new") as caught:
+        load_settings({}, path)
+    assert SECRET not in str(caught.value)
+
+
+def test_a_table_is_not_one_variable() -> None:
+    with pytest.raises(SettingsError, match=r"MAYA_SIP: \[sip\] is a table; set its keys, such as MAYA_SIP_"):
+        settings({"MAYA_SIP": "0.0.0.0:5060"})
 
 
 def test_without_a_token_twilio_is_off_where_calls_come_another_way() -> None:

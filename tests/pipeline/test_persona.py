@@ -95,7 +95,13 @@ def test_a_mistake_is_told_with_file_and_line(tmp_path: Path) -> None:
         ),
         ("Hi, the virtual receptionist of Clinic here.", "Hi, the virtual receptionist of Clinic here."),
         ("This is Clinic's A.I. assistant.", "This is Clinic's A.I. assistant."),
-        # "said" and "main" are no AI.
+        ("I'm Maya, an AI.", "I'm Maya, an AI."),
+        # Neither is a shop for washing machines one, nor "said" and "main" an AI.
+        (
+            "This is Ito's Washing Machine and Computer Repair.",
+            "Hello, this is an automated call. I am the AI assistant of Clinic. "
+            "This is Ito's Washing Machine and Computer Repair.",
+        ),
         (
             "He said to call.",
             "Hello, this is an automated call. I am the AI assistant of Clinic. He said to call.",

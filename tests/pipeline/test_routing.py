@@ -106,6 +106,12 @@ hours = { timezone = "Europe/Berlin", weekdays = "08:00-18:00" }
         ('hours = { timezone = "UTC", weekdays = "8-18" }', "'8-18' are no hours; write 08:00-18:00"),
         ('hours = { timezone = "UTC", sunday = "22:00-06:00" }', "two spans for a night"),
         ('hours = { timezone = "UTC", closed = ["Christmas"] }', "'Christmas' is no date"),
+        (
+            'hours = { timezone = "UTC", closed = ["20261225"] }',
+            "'20261225' is no date; write it as 2026-12-25",
+        ),
+        ('hours = { timezone = "UTC", sunday = "00:00-00:00" }', "'00:00-00:00' are no hours"),
+        ('line = "SIP"\nhours = { timezone = "UTC" }', "line"),
         ('hours = { timezone = "UTC", moonday = "08:00-18:00" }', 'did you mean "monday"?'),
     ],
 )

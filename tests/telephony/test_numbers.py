@@ -30,6 +30,7 @@ def test_numbers_are_dialled_in_one_form(written: str, number: str) -> None:
         ("+449098790123", "premium-rate"),
         ("+499001234567", "premium-rate"),
         ("+491801234567", "shared-cost"),
+        ("+447012345678", "personal"),
         ("+8816123456789", "belongs to no country"),
         ("+882990000", "length"),
         ("2025550123", "country's code"),

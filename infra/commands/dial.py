@@ -74,6 +74,8 @@ def _ask(
         raise CommandError(f"no server at {url}: start `maya serve`, or give --server") from None
     except (requests.RequestException, ValueError) as error:
         raise CommandError(f"{url} does not answer as a server of Maya does: {error}") from None
+    if not isinstance(told, dict):
+        raise CommandError(f"{url} does not answer as a server of Maya does")
     if answer.status_code == 404 and method == "POST":
         raise CommandError(
             "this server makes no calls: its settings need [outbound] with allowed_prefixes, caller_id, "
@@ -81,4 +83,6 @@ def _ask(
         )
     if answer.status_code >= 400:
         raise CommandError(f"the server refuses: {told.get('detail', answer.status_code)}")
-    return dict(told)
+    if not {"id", "number", "state", "detail"} <= told.keys():
+        raise CommandError(f"{url} does not answer as a server of Maya does")
+    return told

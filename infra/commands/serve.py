@@ -48,7 +48,7 @@ def serve(
     config: ConfigFile = None,
     log_level: LogLevel = None,
 ) -> None:
-    """Answer calls: Twilio's webhooks and media streams.
+    """Answer calls, and make them: Twilio, SIP, Asterisk, the browser.
 
     Example: [bold]TWILIO_AUTH_TOKEN=... maya serve --public-url https://maya.example.com[/bold]
 

@@ -16,7 +16,8 @@ def place_call(
     account: TwilioAccount, config: TwilioConfig, *, to: str, caller_id: str, order: str, ring_s: int
 ) -> str:
     """Ask Twilio to dial `to` (E.164) and show `caller_id`; the CallSid. `order` comes back with the stream
-    and with every report. Blocks for a request; raises `TwilioAccountError`, after which nothing rings."""
+    and with every report. Blocks for a request; raises `TwilioAccountError`, after which nothing rings unless
+    Twilio's answer was lost on its way."""
     query = f"?{ORDER_PARAMETER}={quote(order, safe='')}"
     made = account.ask(
         f"calling {to}",

@@ -32,7 +32,7 @@ def run(
     profile: str = "embedded",
     progress: Callable[[str], None] = lambda line: None,
 ) -> Report:
-    """About two minutes. Raises `ModelMissing`, `VoiceUnavailable`."""
+    """About two minutes, for the tuning part six. Raises `ModelMissing`, `VoiceUnavailable`."""
     return asyncio.run(_run(part, profile, progress))
 
 

@@ -162,6 +162,8 @@ class GreetingEnd:
     SILENCE_S: Final = 2.2
     LONGEST_S: Final = 60.0
     AFTER_BEEP_S: Final = 0.3
+    BELIEF_S: Final = 0.15
+    """So long the voice detector may go on believing in a voice. If it still does, the beep was a vowel."""
 
     def __init__(self) -> None:
         self._beep = BeepMeter()
@@ -177,7 +179,10 @@ class GreetingEnd:
         sounding = voiced or self._beep.sounding
         self._silent = 0 if sounding else self._silent + len(pcm)
         if self._beeped_at is not None:
-            return self._samples - self._beeped_at >= self.AFTER_BEEP_S * LINE_RATE_HZ
+            since_s = (self._samples - self._beeped_at) / LINE_RATE_HZ
+            if not voiced or since_s < self.BELIEF_S:
+                return since_s >= self.AFTER_BEEP_S
+            self._beeped_at = None
         limit = self._samples >= self.LONGEST_S * LINE_RATE_HZ
         return limit or self._silent >= self.SILENCE_S * LINE_RATE_HZ
 

@@ -39,7 +39,7 @@ class Greeting:
 
 
 def greetings(part: PartName) -> list[Greeting]:
-    """Blocks for some seconds. Raises `VoiceUnavailable` without hibari."""
+    """Blocks for half a minute, for the tuning part longer. Raises `VoiceUnavailable` without hibari."""
     return list(_greetings(part))
 
 

@@ -232,6 +232,18 @@ def test_the_message_begins_behind_the_beep() -> None:
     assert heard == pytest.approx(7.0 + GreetingEnd.AFTER_BEEP_S, abs=0.08)
 
 
+def test_a_vowel_as_pure_as_a_beep_does_not_start_the_message() -> None:
+    heard = ends_at(
+        (voice_like(2.0), True),
+        (beep(1000, 0.3), True),
+        (voice_like(3.0), True),
+        (beep(1000, 0.5), True),
+        (quiet(0.1), True),
+        (quiet(9), False),
+    )
+    assert heard == pytest.approx(5.8 + GreetingEnd.AFTER_BEEP_S, abs=0.08)
+
+
 def test_without_a_beep_a_long_silence_has_to_do() -> None:
     heard = ends_at((voice_like(5.0), True), (quiet(1.5), False), (voice_like(2.0), True), (quiet(9), False))
     assert heard == pytest.approx(8.5 + GreetingEnd.SILENCE_S, abs=0.05)

@@ -55,7 +55,9 @@ class SipAgent:
         self.timers = Timers()
         self.calls: dict[str, Call] = {}
         self.layer = TransactionLayer(self.timers, self._send, local=local, token=token)
-        self._gate = DigestGate(config.secrets(), realm=config.realm, key=key, random=token)
+        self._gate = DigestGate(
+            config.secrets(), realm=config.realm, key=key, random=token, algorithms=config.digest
+        )
         self._accepting = accepting
         self._token = token
         self._dialogs: dict[DialogId, Call] = {}

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from telephony.sip.digest import Algorithm
 from telephony.sip.errors import SipConfigError
 from telephony.sip.sdp import Codec
 
@@ -64,6 +65,9 @@ class SipConfig(BaseModel):
     users: dict[str, SecretStr] = Field(default_factory=dict)
     """Names and secrets of those who may call from anywhere."""
     realm: Annotated[str, Field(min_length=1, max_length=64)] = "maya"
+    digest: Annotated[tuple[Algorithm, ...], Field(min_length=1)] = ("MD5",)
+    """How `users` may prove their secrets, the preferred way first. SHA-256 is for houses whose phones all
+    know it: others (baresip 1.0, sipp 3.6) give up at one that they do not know, wherever it stands."""
     insecure: bool = False
     """Take every call from this machine, and from nowhere else."""
     trunk: TrunkConfig | None = None

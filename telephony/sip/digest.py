@@ -76,20 +76,28 @@ class Verdict:
 
 
 class DigestGate:
-    """Asks callers for a name and secret of `users`. `key` signs nonces; `random()` makes them differ."""
+    """Asks callers for a name and secret of `users`. `key` signs nonces; `random()` makes them differ.
+    `algorithms` are those that callers may use, the preferred one first."""
 
     def __init__(
-        self, users: Mapping[str, str], *, realm: str, key: bytes, random: Callable[[], str]
+        self,
+        users: Mapping[str, str],
+        *,
+        realm: str,
+        key: bytes,
+        random: Callable[[], str],
+        algorithms: tuple[Algorithm, ...] = tuple(_HASHES),
     ) -> None:
         self._users = users
         self._realm = realm
         self._key = key
         self._random = random
+        self._algorithms = algorithms
         # Nonce -> the highest count taken with it.
         self._counts: OrderedDict[str, int] = OrderedDict()
 
     def challenges(self, now: float, *, stale: bool = False) -> tuple[tuple[str, str], ...]:
-        """The headers of a 401: SHA-256 first, for a client takes the first that it knows (RFC 8760)."""
+        """The headers of a 401, in our order: a client takes the first that it knows (RFC 8760)."""
         mark = ", stale=true" if stale else ""
         nonce = self._nonce(now)
         return tuple(
@@ -98,7 +106,7 @@ class DigestGate:
                 f"Digest realm={quoted(self._realm)}, nonce={quoted(nonce)}, algorithm={algorithm}, "
                 f'qop="auth"{mark}',
             )
-            for algorithm in _HASHES
+            for algorithm in self._algorithms
         )
 
     def check(self, request: Request, now: float) -> Verdict:
@@ -120,7 +128,7 @@ class DigestGate:
     def _check(self, request: Request, fields: dict[str, str], now: float) -> Verdict:
         refused = Verdict(None, tried=True)
         algorithm = fields.get("algorithm", "MD5").upper()
-        if algorithm not in _HASHES or fields.get("qop", "").lower() != "auth":
+        if algorithm not in self._algorithms or fields.get("qop", "").lower() != "auth":
             return refused
         if not _same_target(fields.get("uri", ""), request):
             return refused

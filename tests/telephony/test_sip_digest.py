@@ -96,6 +96,21 @@ def test_the_gate_lets_its_client_in_once_for_each_count(algorithm: str) -> None
     assert (replayed.user, replayed.stale) == (None, True)
 
 
+def test_only_what_is_asked_for_is_taken() -> None:
+    """Phones give up at a challenge that they do not know: a server asks for MD5 alone unless it is told."""
+    talk = Conversation("secret", "ann")
+    again = talk.client.authorize(talk.draft, talk.challenge(100.0))
+    assert again is not None
+    assert "algorithm=SHA-256" in again.header("authorization")
+    talk.gate = DigestGate(
+        {"ann": "secret"}, realm="maya", key=b"key", random=counted_tokens(), algorithms=("MD5",)
+    )
+    (challenge,) = talk.gate.challenges(100.0)
+    assert "algorithm=MD5" in challenge[1]
+    assert talk.gate.check(talk.request(again), 101.0).user is None
+    assert open_config().digest == ("MD5",)
+
+
 def test_the_stronger_challenge_is_taken() -> None:
     talk = Conversation("secret", "ann")
     again = talk.client.authorize(talk.draft, talk.challenge(1.0))

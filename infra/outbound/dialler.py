@@ -179,7 +179,7 @@ class Dialler:
             await asyncio.sleep(max(0.0, self._free_at - loop.time()))
             # Behind all waiting: what is asked here must hold when it rings.
             await self._permitted(order.number)
-            if self._orders[order.id].state != "waiting":
+            if self._now(order).state != "waiting":
                 return
             self._callers[order.id] = persona
             self._keep(replace(order, state="dialling"))
@@ -190,14 +190,18 @@ class Dialler:
             known = isinstance(error, Refused | CarrierRefused)
             log.warning("order %s was not dialled: %s", order.id, error, exc_info=None if known else error)
             detail = str(error) if known else f"{type(error).__name__}: {error}"
-            now = self._orders[order.id]
+            now = self._now(order)
             if now.state in ("waiting", "dialling"):  # neither taken back nor, in spite of all, answered
                 self._keep(replace(now, state="failed", detail=detail))
             return
         # The carrier's webhooks may have come before its answer to us.
-        now = self._orders[order.id]
+        now = self._now(order)
         self._keep(replace(now, call_id=call_id, state="ringing" if now.state == "dialling" else now.state))
         loop.call_later(self._settings.ring_s + _UNHEARD_S, self._unheard, order.id)
+
+    def _now(self, order: Order) -> Order:
+        """As it stands. One that is not known any more was over before it was forgotten."""
+        return self._orders.get(order.id, replace(order, state="failed"))
 
     def _unheard(self, order_id: str) -> None:
         """A report of the carrier's was lost: nothing rings for that long."""

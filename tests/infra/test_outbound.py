@@ -153,6 +153,23 @@ async def test_what_still_waits_is_not_forgotten(tmp_path: Path, monkeypatch: py
     assert await house.dialler.order("+12025550100", key="0") == orders[0]
 
 
+async def test_an_order_that_is_forgotten_while_it_is_made_ready_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.outbound.dialler._ORDERS_KEPT", 1)
+    house, ready = House(tmp_path), asyncio.Event()
+    house.dialler._rehearse = lambda persona: ready.wait()  # type: ignore[assignment,return-value]
+    async with house.running():
+        first = await house.dialler.order(NUMBER)
+        await asyncio.sleep(0.01)
+        house.dialler.cancel(first.id)
+        second = await house.dialler.order(OTHER)
+        assert house.dialler.status(first.id) is None
+        ready.set()
+        await house.until(second.id, "ringing")
+    assert [number for number, _ in house.carrier.placed] == [OTHER]
+
+
 async def test_nothing_is_dialled_while_the_server_stops(tmp_path: Path) -> None:
     house = House(tmp_path)
     order = await house.dialler.order(NUMBER)

@@ -2,6 +2,7 @@
 and hears nobody else."""
 
 import asyncio
+import contextlib
 import random
 import re
 import socket
@@ -54,11 +55,9 @@ class Stranger:
 
     def drain(self) -> None:
         """Throw away what came back."""
-        try:
+        with contextlib.suppress(BlockingIOError):
             while True:
                 self._socket.recv(65_535)
-        except BlockingIOError:
-            pass
 
     async def is_answered(self) -> None:
         """The server still answers. Raises `TimeoutError`."""
@@ -135,10 +134,12 @@ async def test_torn_oversized_and_wrong_messages(lookups: list[str]) -> None:
             await stranger.is_answered()
         for bomb in bombs:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-            writer.write(bomb)
-            writer.write_eof()
             async with asyncio.timeout(5):
-                await reader.read()
+                # What is too large may be cut off while it is still being sent.
+                with contextlib.suppress(ConnectionError):
+                    writer.write(bomb)
+                    writer.write_eof()
+                    await reader.read()
             writer.close()
         with Stranger(server.port) as stranger:
             await stranger.is_answered()

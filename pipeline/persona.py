@@ -176,13 +176,14 @@ class Persona(BaseModel):
         )
 
     def calling(self) -> "Persona":
-        """The same person on a call that it makes itself."""
+        """The same person on a call that it makes itself. Nobody interrupts what says who is calling."""
         opening = self.outbound.opening
         if not _DISCLOSES.search(opening):
             disclosure = f"Hello, this is an automated call. I am the AI assistant of {self.name}."
             opening = f"{disclosure} {opening}".strip()
         system = " ".join(part for part in (self.system.strip(), self.outbound.task, _WANTS_NO_CALLS) if part)
-        return self.model_copy(update={"greeting": opening, "system": system})
+        turns = self.turns.model_copy(update={"protect_greeting": True})
+        return self.model_copy(update={"greeting": opening, "system": system, "turns": turns})
 
     def leaving_message(self) -> "Persona":
         """The same person, whose goodbye is the message for a machine. It says who is calling, too."""

@@ -109,6 +109,8 @@ class Dialler:
         """Who speaks when somebody answers: as rehearsed, whatever the files say meanwhile."""
         self._waiting: asyncio.Queue[str] = asyncio.Queue()
         self._free_at = 0.0
+        self._changed = asyncio.Event()
+        """An order's state has."""
 
     @property
     def answering_machine(self) -> AnsweringMachinePolicy:
@@ -176,6 +178,7 @@ class Dialler:
             await self._rehearse(persona.calling())
             if persona.outbound.message and self.answering_machine == "leave_message":
                 await self._rehearse(persona.leaving_message())
+            await self._a_line_is_free()
             await asyncio.sleep(max(0.0, self._free_at - loop.time()))
             # Behind all waiting: what is asked here must hold when it rings.
             await self._permitted(order.number)
@@ -198,6 +201,12 @@ class Dialler:
         now = self._now(order)
         self._keep(replace(now, call_id=call_id, state="ringing" if now.state == "dialling" else now.state))
         loop.call_later(self._settings.ring_s + _UNHEARD_S, self._unheard, order.id)
+
+    async def _a_line_is_free(self) -> None:
+        busy = ("dialling", "ringing", "answered")
+        while sum(order.state in busy for order in self._orders.values()) >= self._settings.most_at_once:
+            self._changed.clear()
+            await self._changed.wait()
 
     def _now(self, order: Order) -> Order:
         """As it stands. One that is not known any more was over before it was forgotten."""
@@ -250,6 +259,7 @@ class Dialler:
     def _keep(self, order: Order) -> None:
         self._orders[order.id] = order
         self._orders.move_to_end(order.id)
+        self._changed.set()
         if order.state in _ENDED:
             self._callers.pop(order.id, None)
         if len(self._orders) > _ORDERS_KEPT:

@@ -54,6 +54,9 @@ class OutboundSettings(BaseModel):
     """Calls in any 24 hours: to one number, and altogether."""
     calls_per_s: Annotated[float, Field(gt=0, le=100)] = 1.0
     """What the carrier takes; an account of Twilio has 1 to begin with."""
+    most_at_once: Annotated[int, Field(ge=1, le=10_000)] = 2
+    """Calls of ours that ring or talk at the same time: no more than the models hold beside those that come
+    in."""
     most_waiting: Annotated[int, Field(ge=1, le=100_000)] = 100
     """Calls that may wait for their turn."""
     ring_s: Annotated[int, Field(ge=5, le=120)] = 30

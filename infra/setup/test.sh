@@ -35,6 +35,7 @@ infra/setup/peers.sh
 say "pipecat, to be measured beside ours, in .venv-pipecat"
 infra/setup/pipecat.sh
 infra/setup/browser.sh
+infra/setup/sip_peers.sh
 say "pytest"
 .venv/bin/python -m pytest "$@"
 say "All checks passed; $AFTER."

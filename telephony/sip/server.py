@@ -188,8 +188,8 @@ class SipServer:
                     credentials=credentials,
                 )
             )
-        except DialFailed as failed:
-            media.close(failed.reason)
+        except BaseException as failed:
+            media.close(failed.reason if isinstance(failed, DialFailed) else "we hung up")
             raise
         held = self._held[call.key] = _Held(call, media)
         held.info = LineInfo(
@@ -201,10 +201,10 @@ class SipServer:
         )
         try:
             return await held.ready
-        finally:
-            if held.line is None:
-                # It failed, or nobody waits for it any more.
-                self._end(held, "we hung up")
+        except BaseException:
+            # It failed, or nobody waits for it any more, though somebody may have answered just now.
+            self._end(held, "we hung up")
+            raise
 
     # Calls
 

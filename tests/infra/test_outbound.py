@@ -30,6 +30,7 @@ SETTINGS = OutboundSettings(
     caller_id="+12025550199",
     hours=Hours(timezone="UTC", weekdays="09:00-18:00"),
     calls_per_s=20,
+    most_at_once=3,
     most_waiting=3,
     api_keys=(HASH,),
 )
@@ -234,6 +235,19 @@ async def test_the_carriers_pace_is_kept(tmp_path: Path) -> None:
             await house.until(order["id"], "ringing")
         moments = [at for _, at in house.carrier.placed]
         assert all(later - earlier >= 0.049 for earlier, later in itertools.pairwise(moments))
+
+
+async def test_no_more_ring_at_once_than_the_house_can_talk_to(tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"most_at_once": 2})
+    async with House(tmp_path, settings).running() as house:
+        first, second, third = [(await house.post({"to": f"+1202555010{n}"})).json()["id"] for n in range(3)]
+        await house.until(first, "ringing")
+        await house.until(second, "ringing")
+        await asyncio.sleep(0.1)
+        assert len(house.carrier.placed) == 2
+        assert house.dialler.answered(first) is not None
+        house.dialler.over(second, "no-answer")
+        await house.until(third, "ringing")
 
 
 async def test_more_than_may_wait_are_told_to_come_again(tmp_path: Path) -> None:

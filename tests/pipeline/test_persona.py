@@ -112,6 +112,7 @@ def test_a_call_of_its_own_begins_with_who_is_calling(opening: str, greeting: st
     persona = Persona(name="Clinic", greeting="Clinic, hello.", system="You are Maya.")
     calling = persona.model_copy(update={"outbound": Outbound(opening=opening)}).calling()
     assert calling.greeting == greeting
+    assert calling.turns.protect_greeting
     assert calling.name == "Clinic"
 
 

@@ -115,4 +115,5 @@ def _advice(what: str, status: int, said: str) -> str:
             f"What answered is not Twilio's API ({what}). "
             "Check that no proxy or captive portal stands in between, then try again."
         )
-    return f"Twilio refused, status {status} ({what}), and said: {said[:300].rstrip(".") or 'nothing'}."
+    reason = said[:300].rstrip(".") or "nothing"
+    return f"Twilio refused, status {status} ({what}), and said: {reason}."

@@ -11,7 +11,7 @@ import pytest
 from telephony.sip.config import SipConfig, TrunkConfig
 from telephony.sip.errors import DialFailed
 from telephony.sip.server import SipServer
-from tests.sip_peers.agents import Agent, loopback, nobody, place_of, speechlike, through_mu_law
+from tests.sip_peers.agents import Agent, heard_at, loopback, nobody, speechlike, through_mu_law
 from tests.sip_peers.programs import HERE, Program, filled, free_port, needs, running, until
 from tests.sip_peers.sipp import calling
 
@@ -68,7 +68,7 @@ async def test_a_call_comes_through_it_while_we_are_registered(tmp_path: Path) -
                 await sipp.succeeds()
             talk = await agent.call()
             assert talk.ended == "caller hung up"
-            assert place_of(through_mu_law(SAID), talk.heard()) is not None
+            assert heard_at(through_mu_law(SAID), talk.heard()) is not None
             # ACK and BYE took the way by its Record-Route.
             assert proxy.program.output().count("within a call") == 2
         async with calling("refused", proxy.port, tmp_path, status="404") as sipp:
@@ -90,7 +90,7 @@ async def test_we_call_through_it_and_hang_up(tmp_path: Path) -> None:
             await sipp.succeeds()
             (invite,) = sipp.received("INVITE ")
             assert invite.startswith(f"INVITE sip:+15550100123@{DOMAIN} SIP/2.0")
-        assert place_of(through_mu_law(SAID), agent.talks[0].heard()) is not None
+        assert heard_at(through_mu_law(SAID), agent.talks[0].heard()) is not None
         # Our ACK and BYE.
         assert proxy.program.output().count("within a call") == 2
 

@@ -8,7 +8,7 @@ import pytest
 from pipeline.line import Line
 from telephony.rtp.media import RtpMedia
 from telephony.sip.server import SipServer
-from tests.sip_peers.agents import Agent, loopback, place_of, speechlike, through_mu_law
+from tests.sip_peers.agents import Agent, heard_at, loopback, speechlike, through_mu_law
 from tests.sip_peers.programs import needs, until
 from tests.sip_peers.sipp import calling, play
 
@@ -54,7 +54,7 @@ async def test_an_invite_that_comes_again_is_one_call(tmp_path: Path) -> None:
         sipp = await play("repeated_invite", server, tmp_path, "-nr")
         talk = await agent.call()
         assert len(agent.talks) == 1
-        assert place_of(through_mu_law(SAID), talk.heard()) is not None
+        assert heard_at(through_mu_law(SAID), talk.heard()) is not None
         answers = sipp.received("SIP/2.0 200 OK")
         assert len({tag_of(answer) for answer in answers}) == 1
 
@@ -67,7 +67,7 @@ async def test_the_200_is_sent_again_until_it_is_acknowledged(tmp_path: Path) ->
         answers = [answer for answer in sipp.received("SIP/2.0 200 OK") if "1 INVITE" in answer]
         assert len(answers) == 3
         assert len(set(answers)) == 1
-        assert place_of(through_mu_law(SAID), (await agent.call()).heard()) is not None
+        assert heard_at(through_mu_law(SAID), (await agent.call()).heard()) is not None
 
 
 @pytest.mark.parametrize(("sdp", "why"), [(G729, "no codec in common"), (NAMED, "a host name")])
@@ -85,7 +85,7 @@ async def test_the_right_secret_lets_in(tmp_path: Path) -> None:
     agent = Agent(lambda _: SAID)
     async with SipServer(loopback(**USERS), agent) as server:
         await play("right_secret", server, tmp_path, *proof(server, "ann", "a secret of ann's"))
-        assert place_of(through_mu_law(SAID), (await agent.call()).heard()) is not None
+        assert heard_at(through_mu_law(SAID), (await agent.call()).heard()) is not None
 
 
 @pytest.mark.parametrize(("user", "secret"), [("ann", "guessed"), ("bob", "a secret of ann's")])
@@ -124,7 +124,7 @@ async def test_a_session_is_refreshed(tmp_path: Path) -> None:
         await play("session_timer", server, tmp_path)
         talk = await agent.call()
         assert talk.ended == "caller hung up"
-        assert place_of(through_mu_law(SAID), talk.heard()) is not None
+        assert heard_at(through_mu_law(SAID), talk.heard()) is not None
 
 
 async def test_a_session_that_is_too_short_is_422(tmp_path: Path) -> None:

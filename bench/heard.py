@@ -35,10 +35,10 @@ from pipeline.resample import Resampler, to_pcm
 from pipeline.service import CallService
 from pipeline.speakable import speakable
 from telephony import g711
+from telephony.answer import Answer
 from telephony.simulator import Report as CallReport
 from telephony.simulator import Scenario, simulate_virtual
 from telephony.simulator.caller import Speech as CallerLine
-from telephony.twilio.desk import Answer
 
 SENTENCES = Path(__file__).with_name("heard.toml")
 INTERRUPTIONS_A_CALL = 10

@@ -13,10 +13,10 @@ from models.scripted import EnergyVoiceActivity, ScriptedChat, ScriptedSynthesiz
 from pipeline.events import Unobserved
 from pipeline.persona import Persona
 from pipeline.service import CallService
+from telephony.answer import Answer
 from telephony.simulator.report import Report
 from telephony.simulator.runs import virtual_speedup
 from telephony.simulator.virtual import simulate_virtual
-from telephony.twilio.desk import Answer
 
 RUNS = 3
 _PERSONA = Persona(name="Desk", greeting="Hello, how can I help?", system="You help.")

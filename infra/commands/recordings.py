@@ -65,7 +65,7 @@ def export(
 ) -> None:
     """Copy calls as readable files: recording.wav, transcript.json, events.jsonl.
 
-    Example: [bold]maya recordings export calls/CA0123 --to /tmp/readable[/bold]
+    Example: [bold]maya recordings export calls/CA0123 --to readable[/bold]
     """
     from infra.records.reader import CallFolder
 

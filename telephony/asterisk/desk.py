@@ -5,9 +5,10 @@ import logging
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from pipeline.line import HangUpReason, Line, LineClosed, LineInfo
+from pipeline.line import HangUpReason, LineClosed, LineInfo
+from telephony.answer import Answer, CallOutcome, PendingSocket
 from telephony.asterisk.audiosocket import AudioSocketLimits, AudioSocketProtocol
 from telephony.asterisk.book import CallBook, Ending
 from telephony.asterisk.config import AsteriskConfig
@@ -16,13 +17,13 @@ from telephony.asterisk.events import MediaStarted, UuidReceived
 from telephony.asterisk.metronome import Metronome
 from telephony.asterisk.protocol import Limits, MediaWebSocketProtocol
 from telephony.asterisk.stream import (
-    SERVER_SHUT_DOWN,
     AsteriskLine,
     AudioSocketLine,
+    CallPump,
     MediaWebSocketLine,
     PacedSocket,
-    Pump,
 )
+from telephony.pump import SERVER_SHUT_DOWN
 from telephony.socket import Socket
 
 logger = logging.getLogger(__name__)
@@ -36,33 +37,8 @@ _UNFIT: Final = re.compile(r"[^A-Za-z0-9_-]+", re.ASCII)
 _MAX_ID_CHARS: Final = 48
 
 
-class CallOutcome(Protocol):
-    """What `answer` returns, as far as the line must know."""
-
-    @property
-    def completed(self) -> bool: ...
-
-    @property
-    def reason(self) -> str: ...
-
-
-Answer = Callable[[Line], Awaitable[CallOutcome]]
-AnyPump = Pump[Any, Any]
+AnyPump = CallPump[Any, Any]
 AnyLine = AsteriskLine[Any, Any]
-
-
-class PendingSocket:
-    """A place among the sockets whose call has not begun."""
-
-    def __init__(self, desk: "CallDesk") -> None:
-        self._desk: CallDesk | None = desk
-        desk.pending += 1
-
-    def release(self) -> None:
-        """Give the place back. Safe to call twice."""
-        if self._desk is not None:
-            self._desk.pending -= 1
-            self._desk = None
 
 
 class CallDesk:
@@ -108,7 +84,7 @@ class CallDesk:
             start_timeout_s=self._config.start_timeout_s, media_timeout_s=self._config.media_timeout_s
         )
         now = asyncio.get_running_loop().time()
-        pump = Pump(socket, MediaWebSocketProtocol(now, limits))
+        pump = CallPump(socket, MediaWebSocketProtocol(now, limits))
         return await self._serve(pump, place, lambda: self._introduce_channel(pump, parameters or {}))
 
     async def serve_audiosocket(self, socket: PacedSocket, place: PendingSocket) -> CallOutcome | None:
@@ -117,7 +93,7 @@ class CallDesk:
             start_timeout_s=self._config.start_timeout_s, media_timeout_s=self._config.media_timeout_s
         )
         now = asyncio.get_running_loop().time()
-        pump = Pump(socket, AudioSocketProtocol(now, limits))
+        pump = CallPump(socket, AudioSocketProtocol(now, limits))
         return await self._serve(pump, place, lambda: self._introduce_uuid(pump))
 
     async def _serve(
@@ -138,7 +114,7 @@ class CallDesk:
         return None if line is None else await self._hold(line, pump)
 
     async def _introduce_channel(
-        self, pump: Pump[MediaWebSocketProtocol, Socket], query: Mapping[str, str]
+        self, pump: CallPump[Socket, MediaWebSocketProtocol], query: Mapping[str, str]
     ) -> MediaWebSocketLine | None:
         started = await pump.next()
         if not isinstance(started, MediaStarted):
@@ -155,7 +131,9 @@ class CallDesk:
             pump, _info("asterisk", started.channel_id, told), on_hang_up=self._hung_up(key)
         )
 
-    async def _introduce_uuid(self, pump: Pump[AudioSocketProtocol, PacedSocket]) -> AudioSocketLine | None:
+    async def _introduce_uuid(
+        self, pump: CallPump[PacedSocket, AudioSocketProtocol]
+    ) -> AudioSocketLine | None:
         received = await pump.next()
         if not isinstance(received, UuidReceived):
             pump.end(f"{type(received).__name__} before the UUID", 1002)

@@ -7,46 +7,20 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
+from telephony.answer import Answer, CallOutcome
 from telephony.asterisk.book import CallBook
 from telephony.asterisk.config import AsteriskConfig
-from telephony.asterisk.desk import Answer, CallDesk, CallOutcome
+from telephony.asterisk.desk import CallDesk
 from telephony.asterisk.errors import AsteriskConfigError, CannotJoin
-from telephony.socket import SocketClosed
+from telephony.socket_client import ClientSocket
 
 _CONNECTION_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
 _OPEN_TIMEOUT_S: Final = 5.0
 _CLOSE_TIMEOUT_S: Final = 2.0
 _LARGEST_MESSAGE_BYTES: Final = 2**21
-
-
-class ClientSocket:
-    """A WebSocket that we opened, as a `telephony.socket.Socket`."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
-
-    async def receive(self) -> str | bytes:
-        try:
-            return await self._connection.recv()
-        except ConnectionClosed as closed:
-            raise _closed(closed) from None
-
-    async def send(self, message: str | bytes) -> None:
-        try:
-            await self._connection.send(message)
-        except ConnectionClosed as closed:
-            raise _closed(closed) from None
-
-    async def close(self, code: int = 1000, reason: str = "") -> None:
-        await self._connection.close(code, reason.encode()[:123].decode(errors="ignore"))
-
-
-def _closed(closed: ConnectionClosed) -> SocketClosed:
-    received = closed.rcvd
-    return SocketClosed(received.code, received.reason) if received is not None else SocketClosed()
 
 
 class ChannelJoiner:

@@ -15,10 +15,11 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, Request, Response, WebSocket
 from starlette.requests import ClientDisconnect
 
+from telephony.answer import Answer
 from telephony.asterisk.access import MAX_PARAMETER_CHARS, MAX_PARAMETERS, Doorkeeper
 from telephony.asterisk.book import CallBook, Ending
 from telephony.asterisk.config import AsteriskConfig
-from telephony.asterisk.desk import Answer, CallDesk
+from telephony.asterisk.desk import CallDesk
 from telephony.asterisk.errors import AccessRefused
 from telephony.socket_starlette import StarletteSocket
 

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
+from telephony.answer import Answer
 from telephony.asterisk.access import Doorkeeper
 from telephony.asterisk.book import CallBook
 from telephony.asterisk.config import AsteriskConfig
-from telephony.asterisk.desk import Answer, AnyLine, CallDesk
+from telephony.asterisk.desk import AnyLine, CallDesk
 from telephony.asterisk.errors import AccessRefused, AsteriskConfigError
 from telephony.socket import SocketClosed
 

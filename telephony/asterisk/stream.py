@@ -11,24 +11,15 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from pipeline.line import HangUpReason, LineClosed, LineEvent, LineInfo, Pcm
 from telephony.asterisk.audiosocket import AudioSocketProtocol
-from telephony.asterisk.errors import RemoteProtocolError
 from telephony.asterisk.events import CallEvent, MediaStarted, PeerEnded, UuidReceived
 from telephony.asterisk.metronome import Metronome
 from telephony.asterisk.protocol import MediaWebSocketProtocol
+from telephony.pump import CONNECTION_LOST, Core, Pump
 from telephony.socket import Socket, SocketClosed
 
-CALLER_HUNG_UP: Final = "caller hung up"
-CONNECTION_LOST: Final = "connection lost"
-SERVER_SHUT_DOWN: Final = "server shut down"
-
-_MESSAGES_PER_BREATH: Final = 16
-"""Messages that are there already are read without leaving the task; other calls want their turn."""
-_BREATH_S: Final = 0.001
-_STALLED_S: Final = 10.0
-"""A peer that takes nothing for so long is gone, whatever it still sends."""
 _MOST_UNSENT_BYTES: Final = 160_000
-"""The same, of a stream of 16,000 bytes/s that is written without waiting."""
-_LAST_WORDS_S: Final = 1.0
+"""A peer that takes nothing for 10 s is gone, whatever it still sends: of a stream of 16,000 bytes/s that is
+written without waiting."""
 
 
 class PacedSocket(Socket, Protocol):
@@ -39,19 +30,13 @@ class PacedSocket(Socket, Protocol):
         ...
 
 
-class Core(Protocol):
-    """What the pump needs of a protocol core."""
+class CallCore(Core[CallEvent], Protocol):
+    """What the line needs of either protocol core."""
 
     counters: Counter[str]
 
     @property
     def incomplete(self) -> bool: ...
-
-    def receive_message(self, message: str | bytes, now: float) -> list[CallEvent]: ...
-
-    def next_deadline(self) -> float | None: ...
-
-    def handle_timer(self, now: float) -> list[CallEvent]: ...
 
     def to_send(self) -> deque[str | bytes]: ...
 
@@ -64,42 +49,16 @@ class Core(Protocol):
     def hang_up(self) -> None: ...
 
 
-AnyCore = TypeVar("AnyCore", bound=Core)
+AnyCore = TypeVar("AnyCore", bound=CallCore)
 AnySocket = TypeVar("AnySocket", bound=Socket)
 
 
-class Pump(Generic[AnyCore, AnySocket]):
-    """Messages in, events out, and what the core wants sent; knows why the call ended.
-
-    Only one task reads. `over` is None while the call lives, then the reason.
-    """
+class CallPump(Pump[AnySocket, AnyCore, CallEvent]):
+    """Also sends what the core wants sent."""
 
     def __init__(self, socket: AnySocket, core: AnyCore) -> None:
-        self.socket = socket
-        self.core = core
-        self.over: str | None = None
-        self.close_code = 1000
-        self.fault: RemoteProtocolError | None = None
-        """What the peer did wrong, where that ended the call."""
-        self._ready: deque[CallEvent] = deque()
-        self._loop = asyncio.get_running_loop()
-        self._ended = asyncio.Event()
+        super().__init__(socket, core, lambda event: event.reason if isinstance(event, PeerEnded) else None)
         self._sending = asyncio.Lock()
-        self._reading: asyncio.Timeout | None = None
-        self._last_message_at = 0.0
-        self._in_a_row = 0
-
-    async def next(self) -> CallEvent:
-        """The next event. Raises `LineClosed` at the call's end. Safe to cancel, and to call again."""
-        while not self._ready:
-            if self.over is not None:
-                raise LineClosed(self.over)
-            message = await self._receive()
-            if message is not None:
-                await self._take(message)
-            if self.core.to_send():
-                await self.flush()
-        return self._ready.popleft()
 
     def tell(self, events: Iterable[CallEvent]) -> None:
         """Events that did not come over the socket; and the core's deadline may have changed."""
@@ -116,30 +75,9 @@ class Pump(Generic[AnyCore, AnySocket]):
     async def flush(self) -> None:
         """Send what the core wants sent. Raises `LineClosed`, with the reader's reason where it finds one."""
         outbox = self.core.to_send()
-        try:
-            async with asyncio.timeout(_STALLED_S), self._sending:
-                while outbox:
-                    await self.socket.send(outbox.popleft())
-        except TimeoutError:
-            self.end(f"{CONNECTION_LOST}: the peer takes nothing more")
-            raise LineClosed(self.over or CONNECTION_LOST) from None
-        except SocketClosed:
-            # A normal close may wait to be read, which says more than the socket's loss.
-            try:
-                async with asyncio.timeout(_LAST_WORDS_S):
-                    await self._ended.wait()
-            except TimeoutError:
-                self.end(CONNECTION_LOST)
-            raise LineClosed(self.over or CONNECTION_LOST) from None
-
-    def end(self, reason: str, close_code: int = 1000) -> None:
-        """End the call from our side: whoever reads or sends gets `LineClosed(reason)`."""
-        if self.over is not None:
-            return
-        self.over = reason
-        self.close_code = close_code
-        self._ended.set()
-        self._wake_reader()
+        async with self._sending:
+            while outbox:
+                await self._send([outbox.popleft()])
 
     async def close(self) -> None:
         """Send what is left to send, and close the socket. Never raises."""
@@ -148,72 +86,15 @@ class Pump(Generic[AnyCore, AnySocket]):
                 await self.flush()
         await self.socket.close(self.close_code, self.over or "")
 
-    def must_live(self) -> None:
-        """Before the core is asked, for which sending on a call that is over is our own mistake."""
-        if self.over is not None:
-            raise LineClosed(self.over)
+    async def _read(self) -> None:
+        await super()._read()
+        if self.core.to_send():
+            await self.flush()
 
-    def _wake_reader(self) -> None:
-        if self._reading is not None and not self._reading.expired():
-            self._reading.reschedule(self._loop.time())
-
-    async def _receive(self) -> str | bytes | None:
-        """One message, or None when a deadline passed or there is something else to do."""
-        try:
-            async with asyncio.timeout_at(self.core.next_deadline()) as scope:
-                self._reading = scope
-                try:
-                    return await self.socket.receive()
-                finally:
-                    self._reading = None
-        except TimeoutError:
-            self._handle_timer()
-        except SocketClosed as closed:
-            self.end(_why(closed, torn=self.core.incomplete))
-        return None
-
-    def _handle_timer(self) -> None:
-        if self.over is not None:
-            return
-        try:
-            self._sort(self.core.handle_timer(self._loop.time()))
-        except RemoteProtocolError as late:
-            self.fault = late
-            self.end(late.reason, late.close_code)
-
-    async def _take(self, message: str | bytes) -> None:
-        now = self._loop.time()
-        try:
-            self._sort(self.core.receive_message(message, now))
-        except RemoteProtocolError as fault:
-            self.fault = fault
-            self.end(f"protocol error: {fault.reason}", fault.close_code)
-            return
-        # Marks and junk may keep coming while the media has stopped: no timer fires then.
-        self._handle_timer()
-        self._in_a_row = self._in_a_row + 1 if now - self._last_message_at < _BREATH_S else 0
-        self._last_message_at = now
-        if self._in_a_row >= _MESSAGES_PER_BREATH:
-            self._in_a_row = 0
-            await asyncio.sleep(0)
-
-    def _sort(self, events: Iterable[CallEvent]) -> None:
-        for event in events:
-            if isinstance(event, PeerEnded):
-                self.end(event.reason)
-            else:
-                self._ready.append(event)
-
-
-def _why(closed: SocketClosed, *, torn: bool) -> str:
-    """Asterisk closes normally when the channel hangs up; its cause comes along as the code."""
-    if torn:
-        return f"{CONNECTION_LOST} in the middle of a message"
-    if closed.code in (1000, 1001, 1005):
-        return CALLER_HUNG_UP
-    if closed.code == 1012:  # uvicorn's word to its own sockets when it stops
-        return SERVER_SHUT_DOWN
-    return f"{CONNECTION_LOST} (code {closed.code})" if closed.code != 1006 else CONNECTION_LOST
+    def _why(self, closed: SocketClosed) -> str:
+        if self.core.incomplete:
+            return f"{CONNECTION_LOST} in the middle of a message"
+        return super()._why(closed)
 
 
 class AsteriskLine(Generic[AnyCore, AnySocket]):
@@ -223,7 +104,7 @@ class AsteriskLine(Generic[AnyCore, AnySocket]):
 
     def __init__(
         self,
-        pump: Pump[AnyCore, AnySocket],
+        pump: CallPump[AnySocket, AnyCore],
         info: LineInfo,
         *,
         on_hang_up: Callable[[HangUpReason], None] = lambda reason: None,
@@ -311,7 +192,7 @@ class AudioSocketLine(AsteriskLine[AudioSocketProtocol, PacedSocket]):
 
     def __init__(
         self,
-        pump: Pump[AudioSocketProtocol, PacedSocket],
+        pump: CallPump[PacedSocket, AudioSocketProtocol],
         info: LineInfo,
         metronome: Metronome,
         *,

@@ -4,15 +4,16 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Callable
 
 from pipeline.events import CallObserver
-from pipeline.line import Line, LineClosed, LineInfo
+from pipeline.line import LineClosed, LineInfo
+from telephony.answer import Answer, CallOutcome
 from telephony.browser.config import BrowserConfig
-from telephony.browser.line import CALLER_HUNG_UP, BrowserLine, PagePump
+from telephony.browser.line import BrowserLine, PagePump, page_pump
 from telephony.browser.protocol import CallPlaced, Limits, PageProtocol
 from telephony.browser.screen import Screen
+from telephony.pump import CALLER_HUNG_UP
 from telephony.socket import Socket, SocketClosed
 
 logger = logging.getLogger(__name__)
@@ -20,19 +21,6 @@ logger = logging.getLogger(__name__)
 _LAST_WORDS_S = 2.0
 BUSY = "busy"
 FAILED = "failed"
-
-
-class CallOutcome(Protocol):
-    """What `answer` returns, as far as the line must know."""
-
-    @property
-    def completed(self) -> bool: ...
-
-    @property
-    def reason(self) -> str: ...
-
-
-Answer = Callable[[Line], Awaitable[CallOutcome]]
 
 
 class BrowserDesk:
@@ -69,7 +57,7 @@ class BrowserDesk:
 
     async def serve(self, socket: Socket) -> None:
         """One accepted socket, until its call is over. Raises nothing but cancellation."""
-        pump = PagePump(socket, PageProtocol(asyncio.get_running_loop().time(), self._limits))
+        pump = page_pump(socket, PageProtocol(asyncio.get_running_loop().time(), self._limits))
         self._waiting += 1
         try:
             placed = await pump.next()

@@ -1,5 +1,7 @@
 """What goes wrong on the way in through the browser, and whose fault it is."""
 
+from telephony.pump import PeerFault
+
 
 class BrowserError(Exception):
     """Base of this package's errors."""
@@ -13,16 +15,8 @@ class LocalProtocolError(BrowserError):
     """We asked for what the call's state does not allow: a mistake in our code."""
 
 
-class RemoteProtocolError(BrowserError):
-    """The page broke a rule badly enough to end the call.
-
-    `close_code` is the WebSocket code to close with (RFC 6455 section 7.4.1), `reason` fits a close frame.
-    """
-
-    def __init__(self, reason: str, close_code: int = 1002) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.close_code = close_code
+class RemoteProtocolError(BrowserError, PeerFault):
+    """The page broke a rule badly enough to end the call."""
 
 
 class PageSilent(RemoteProtocolError):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+from telephony.answer import Answer
 from telephony.simulator.caller import Caller
 from telephony.simulator.outcome import Transcripts, conclude
 from telephony.simulator.report import Report
@@ -20,7 +21,7 @@ from telephony.simulator.twilio_side import StreamIdentity, TwilioSide
 from telephony.simulator.virtual_loop import MemorySocket, run_virtual
 from telephony.simulator.voices import Speeches, render
 from telephony.twilio.config import TwilioConfig
-from telephony.twilio.desk import CALLED_PARAMETER, CALLER_PARAMETER, Answer, StreamDesk
+from telephony.twilio.desk import CALLED_PARAMETER, CALLER_PARAMETER, StreamDesk
 
 AnswerFactory = Callable[[], AbstractAsyncContextManager[Answer]]
 """Called inside virtual time. Sets up whatever answers the phone, yields `answer(line)`, and takes it down:

@@ -1,45 +1,16 @@
-"""The caller's real WebSocket as a `telephony.socket.Socket`."""
+"""The caller's real WebSocket."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus, WebSocketException
 
 from telephony.simulator.errors import CannotCall
-from telephony.socket import SocketClosed
+from telephony.socket_client import ClientSocket
 
 _OPEN_TIMEOUT_S = 10.0
 _CLOSE_TIMEOUT_S = 2.0
-
-
-class ClientSocket:
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
-
-    async def receive(self) -> str | bytes:
-        try:
-            return await self._connection.recv()
-        except ConnectionClosed as closed:
-            raise _closed(closed) from None
-
-    async def send(self, message: str | bytes) -> None:
-        try:
-            await self._connection.send(message)
-        except ConnectionClosed as closed:
-            raise _closed(closed) from None
-
-    async def close(self, code: int = 1000, reason: str = "") -> None:
-        await self._connection.close(code, reason)
-
-    def abort(self) -> None:
-        """Vanish: no close frame, no goodbye of TCP's either where the system allows."""
-        self._connection.transport.abort()
-
-
-def _closed(closed: ConnectionClosed) -> SocketClosed:
-    received = closed.rcvd
-    return SocketClosed(received.code, received.reason) if received is not None else SocketClosed()
 
 
 @asynccontextmanager

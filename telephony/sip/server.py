@@ -12,11 +12,12 @@ import logging
 import re
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
-from pipeline.line import Line, LineClosed, LineInfo
+from pipeline.line import LineClosed, LineInfo
+from telephony.answer import Answer
 from telephony.rtp.clock import RtpClock
 from telephony.rtp.errors import NoPortFree
 from telephony.rtp.media import RtpMedia
@@ -49,19 +50,6 @@ logger = logging.getLogger(__name__)
 _LAST_WORDS_S: Final = 5.0
 _LAST_REQUESTS_S: Final = 2.0
 _CALLER: Final = re.compile(r"\+?[A-Za-z0-9._-]{1,64}", re.ASCII)
-
-
-class CallOutcome(Protocol):
-    """What `answer` returns, as far as the server must know."""
-
-    @property
-    def completed(self) -> bool: ...
-
-    @property
-    def reason(self) -> str: ...
-
-
-Answer = Callable[[Line], Awaitable[CallOutcome]]
 
 
 class _Held:

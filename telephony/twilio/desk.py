@@ -7,16 +7,18 @@ our WebSocket closed (`/twilio/after`), whoever closed it.
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from enum import Enum
-from typing import Final, Protocol
+from typing import Final
 
-from pipeline.line import Line, LineClosed, LineInfo
+from pipeline.line import LineClosed, LineInfo
+from telephony.answer import Answer, PendingSocket
+from telephony.pump import CALLER_HUNG_UP
 from telephony.socket import Socket
 from telephony.twilio.config import TwilioConfig
 from telephony.twilio.errors import TokenRefused
 from telephony.twilio.protocol import Limits, MediaStreamProtocol, StreamStarted
-from telephony.twilio.stream import CALLER_HUNG_UP, MessagePump, TwilioLine
+from telephony.twilio.stream import MessagePump, TwilioLine, message_pump
 from telephony.twilio.tokens import TOKEN_PARAMETER, StreamTokens
 
 logger = logging.getLogger(__name__)
@@ -26,37 +28,10 @@ CALLER_PARAMETER: Final = "caller"
 CALLED_PARAMETER: Final = "called"
 
 
-class CallOutcome(Protocol):
-    """What `answer` returns, as far as the line must know."""
-
-    @property
-    def completed(self) -> bool: ...
-
-    @property
-    def reason(self) -> str: ...
-
-
-Answer = Callable[[Line], Awaitable[CallOutcome]]
-
-
 class Ending(Enum):
     ON_PURPOSE = "on purpose"
     FAILED = "failed"
     TURNED_AWAY = "turned away"
-
-
-class PendingSocket:
-    """A place among the sockets that are not yet authenticated."""
-
-    def __init__(self, desk: "StreamDesk") -> None:
-        self._desk: StreamDesk | None = desk
-        desk.pending += 1
-
-    def release(self) -> None:
-        """Give the place back. Safe to call twice."""
-        if self._desk is not None:
-            self._desk.pending -= 1
-            self._desk = None
 
 
 class StreamDesk:
@@ -121,7 +96,7 @@ class StreamDesk:
     async def serve(self, socket: Socket, place: PendingSocket) -> None:
         """One accepted socket, until its stream is over. Raises nothing but cancellation."""
         now = asyncio.get_running_loop().time()
-        pump = MessagePump(socket, MediaStreamProtocol(now, self._limits))
+        pump = message_pump(socket, MediaStreamProtocol(now, self._limits))
         try:
             line = await self._introduce(pump)
         except LineClosed as closed:

@@ -1,5 +1,7 @@
 """What goes wrong in this package, and whose fault it is."""
 
+from telephony.pump import PeerFault
+
 
 class TwilioError(Exception):
     """Base of this package's errors."""
@@ -13,17 +15,8 @@ class LocalProtocolError(ProtocolError):
     """We asked for what the stream's state does not allow: a mistake in our code."""
 
 
-class RemoteProtocolError(ProtocolError):
-    """The peer broke a rule badly enough to end the stream.
-
-    `close_code` is the WebSocket code to close with (RFC 6455 section 7.4.1), `reason` a sentence that
-    fits a close frame.
-    """
-
-    def __init__(self, reason: str, close_code: int = 1002) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.close_code = close_code
+class RemoteProtocolError(ProtocolError, PeerFault):
+    """The peer broke a rule badly enough to end the stream."""
 
 
 class StreamTimeout(RemoteProtocolError):

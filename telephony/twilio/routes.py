@@ -19,10 +19,11 @@ from starlette.datastructures import FormData
 from starlette.requests import ClientDisconnect
 from twilio.twiml.voice_response import Connect, Dial, VoiceResponse  # type: ignore[import-untyped]
 
+from telephony.answer import Answer
 from telephony.socket_starlette import StarletteSocket
 from telephony.twilio.access import Doorkeeper
 from telephony.twilio.config import TwilioConfig
-from telephony.twilio.desk import CALLED_PARAMETER, CALLER_PARAMETER, Answer, Ending, StreamDesk
+from telephony.twilio.desk import CALLED_PARAMETER, CALLER_PARAMETER, Ending, StreamDesk
 from telephony.twilio.errors import AccessRefused
 from telephony.twilio.tokens import TOKEN_PARAMETER
 

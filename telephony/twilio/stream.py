@@ -21,20 +21,10 @@ from pipeline.line import (
     Pcm,
     TransferFailed,
 )
-from telephony.socket import Socket, SocketClosed
-from telephony.twilio.errors import RemoteProtocolError, StreamTimeout
+from telephony.pump import CALLER_HUNG_UP, Pump
+from telephony.socket import Socket
 from telephony.twilio.protocol import MediaStreamProtocol, StreamEvent, StreamStarted, StreamStopped
 
-CALLER_HUNG_UP: Final = "caller hung up"
-CONNECTION_LOST: Final = "connection lost"
-SERVER_SHUT_DOWN: Final = "server shut down"
-
-_MESSAGES_PER_BREATH: Final = 16
-"""Messages that are there already are read without leaving the task; other calls want their turn."""
-_BREATH_S: Final = 0.001
-_STALLED_S: Final = 10.0
-"""A peer that takes nothing for so long is gone, whatever it still sends."""
-_LAST_WORDS_S: Final = 1.0
 TRANSFERRED: Final = "transferred"
 TRANSFER_LIMIT_S: Final = 60.0
 """Ringing, and Twilio's way back to us with its outcome."""
@@ -42,117 +32,11 @@ _LOST: Final = "lost in a transfer"
 _SILENCE_S: Final = 0.1
 
 
-class MessagePump:
-    """Socket messages in, protocol events out; knows why the stream ended.
-
-    Only one task reads. `over` is None while the stream lives, then the reason.
-    """
-
-    def __init__(self, socket: Socket, protocol: MediaStreamProtocol) -> None:
-        self.socket = socket
-        self.protocol = protocol
-        self.over: str | None = None
-        self.close_code = 1000
-        self._ready: deque[StreamEvent] = deque()
-        self._loop = asyncio.get_running_loop()
-        self._ended = asyncio.Event()
-        self._reading: asyncio.Timeout | None = None
-        self._last_message_at = 0.0
-        self._in_a_row = 0
-
-    async def next(self) -> StreamEvent:
-        """The next event. Raises `LineClosed` at the stream's end. Safe to cancel, and to call again."""
-        while not self._ready:
-            if self.over is not None:
-                raise LineClosed(self.over)
-            message = await self._receive()
-            if message is not None:
-                await self._take(message)
-        return self._ready.popleft()
-
-    async def send(self, message: str) -> None:
-        """Raises `LineClosed`, with the reader's reason where the reader finds one."""
-        if self.over is not None:
-            raise LineClosed(self.over)
-        try:
-            async with asyncio.timeout(_STALLED_S):
-                await self.socket.send(message)
-        except TimeoutError:
-            self.end(f"{CONNECTION_LOST}: the peer takes nothing more")
-            raise LineClosed(self.over or CONNECTION_LOST) from None
-        except SocketClosed:
-            # A `stop` may wait to be read, which says more than the socket's loss.
-            try:
-                async with asyncio.timeout(_LAST_WORDS_S):
-                    await self._ended.wait()
-            except TimeoutError:
-                self.end(CONNECTION_LOST)
-            raise LineClosed(self.over or CONNECTION_LOST) from None
-
-    async def wait_over(self) -> None:
-        await self._ended.wait()
-
-    def end(self, reason: str, close_code: int = 1000) -> None:
-        """End the stream from our side: whoever reads or sends gets `LineClosed(reason)`."""
-        if self.over is not None:
-            return
-        self.over = reason
-        self.close_code = close_code
-        self._ended.set()
-        if self._reading is not None and not self._reading.expired():
-            self._reading.reschedule(self._loop.time())
-
-    async def _receive(self) -> str | bytes | None:
-        """One message, or None when a deadline passed or the stream ended meanwhile."""
-        try:
-            async with asyncio.timeout_at(self.protocol.next_deadline()) as scope:
-                self._reading = scope
-                try:
-                    return await self.socket.receive()
-                finally:
-                    self._reading = None
-        except TimeoutError:
-            self._check_deadline()
-        except SocketClosed as closed:
-            self.end(_why(closed))
-        return None
-
-    def _check_deadline(self) -> None:
-        if self.over is not None:
-            return
-        try:
-            self.protocol.handle_timer(self._loop.time())
-        except StreamTimeout as late:
-            self.end(late.reason, late.close_code)
-
-    async def _take(self, message: str | bytes) -> None:
-        now = self._loop.time()
-        try:
-            events = self.protocol.receive_message(message, now)
-        except RemoteProtocolError as fault:
-            self.end(f"protocol error: {fault.reason}", fault.close_code)
-            return
-        for event in events:
-            if isinstance(event, StreamStopped):
-                self.end(CALLER_HUNG_UP)
-            else:
-                self._ready.append(event)
-        # Marks and junk may keep coming while the media has stopped: no timer fires then.
-        self._check_deadline()
-        self._in_a_row = self._in_a_row + 1 if now - self._last_message_at < _BREATH_S else 0
-        self._last_message_at = now
-        if self._in_a_row >= _MESSAGES_PER_BREATH:
-            self._in_a_row = 0
-            await asyncio.sleep(0)
+MessagePump = Pump[Socket, MediaStreamProtocol, StreamEvent]
 
 
-def _why(closed: SocketClosed) -> str:
-    """Twilio closes normally when the call ended, and may leave out the `stop` before it."""
-    if closed.code in (1000, 1001, 1005):
-        return CALLER_HUNG_UP
-    if closed.code == 1012:  # uvicorn's word to its own sockets when it stops
-        return SERVER_SHUT_DOWN
-    return f"{CONNECTION_LOST} (code {closed.code})" if closed.code != 1006 else CONNECTION_LOST
+def message_pump(socket: Socket, protocol: MediaStreamProtocol) -> MessagePump:
+    return Pump(socket, protocol, lambda event: CALLER_HUNG_UP if isinstance(event, StreamStopped) else None)
 
 
 class _Absence:
@@ -253,21 +137,21 @@ class TwilioLine:
     @property
     def counters(self) -> dict[str, int]:
         """What was odd about this stream, by name."""
-        return dict(self._pump.protocol.counters)
+        return dict(self._pump.core.counters)
 
     async def send_audio(self, pcm: Pcm) -> None:
         if self._must_live() and len(pcm):
-            await self._pump.send(self._pump.protocol.media(pcm))
+            await self._pump.send(self._pump.core.media(pcm))
 
     async def send_mark(self, name: str) -> None:
         if self._must_live():
-            await self._pump.send(self._pump.protocol.mark(name))
+            await self._pump.send(self._pump.core.mark(name))
         else:
             self._owed.append(MarkReached(name, heard=False))
 
     async def clear(self) -> None:
         if self._must_live():
-            await self._pump.send(self._pump.protocol.clear())
+            await self._pump.send(self._pump.core.clear())
 
     async def transfer(self, target: str) -> None:
         """Twilio dials `target` once our stream is closed; `<Dial>` stands in what it fetches then. See
@@ -276,7 +160,7 @@ class TwilioLine:
         if self._absence is not None:
             raise TransferFailed("another transfer is under way")
         absence = self._absence = _Absence()
-        self._owed.extend(MarkReached(name, heard=False) for name in self._pump.protocol.take_marks())
+        self._owed.extend(MarkReached(name, heard=False) for name in self._pump.core.take_marks())
         self._on_transfer(self, target)
         self._pump.end("the caller is passed on")
         await self._pump.socket.close(1000, "transfer")

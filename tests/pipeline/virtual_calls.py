@@ -19,10 +19,10 @@ from pipeline.events import AgentTurn, CallEnded, CallerTurn, CallEvent, Fault
 from pipeline.line import LINE_RATE_HZ, Line, LineInfo, Pcm
 from pipeline.persona import Limits, Persona, TurnTaking
 from pipeline.service import CallOutcome, CallService
+from telephony.answer import Answer
 from telephony.simulator import Report, Scenario, simulate_virtual
 from telephony.simulator.caller import Speech
 from telephony.simulator.virtual_loop import run_virtual
-from telephony.twilio.desk import Answer
 from tests.pipeline.hand_line import HandLine
 
 PERSONA = Persona(

@@ -10,8 +10,9 @@ import pytest
 
 from models.scripted import ScriptedChat
 from pipeline.audible import voiced_runs
+from telephony.answer import CallOutcome
 from telephony.asterisk.config import AsteriskConfig
-from telephony.asterisk.desk import CallDesk, CallOutcome
+from telephony.asterisk.desk import CallDesk
 from telephony.simulator.virtual import MemorySocket, run_virtual
 from tests.pipeline.virtual_calls import LONG, House, hears, tone
 from tests.telephony.asterisk_double import AudioSocketCall, MediaChannel, MemoryPipe

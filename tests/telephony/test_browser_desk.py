@@ -10,8 +10,6 @@ import pytest
 from pipeline.events import CallStarted, KeyReceived
 from pipeline.line import LineInfo, MarkReached
 from telephony.browser.desk import BrowserDesk
-from telephony.browser.line import PagePump
-from telephony.browser.protocol import Limits, PageProtocol
 from telephony.simulator.virtual_loop import MemorySocket, run_virtual
 from telephony.socket import SocketClosed
 from tests.telephony.browser_support import START, STOP, key, local_config, mark_return, media
@@ -296,7 +294,7 @@ async def test_a_page_that_reads_nothing_does_not_hold_the_call_for_ever() -> No
     await theirs.send(START)
     await theirs.send(media(0))
     await serving
-    assert agent.ends == ["connection lost: the page takes nothing more"]
+    assert agent.ends == ["connection lost: the peer takes nothing more"]
     assert now() == pytest.approx(12.0)
 
 
@@ -340,24 +338,3 @@ async def test_what_happened_last_is_told_before_the_end() -> None:
     messages, _ = await to_the_end(socket)
     await server.done()
     assert [json.loads(message)["event"] for message in messages] == ["key", "ended"]
-
-
-@virtual
-async def test_messages_that_wait_already_do_not_keep_other_tasks_from_running() -> None:
-    ours, theirs = MemorySocket.pair()
-    for message in (START, *[media(n) for n in range(400)]):
-        await theirs.send(message)
-    pump = PagePump(ours, PageProtocol(now(), Limits()))
-    turns = 0
-
-    async def other() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    task = asyncio.create_task(other())
-    for _ in range(401):
-        await pump.next()
-    task.cancel()
-    assert turns >= 400 // 16

@@ -6,11 +6,11 @@ from models.scripted import EnergyVoiceActivity, ScriptedChat, ScriptedSynthesiz
 from pipeline.events import AgentTurn, CallEnded, CallerTurn, TurnTimes
 from pipeline.line import LineInfo
 from pipeline.service import CallService
+from telephony.answer import Answer
 from telephony.simulator import Scenario, simulate_virtual
 from telephony.simulator.caller import Speech
 from telephony.simulator.report import ServerTurn
 from telephony.simulator.witness import Witness, server_turns
-from telephony.twilio.desk import Answer
 from tests.pipeline.virtual_calls import PERSONA, hears, tone
 
 EVENTS = [

@@ -13,7 +13,7 @@ from telephony.simulator.virtual import MemorySocket, run_virtual
 from telephony.socket import SocketClosed
 from telephony.twilio.desk import Ending, StreamDesk
 from telephony.twilio.protocol import MediaStreamProtocol
-from telephony.twilio.stream import MessagePump
+from telephony.twilio.stream import message_pump
 from tests.telephony.twilio_support import (
     CALL,
     CONNECTED,
@@ -299,27 +299,6 @@ async def test_a_flood_ends_its_own_call_politely_and_delays_no_other() -> None:
         "caller hung up",
         "protocol error: more than 200 messages per second",
     ]
-
-
-@virtual
-async def test_messages_that_wait_already_do_not_keep_other_tasks_from_running() -> None:
-    ours, theirs = MemorySocket.pair()
-    for message in (CONNECTED, start(), *[media(0, b"\xff")] * 400):
-        await theirs.send(message)
-    pump = MessagePump(ours, MediaStreamProtocol(now()))
-    turns = 0
-
-    async def other() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    task = asyncio.create_task(other())
-    for _ in range(401):
-        await pump.next()
-    task.cancel()
-    assert turns >= 400 // 16
 
 
 # Hanging up, and failing
@@ -614,7 +593,7 @@ async def test_a_peer_that_takes_nothing_more_is_gone() -> None:
 
     ours, theirs = Stuck(), MemorySocket()
     ours._peer, theirs._peer = theirs, ours
-    pump = MessagePump(ours, MediaStreamProtocol(now()))
+    pump = message_pump(ours, MediaStreamProtocol(now()))
     await theirs.send(CONNECTED)
     await theirs.send(start())
     await pump.next()

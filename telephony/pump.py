@@ -1,0 +1,192 @@
+"""Between a socket and a protocol core, for every line that comes over a socket.
+
+Reads the running loop's clock and nothing else, so it runs in virtual time over an in-memory socket.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, Generic, Protocol, TypeVar
+
+from pipeline.line import LineClosed
+from telephony.socket import Socket, SocketClosed
+
+CALLER_HUNG_UP: Final = "caller hung up"
+CONNECTION_LOST: Final = "connection lost"
+SERVER_SHUT_DOWN: Final = "server shut down"
+
+_MESSAGES_PER_BREATH: Final = 16
+"""Messages that are there already are read without leaving the task; other calls want their turn."""
+_BREATH_S: Final = 0.001
+_STALLED_S: Final = 10.0
+"""A peer that takes nothing for so long is gone, whatever it still sends."""
+_LAST_WORDS_S: Final = 1.0
+
+
+class PeerFault(Exception):
+    """The peer broke a rule badly enough to end the call, or fell silent.
+
+    `close_code` is the WebSocket code to close with (RFC 6455 section 7.4.1), `reason` a sentence that
+    fits a close frame.
+    """
+
+    def __init__(self, reason: str, close_code: int = 1002) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.close_code = close_code
+
+
+AnyEvent = TypeVar("AnyEvent")
+
+
+class Core(Protocol[AnyEvent]):
+    """What the pump needs of a protocol core."""
+
+    def receive_message(self, message: str | bytes, now: float) -> list[AnyEvent]:
+        """Raises `PeerFault`."""
+        ...
+
+    def next_deadline(self) -> float | None: ...
+
+    def handle_timer(self, now: float) -> Sequence[AnyEvent] | None:
+        """Raises `PeerFault` where the peer has been silent for too long."""
+        ...
+
+
+AnyCore = TypeVar("AnyCore", bound=Core)  # type: ignore[type-arg]  # its events are the pump's
+AnySocket = TypeVar("AnySocket", bound=Socket)
+
+
+class Pump(Generic[AnySocket, AnyCore, AnyEvent]):
+    """Messages in, events out; knows why the call ended. `ending(event)` is the reason where an event ends
+    it; such events are kept back.
+
+    Only one task reads. `over` is None while the call lives, then the reason.
+    """
+
+    def __init__(self, socket: AnySocket, core: AnyCore, ending: Callable[[AnyEvent], str | None]) -> None:
+        self.socket = socket
+        self.core = core
+        self.over: str | None = None
+        self.close_code = 1000
+        self.fault: PeerFault | None = None
+        """What the peer did wrong, where that ended the call."""
+        self._ending = ending
+        self._ready: deque[AnyEvent] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+        self._reading: asyncio.Timeout | None = None
+        self._last_message_at = 0.0
+        self._in_a_row = 0
+
+    async def next(self) -> AnyEvent:
+        """The next event. Raises `LineClosed` at the call's end. Safe to cancel, and to call again."""
+        while not self._ready:
+            self.must_live()
+            await self._read()
+        return self._ready.popleft()
+
+    async def send(self, *messages: str | bytes) -> None:
+        """In this order. Raises `LineClosed`, with the reader's reason where the reader finds one."""
+        self.must_live()
+        await self._send(messages)
+
+    def end(self, reason: str, close_code: int = 1000) -> None:
+        """End the call from our side: whoever reads or sends gets `LineClosed(reason)`."""
+        if self.over is not None:
+            return
+        self.over = reason
+        self.close_code = close_code
+        self._ended.set()
+        self._wake_reader()
+
+    async def wait_over(self) -> None:
+        await self._ended.wait()
+
+    def must_live(self) -> None:
+        """Before the core is asked, for which sending on a call that is over is our own mistake. Raises
+        `LineClosed`."""
+        if self.over is not None:
+            raise LineClosed(self.over)
+
+    async def _send(self, messages: Sequence[str | bytes]) -> None:
+        try:
+            async with asyncio.timeout(_STALLED_S):
+                for message in messages:
+                    await self.socket.send(message)
+        except TimeoutError:
+            self.end(f"{CONNECTION_LOST}: the peer takes nothing more")
+            raise LineClosed(self.over or CONNECTION_LOST) from None
+        except SocketClosed:
+            # A goodbye may wait to be read, which says more than the socket's loss.
+            try:
+                async with asyncio.timeout(_LAST_WORDS_S):
+                    await self._ended.wait()
+            except TimeoutError:
+                self.end(CONNECTION_LOST)
+            raise LineClosed(self.over or CONNECTION_LOST) from None
+
+    async def _read(self) -> None:
+        message = await self._receive()
+        if message is not None:
+            await self._take(message)
+
+    async def _receive(self) -> str | bytes | None:
+        """One message, or None when a deadline passed or there is something else to do."""
+        try:
+            async with asyncio.timeout_at(self.core.next_deadline()) as scope:
+                self._reading = scope
+                try:
+                    return await self.socket.receive()
+                finally:
+                    self._reading = None
+        except TimeoutError:
+            self._handle_timer()
+        except SocketClosed as closed:
+            self.end(self._why(closed))
+        return None
+
+    def _handle_timer(self) -> None:
+        if self.over is not None:
+            return
+        try:
+            self._sort(self.core.handle_timer(self._loop.time()) or ())
+        except PeerFault as late:
+            self.fault = late
+            self.end(late.reason, late.close_code)
+
+    async def _take(self, message: str | bytes) -> None:
+        now = self._loop.time()
+        try:
+            self._sort(self.core.receive_message(message, now))
+        except PeerFault as fault:
+            self.fault = fault
+            self.end(f"protocol error: {fault.reason}", fault.close_code)
+            return
+        # Marks and junk may keep coming while the media has stopped: no timer fires then.
+        self._handle_timer()
+        self._in_a_row = self._in_a_row + 1 if now - self._last_message_at < _BREATH_S else 0
+        self._last_message_at = now
+        if self._in_a_row >= _MESSAGES_PER_BREATH:
+            self._in_a_row = 0
+            await asyncio.sleep(0)
+
+    def _sort(self, events: Sequence[AnyEvent]) -> None:
+        for event in events:
+            reason = self._ending(event)
+            if reason is None:
+                self._ready.append(event)
+            else:
+                self.end(reason)
+
+    def _wake_reader(self) -> None:
+        if self._reading is not None and not self._reading.expired():
+            self._reading.reschedule(self._loop.time())
+
+    def _why(self, closed: SocketClosed) -> str:
+        """Peers close normally when the call ended, and may leave out the goodbye before it."""
+        if closed.code in (1000, 1001, 1005):
+            return CALLER_HUNG_UP
+        if closed.code == 1012:  # uvicorn's word to its own sockets when it stops
+            return SERVER_SHUT_DOWN
+        return f"{CONNECTION_LOST} (code {closed.code})" if closed.code != 1006 else CONNECTION_LOST

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +94,16 @@ class Gap(NamedTuple):
     def text(self) -> str:
         parts = f" = {' + '.join(f'{part:.0f}' for part in self.parts_ms)} ms" if self.parts_ms else ""
         return f"gap {self.end_s - self.start_s:.2f} s{parts}"
+
+    def label_at(self, start_s: float, end_s: float) -> tuple[float, Literal["left", "right"]] | None:
+        """Where the strip from `start_s` to `end_s` writes the text, and which side of it stands there; None
+        where another strip holds more of the gap."""
+        shown_s = min(self.end_s, end_s) - max(self.start_s, start_s)
+        if shown_s <= (self.end_s - self.start_s) / 2:
+            return None
+        if self.start_s > end_s - _GAP_TEXT_S:
+            return end_s, "right"
+        return max(self.start_s, start_s), "left"
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +276,8 @@ _CALLER_MIDDLE, _AGENT_MIDDLE, _HALF_HEIGHT = 76.0, 26.0, 10.0
 _LANES_TOP, _LANE_HEIGHT = 65.0, 4.7
 _CALLER_WORDS_Y, _AGENT_WORDS_Y = 88.5, 15.0
 _ROW, _MOST_ROWS = 5.2, 3
+_GAP_TEXT_S = 3.5
+"""Of a strip; so much does a gap's text take."""
 
 
 def _strip(panel: Any, drawing: Drawing, start_s: float, strip_s: float) -> None:
@@ -292,16 +304,9 @@ def _strip(panel: Any, drawing: Drawing, start_s: float, strip_s: float) -> None
         gap_start_s, gap_end_s = gap.start_s, gap.end_s
         if start_s <= gap_end_s and gap_start_s < end_s:
             panel.axvspan(gap_start_s, gap_end_s, ymin=0.36, ymax=0.66, color="#f3f3f3", zorder=0)
-            if gap_start_s >= start_s:
-                near_edge = gap_start_s > end_s - 3.5
-                panel.text(
-                    end_s if near_edge else gap_start_s,
-                    66.5,
-                    gap.text,
-                    fontsize=9,
-                    weight="bold",
-                    ha="right" if near_edge else "left",
-                )
+            if (label := gap.label_at(start_s, end_s)) is not None:
+                x, side = label
+                panel.text(x, 66.5, gap.text, fontsize=9, weight="bold", ha=side)
     for bar in drawing.bars:
         _bar(panel, bar, start_s, end_s)
     for down_s, up_s in drawing.turned_down:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from infra.timeline import STAGES, TimelineError, read_drawing, render_timeline
+from infra.timeline import STAGES, Gap, TimelineError, read_drawing, render_timeline
 from tests.infra.call_files import ANSWERED, ASKED, GREETING, constructed_call
 
 
@@ -70,3 +70,16 @@ def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
     (folder / "transcript.json").write_text(json.dumps({"turns": []})[:5])
     with pytest.raises(TimelineError, match="cannot be drawn"):
         render_timeline(folder)
+
+
+@pytest.mark.parametrize(
+    ("gap", "first", "second"),
+    [
+        (Gap(5.0, 6.0), (5.0, "left"), None),
+        (Gap(15.0, 16.5), (17.0, "right"), None),
+        (Gap(16.9, 18.2), None, (17.0, "left")),
+        (Gap(16.0, 17.2), (17.0, "right"), None),
+    ],
+)
+def test_a_gap_is_named_in_the_strip_that_holds_more_of_it(gap: Gap, first: object, second: object) -> None:
+    assert (gap.label_at(0.0, 17.0), gap.label_at(17.0, 34.0)) == (first, second)

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI, Request, Response
 
+from infra.access import web as access
 from infra.calls import Calls
 from infra.outbound.api import create_router as outbound_router
 from infra.settings import Settings
@@ -31,6 +32,13 @@ def twilio_config(settings: Settings) -> TwilioConfig:
 def create_app(settings: Settings, calls: Calls, ways: WaysIn | None = None) -> FastAPI:
     """The application over running calls. Raises `TwilioConfigError`."""
     app = FastAPI(title="Maya", docs_url=None, redoc_url=None, openapi_url=None)
+    access.install(
+        app,
+        settings.access,
+        public_url=settings.public_base_url,
+        insecure=settings.insecure,
+        operator_hashes=settings.outbound.api_keys,
+    )
     dialler = calls.dialler
     if settings.takes_twilio:
         app.include_router(
@@ -43,7 +51,7 @@ def create_app(settings: Settings, calls: Calls, ways: WaysIn | None = None) -> 
     for router in ways.routers if ways is not None else ():
         app.include_router(router)
     if dialler is not None:
-        app.include_router(outbound_router(settings.outbound, dialler))
+        app.include_router(outbound_router(dialler))
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:

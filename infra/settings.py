@@ -1,7 +1,7 @@
 """Settings: read once, at start-up, into one frozen object.
 
 Later sources win: defaults, `maya.toml`, environment (`MAYA_HOST` sets `host`), command line. Secrets come
-from the environment only and never show in `repr`, logs or errors.
+from the environment, or from files that it names (`..._FILE`), and never show in `repr`, logs or errors.
 """
 
 import difflib
@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from infra.access.policy import AccessSettings
+from infra.admission.settings import CapacitySettings
 from infra.outbound.policy import OutboundSettings
 from infra.records.policy import RecordingPolicy
 from pipeline.documents import read_toml
@@ -35,12 +37,17 @@ _OTHER_VARIABLES = (
     *("MAYA_API_KEY", "MAYA_SERVER", "MAYA_TWILIO_API"),
 )
 """Of Maya's, but no settings."""
+_TRUNK_SECRET = "MAYA_SIP_TRUNK_SECRET"  # noqa: S105  (its name)
+"""Sets `secret` of [sip.trunk]."""
 _PATHS = ("persona", "routes", "models_dir", "calls_dir", "mimi", "tokenizer", "voice_prompt")
-_SECTION_PATHS = (("outbound", "do_not_call"), ("recording", "key_file"))
+_SECTION_PATHS = (
+    *(("outbound", "do_not_call"), ("recording", "key_file")),
+    *(("access", "keys_file"), ("access", "tls_certificate"), ("access", "tls_key")),
+)
 _SECRETS = (
     *("auth_token", "auth_token_secondary", "shared_keys", "talk_password"),
     *("sip.users", "sip.trunk", "asterisk.secret"),
-    "outbound.api_keys",  # whoever mistakes the key for its hash writes the key
+    *("outbound.api_keys", "access.keys"),  # whoever mistakes the key for its hash writes the key
 )
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -50,6 +57,8 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "asterisk": AsteriskConfig,
     "recording": RecordingPolicy,
     "outbound": OutboundSettings,
+    "capacity": CapacitySettings,
+    "access": AccessSettings,
 }
 """Tables of the settings file. `MAYA_SIP_HOST` is `host` of `[sip]`."""
 
@@ -121,6 +130,8 @@ class _Settable(BaseModel):
     """Take calls from Asterisk, over chan_websocket and AudioSocket; None: neither."""
     recording: RecordingPolicy = RecordingPolicy()
     outbound: OutboundSettings = OutboundSettings()
+    capacity: CapacitySettings = CapacitySettings()
+    access: AccessSettings = AccessSettings()
 
 
 class Settings(_Settable):
@@ -164,7 +175,8 @@ class Settings(_Settable):
     @property
     def public_base_url(self) -> str:
         """`public_url` without a trailing slash; loopback stands in when none is set."""
-        return (self.public_url or f"http://127.0.0.1:{self.port}").rstrip("/")
+        scheme = "https" if self.access.tls_certificate is not None else "http"
+        return (self.public_url or f"{scheme}://127.0.0.1:{self.port}").rstrip("/")
 
     @property
     def takes_twilio(self) -> bool:
@@ -184,6 +196,18 @@ class Settings(_Settable):
             raise SettingsError(
                 f"bound to {self.bind_host}, but no public URL: set MAYA_PUBLIC_URL=https://your.host "
                 "(Twilio signs the URL it called, so it must be known)."
+            )
+        plain = urlsplit(self.public_base_url).scheme != "https"
+        if plain and self.access.tls_certificate is not None:
+            raise SettingsError(
+                f"the public URL is {self.public_url!r}, but with [access] tls_certificate this server "
+                "speaks https: write https:// there."
+            )
+        if plain and not is_loopback(urlsplit(self.public_base_url).hostname or ""):
+            raise SettingsError(
+                f"the public URL {self.public_url!r} is without TLS, so whatever is said and shown there "
+                "travels in the open: put a proxy with TLS in front and write https://, or set [access] "
+                "tls_certificate and tls_key."
             )
 
 
@@ -214,6 +238,7 @@ def load_settings(
         values.update(read_toml(path, _Settable).model_dump(exclude_unset=True))
         _resolve_paths(values, path.parent)
     sources = dict.fromkeys(values, str(path))
+    environ = _with_secret_files(environ)
     for field in Settings.model_fields:
         variable = variable_of(field)
         value = environ.get(variable, "")
@@ -243,6 +268,46 @@ def load_settings(
         raise SettingsError(f"{sources.get(field, field)}{shown}: {message}") from None
 
 
+def secret_variables() -> tuple[str, ...]:
+    """Each may instead stand in a file: `TWILIO_AUTH_TOKEN_FILE` names one, as Docker's secrets do."""
+    named = list(_SECRETS)
+    for section, model in SECTIONS.items():
+        held = (field for field, info in model.model_fields.items() if "SecretStr" in str(info.annotation))
+        named += [f"{section}.{field}" for field in held]
+    variables = dict.fromkeys([*map(_variable_of_secret, named), _TRUNK_SECRET])
+    settings = {
+        f"{_PREFIX}{section.upper()}_{field.upper()}"
+        for section, model in SECTIONS.items()
+        for field in model.model_fields
+    }
+    # Where NAME_FILE is a setting of its own, that is what it means.
+    return tuple(variable for variable in variables if f"{variable}_FILE" not in settings)
+
+
+def _variable_of_secret(name: str) -> str:
+    section, _, field = name.rpartition(".")
+    return f"{_PREFIX}{section.upper()}_{field.upper()}" if section else variable_of(field)
+
+
+def _with_secret_files(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """`environ`, and in it what the files say that `..._FILE` names. Raises `SettingsError`."""
+    read: dict[str, str] = {}
+    for variable in secret_variables():
+        file = environ.get(variable + "_FILE", "")
+        if not file:
+            continue
+        if environ.get(variable):
+            raise SettingsError(f"{variable} and {variable}_FILE are both set: unset one of the two.")
+        try:
+            read[variable] = Path(file).expanduser().read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is no text"
+            raise SettingsError(f"{variable}_FILE: {file} cannot be read: {why}") from None
+        if not read[variable]:
+            raise SettingsError(f"{variable}_FILE: {file} is empty")
+    return {**environ, **read}
+
+
 def _merge_sections(values: dict[str, object], sources: dict[str, str], environ: Mapping[str, str]) -> None:
     """`MAYA_OUTBOUND_CALLER_ID` is `caller_id` of `[outbound]`; lists have commas between, and a colon stands
     between a name and its secret."""
@@ -259,6 +324,8 @@ def _merge_sections(values: dict[str, object], sources: dict[str, str], environ:
             if value:
                 told[field] = _read_variable(value, str(model.model_fields[field].annotation))
                 sources[f"{section}.{field}"] = variable
+        if section == "sip" and isinstance(told.get("trunk"), dict) and environ.get(_TRUNK_SECRET):
+            told["trunk"] = cast(dict[str, object], told["trunk"]) | {"secret": environ[_TRUNK_SECRET]}
         if told:
             values[section] = told
 
@@ -289,6 +356,7 @@ def misspelt_variables(environ: Mapping[str, str]) -> list[str]:
     known = [variable_of(field) for field in Settings.model_fields] + list(_OTHER_VARIABLES)
     for section, model in SECTIONS.items():
         known += [f"{_PREFIX}{section.upper()}_{field.upper()}" for field in model.model_fields]
+    known += [_TRUNK_SECRET, *(f"{variable}_FILE" for variable in secret_variables())]
     lines = []
     for variable in sorted(environ):
         if variable.startswith(_PREFIX) and variable not in known:

@@ -1,18 +1,19 @@
-"""`POST /calls`: whoever has a key orders a call. `GET /calls/{id}` tells what became of it."""
+"""`POST /calls`: whoever has an operator's key orders a call. `GET /calls/{id}` tells what became of it."""
 
-import hashlib
-import hmac
-import secrets
+import logging
 from dataclasses import asdict
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import ClientDisconnect
 
+from infra.access.web import Principal, require
 from infra.outbound.dialler import Dialler, Order
-from infra.outbound.policy import OutboundSettings, Refused
+from infra.outbound.policy import Refused
+
+log = logging.getLogger(__name__)
 
 _MAX_BODY_BYTES: Final = 4_096
 _RETRY_S: Final = "60"
@@ -26,31 +27,20 @@ class CallRequest(BaseModel):
     """The name of its file without `.toml`; "" is the server's own."""
 
 
-def new_key() -> tuple[str, str]:
-    """A key, and what the settings keep of it."""
-    key = secrets.token_urlsafe(32)
-    return key, hashlib.sha256(key.encode()).hexdigest()
+Operator = Annotated[Principal, Depends(require("operator"))]
+Viewer = Annotated[Principal, Depends(require("viewer"))]
 
 
-def create_router(settings: OutboundSettings, dialler: Dialler) -> APIRouter:
+def create_router(dialler: Dialler) -> APIRouter:
+    """For an application with a door (`infra.access.web.install`)."""
     router = APIRouter()
-
-    def refusal(authorization: str) -> Response | None:
-        scheme, _, key = authorization.partition(" ")
-        given = hashlib.sha256(key.strip().encode(errors="surrogatepass")).hexdigest()
-        known = [hmac.compare_digest(given, one) for one in settings.api_keys]
-        if scheme.lower() == "bearer" and any(known):
-            return None
-        return _problem(401, "a key is needed: Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"})
 
     @router.post("/calls")
     async def order(
         request: Request,
-        authorization: Annotated[str, Header()] = "",
+        who: Operator,
         idempotency_key: Annotated[str, Header(max_length=200)] = "",
     ) -> Response:
-        if (refused := refusal(authorization)) is not None:
-            return refused
         body = b""
         try:
             async for chunk in request.stream():
@@ -67,22 +57,19 @@ def create_router(settings: OutboundSettings, dialler: Dialler) -> APIRouter:
             return _problem(422, f"{where}: {first['msg']}")
         try:
             taken = await dialler.order(wanted.to, wanted.persona, key=idempotency_key)
-        except Refused as refused_:
-            retry = {"Retry-After": _RETRY_S} if refused_.status == 429 else {}
-            return _problem(refused_.status, refused_.reason, retry)
+        except Refused as refused:
+            retry = {"Retry-After": _RETRY_S} if refused.status == 429 else {}
+            return _problem(refused.status, refused.reason, retry)
+        log.info("order %s: given by %s", taken.id, who.name)
         return _shown(taken, 202)
 
     @router.get("/calls/{order_id}")
-    async def status(order_id: str, authorization: Annotated[str, Header()] = "") -> Response:
-        if (refused := refusal(authorization)) is not None:
-            return refused
+    async def status(order_id: str, who: Viewer) -> Response:
         found = dialler.status(order_id)
         return _problem(404, "no such call") if found is None else _shown(found, 200)
 
     @router.delete("/calls/{order_id}")
-    async def cancel(order_id: str, authorization: Annotated[str, Header()] = "") -> Response:
-        if (refused := refusal(authorization)) is not None:
-            return refused
+    async def cancel(order_id: str, who: Operator) -> Response:
         found = dialler.status(order_id)
         if found is None:
             return _problem(404, "no such call")

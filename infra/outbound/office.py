@@ -29,10 +29,10 @@ def check_outbound(settings: Settings) -> None:
     outbound = settings.outbound
     if not outbound.allowed_prefixes:
         return
-    if not outbound.api_keys:
+    if not (outbound.api_keys or settings.access.keys or settings.access.keys_file):
         raise SettingsError(
-            "[outbound] allows calls, but api_keys is empty, so nobody could order one: "
-            "`maya keys new` makes a key, and says what to write there"
+            "[outbound] allows calls, but [access] has no keys, so nobody could order one: "
+            "`maya keys new --role operator` makes a key, and says what to write there"
         )
     if outbound.hours is None:
         raise SettingsError(

@@ -13,7 +13,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from infra.outbound.api import create_router, new_key
+from infra.access.keys import new_key
+from infra.access.policy import AccessSettings
+from infra.access.web import install
+from infra.outbound.api import create_router
 from infra.outbound.dialler import CarrierRefused, Dialler, Order
 from infra.outbound.ledger import CallLedger, DoNotCall
 from infra.outbound.policy import OutboundSettings, Refused
@@ -72,7 +75,8 @@ class House:
             wall=lambda: self.now,
         )
         app = FastAPI()
-        app.include_router(create_router(settings, self.dialler))
+        install(app, AccessSettings(), public_url="http://maya", operator_hashes=settings.api_keys)
+        app.include_router(create_router(self.dialler))
         self.web = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://maya")
 
     async def _rehearse(self, persona: Persona) -> None:

@@ -19,8 +19,8 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from infra.access.keys import new_key
 from infra.local_server import LocalServer, local_server
-from infra.outbound.api import new_key
 from infra.outbound.ledger import DoNotCall
 from pipeline.line import LINE_RATE_HZ, Line, Pcm
 from telephony.simulator.dial import Account

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 _MOST_THREADS = 8
 """Small models gain nothing from more, and other calls' work needs the cores."""
-_STAND_IN_CALLS = 6
+STAND_IN_CALLS = 6
 
 _STAND_IN_HEARING_S = 0.3
 _STAND_IN_FIRST_TOKEN_S = 0.4
@@ -59,6 +59,7 @@ def load_models(
     stt: str | None = None,
     voice: VoiceChoice | None = None,
     devices: str = "",
+    calls: int | None = None,
 ) -> Models:
     """Load a profile's models. Blocks for seconds: call it in a thread, once, at start-up.
 
@@ -66,6 +67,7 @@ def load_models(
     replaces its language model by another of the catalogue or by the path of a GGUF file, `stt` its
     transcriber, `voice` its voice. `devices` as in `models.placement`. `threads` per model; None: all cores
     that this process may use, at most 8, and fewer for the CSM voice (`models.csm.assembly`).
+    `calls` is how many at once they serve; None: the profile's own number.
 
     Raises `ModelMissing` naming every model to pull, `PackageMissing`, `PlacementError`, or `ModelError`.
     """
@@ -78,8 +80,8 @@ def load_models(
         raise ModelMissing(" ".join(problems))
     n_threads = threads or min(usable_cores(), _MOST_THREADS)
     # The voice first: it is what may not fit.
-    synthesizer = _load_voice(profile, choice, csm, placement, threads)
-    return _stand_ins(synthesizer) if plan is None else _load(plan, placement, n_threads, synthesizer)
+    synthesizer = _load_voice(profile, choice, csm, placement, threads, calls)
+    return _stand_ins(synthesizer) if plan is None else _load(plan, placement, n_threads, synthesizer, calls)
 
 
 def load_synthesizer(
@@ -120,10 +122,14 @@ def plan_placement(profile: str, choice: VoiceChoice, devices: str) -> Placement
     return placement
 
 
-def voice_slots(profile: str, choice: VoiceChoice, n_devices: int) -> int:
-    """Calls that each device's replica of the CSM voice speaks for."""
-    calls = _STAND_IN_CALLS if profile == STAND_INS else find_profile(profile).sequences
-    return choice.slots or -(-calls // n_devices)
+def profile_calls(profile: str) -> int:
+    """Calls at once that a profile's models are loaded for when nothing else is asked."""
+    return STAND_IN_CALLS if profile == STAND_INS else find_profile(profile).sequences
+
+
+def voice_slots(profile: str, choice: VoiceChoice, n_devices: int, calls: int | None = None) -> int:
+    """Calls that each device's replica of the CSM voice speaks for, where `calls` are to be served."""
+    return choice.slots or -(-(calls or profile_calls(profile)) // n_devices)
 
 
 def model_names(profile: str, *, llm: str | None = None, stt: str | None = None) -> tuple[str, ...]:
@@ -136,7 +142,9 @@ def model_names(profile: str, *, llm: str | None = None, stt: str | None = None)
     return tuple(name for name in names if name and not _is_gguf(name))
 
 
-def _load(plan: _Plan, placement: Placement, threads: int, synthesizer: Synthesizer) -> Models:
+def _load(
+    plan: _Plan, placement: Placement, threads: int, synthesizer: Synthesizer, calls: int | None
+) -> Models:
     for notice in plan.notices:
         logger.info("%s", notice)
     packages = _import_models(plan.profile.name, "silero", "whisper", "llama")
@@ -151,11 +159,14 @@ def _load(plan: _Plan, placement: Placement, threads: int, synthesizer: Synthesi
         device_index=placement.stt.index,
         glimpse_folder=plan.glimpse_folder,
     )
+    sequences = calls or plan.profile.sequences
+    # More calls have as many tokens each; fewer share what there is.
+    context_tokens = max(1, sequences / plan.profile.sequences) * plan.profile.context_tokens
     chat: ChatModel = packages["llama"].LlamaChat(
         plan.llm_file,
         threads=threads,
-        context_tokens=plan.profile.context_tokens,
-        sequences=plan.profile.sequences,
+        context_tokens=round(context_tokens),
+        sequences=sequences,
         gpu_layers=-1 if placement.llm.kind == "cuda" else 0,
         main_gpu=placement.llm.index,
     )
@@ -163,7 +174,12 @@ def _load(plan: _Plan, placement: Placement, threads: int, synthesizer: Synthesi
 
 
 def _load_voice(
-    profile: str, choice: VoiceChoice, csm: CsmVoicePlan | None, placement: Placement, threads: int | None
+    profile: str,
+    choice: VoiceChoice,
+    csm: CsmVoicePlan | None,
+    placement: Placement,
+    threads: int | None,
+    calls: int | None = None,
 ) -> Synthesizer:
     if csm is not None:
         if csm.notice:
@@ -171,7 +187,7 @@ def _load_voice(
         with _explained(f"the voice {csm.name}"):
             from models.csm.assembly import load_csm
 
-            slots = voice_slots(profile, choice, len(placement.tts))
+            slots = voice_slots(profile, choice, len(placement.tts), calls)
             return load_csm(csm, choice, placement.tts, slots=slots, threads=threads)
     if profile == STAND_INS and choice.tts != BUNDLED:
         return ScriptedSynthesizer(latency_s=_STAND_IN_VOICE_S)

@@ -20,6 +20,33 @@ Answer = Callable[[Line], Awaitable[CallOutcome]]
 """Holds the call on a line until it ends."""
 
 
+class Lines(Protocol):
+    """The places that calls take, asked by every way in before it takes one. `call_id` is the one that the
+    call's `LineInfo` will carry; of a call that we placed, the id of its order."""
+
+    def take(self, call_id: str) -> bool:
+        """A place for this call, kept until `answer` holds it, though not for ever. True again for a call
+        that has one."""
+        ...
+
+    def give_back(self, call_id: str) -> None:
+        """The call will not come after all. Nothing where it has no place, or is on."""
+        ...
+
+
+class WhileAccepting:
+    """Places without end, while `accepting()`."""
+
+    def __init__(self, accepting: Callable[[], bool]) -> None:
+        self._accepting = accepting
+
+    def take(self, call_id: str) -> bool:
+        return self._accepting()
+
+    def give_back(self, call_id: str) -> None:
+        return None
+
+
 class CountsPending(Protocol):
     pending: int
 

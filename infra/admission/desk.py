@@ -1,0 +1,219 @@
+"""Who is let in: the slots of `infra.admission.slots` on the event loop's clock.
+
+A way in asks `take(call_id)` before it takes a call, and `Calls.answer` holds the call inside
+`lease(call_id)`. In between the call rings; one whose audio never comes loses its slots after `ring_s`. While
+it is on, every event that it reports (`observer`) renews its lease; one that reports nothing for `lease_s` is
+ended, its slots are free at once, and `expired` counts it.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from infra.admission.slots import Capacity, Lease, SlotBook
+from pipeline.events import CallEvent
+
+log = logging.getLogger(__name__)
+
+
+class NoLineFree(Exception):
+    """The house is full, or takes no more calls."""
+
+
+class LeaseExpired(Exception):
+    """The call has not shown that it lives for too long and was ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityView:
+    """What pages, metrics and readiness show. `in_use` of `of` calls; `ringing` of them have not begun."""
+
+    in_use: int
+    of: int
+    ringing: int
+    refused: int
+    """Calls turned away since the start."""
+    expired: int
+    """Calls that were on and whose lease ran out."""
+    unstarted: int
+    """Calls that were taken and never began."""
+    overdue: int
+    """Calls whose lease ran out and that have still not ended."""
+    models: dict[str, tuple[int, int]]
+    """(in use, of) of stt, llm and tts."""
+
+    @property
+    def full(self) -> bool:
+        return any(used >= of for used, of in self.models.values())
+
+
+class Admission:
+    """Made on a running loop. `ring_s` is how long a call may take to begin, `lease_s` how long one that is
+    on may be without a sign of life. Implements `telephony.answer.Lines`."""
+
+    def __init__(self, capacity: Capacity, *, ring_s: float, lease_s: float) -> None:
+        self.closing = False
+        """No new call is taken; those that have their slots are."""
+        self.refused = 0
+        self.expired = 0
+        self.unstarted = 0
+        self._book = SlotBook(capacity)
+        self._ring_s = ring_s
+        self._lease_s = lease_s
+        self._loop = asyncio.get_running_loop()
+        self._held: dict[str, tuple[Lease, asyncio.Timeout]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._due_at = float("inf")
+        self._waiting: list[asyncio.Future[None]] = []
+
+    # Before a call
+
+    def take(self, call_id: str, *, for_s: float | None = None) -> bool:
+        """Reserve what the call needs, for `for_s` seconds (None: `ring_s`) if it does not begin. True again
+        for a call that has it."""
+        until = self._loop.time() + (self._ring_s if for_s is None else for_s)
+        known = self._book.lease(call_id) is not None
+        if (self.closing and not known) or self._book.reserve(call_id, until) is None:
+            self.refused += 1
+            return False
+        self._arm(until)
+        return True
+
+    def give_back(self, call_id: str) -> None:
+        """The call will not begin after all. Nothing where it is on, or has nothing."""
+        lease = self._book.lease(call_id)
+        if lease is not None and call_id not in self._held and self._book.give_back(lease):
+            self._wake()
+
+    async def wait_and_take(self, call_id: str, *, for_s: float) -> None:
+        """As soon as there is a place: for calls that we make. Raises `NoLineFree` when we close."""
+        while True:
+            if self.closing:
+                raise NoLineFree
+            free = not self._book.full or self._book.lease(call_id) is not None
+            if free and self.take(call_id, for_s=for_s):
+                return
+            turn = self._loop.create_future()
+            self._waiting.append(turn)
+            try:
+                await turn
+            finally:
+                if turn in self._waiting:
+                    self._waiting.remove(turn)
+
+    def close(self) -> None:
+        self.closing = True
+        self._wake()
+
+    # A call that is on
+
+    @asynccontextmanager
+    async def lease(self, call_id: str) -> AsyncIterator[Callable[[], None]]:
+        """Hold a call inside; yields what renews its lease. Raises `NoLineFree` before anything else, and
+        `LeaseExpired` where the call was ended because it showed no life. The slots are given back however
+        the block is left."""
+        until = self._loop.time() + self._lease_s
+        comes_late = self.closing and self._book.lease(call_id) is None
+        twice = call_id in self._held
+        lease = None if comes_late or twice else self._book.reserve(call_id, until)
+        if lease is None:
+            self.refused += 1
+            raise NoLineFree
+        scope = asyncio.timeout(None)
+        self._held[call_id] = lease, scope
+        self._arm(until)
+        try:
+            async with scope:
+                yield lambda: lease.renew(self._loop.time() + self._lease_s)
+        except TimeoutError:
+            if scope.expired():
+                raise LeaseExpired from None
+            raise
+        finally:
+            del self._held[call_id]
+            if self._book.give_back(lease):
+                self._wake()
+
+    def observer(self, call_id: str) -> "SignOfLife":
+        """Renews the lease of that call by whatever the call reports."""
+        held = self._held.get(call_id)
+        return SignOfLife(held[0] if held is not None else None, self._loop.time, self._lease_s)
+
+    # What is to be seen
+
+    @property
+    def in_use(self) -> int:
+        return self._book.leases
+
+    @property
+    def ringing(self) -> int:
+        """Calls that have their slots and have not begun."""
+        begun = sum(not lease.lost for lease, _ in self._held.values())
+        return self._book.leases - begun
+
+    def view(self) -> CapacityView:
+        return CapacityView(
+            in_use=self._book.leases,
+            of=self._book.capacity.calls,
+            ringing=self.ringing,
+            refused=self.refused,
+            expired=self.expired,
+            unstarted=self.unstarted,
+            overdue=sum(lease.lost for lease, _ in self._held.values()),
+            models={str(model): use for model, use in self._book.usage().items()},
+        )
+
+    # The clock
+
+    def _arm(self, at: float) -> None:
+        """Renewals do not come here: the timer finds them when it fires."""
+        if self._timer is not None and self._due_at <= at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due_at = at
+        self._timer = self._loop.call_at(at, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        late = self._book.expire(self._loop.time())
+        for lease in late:
+            held = self._held.get(lease.key)
+            if held is None or held[0] is not lease:
+                self.unstarted += 1
+                log.warning("call %s never began; its place is free again", lease.key)
+                continue
+            self.expired += 1
+            log.error("call %s has shown no life for %.0f s and is ended", lease.key, self._lease_s)
+            held[1].reschedule(self._loop.time())
+        if late:
+            self._wake()
+        deadline = self._book.next_deadline()
+        if deadline is not None:
+            self._arm(deadline)
+
+    def _wake(self) -> None:
+        for turn in self._waiting:
+            if not turn.done():
+                turn.set_result(None)
+
+    def aclose(self) -> None:
+        """Stop the timer. Calls must have ended."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class SignOfLife:
+    """Observes a call: whatever it reports proves that it lives."""
+
+    def __init__(self, lease: Lease | None, now: Callable[[], float], lease_s: float) -> None:
+        self._lease = lease
+        self._now = now
+        self._lease_s = lease_s
+
+    def observe(self, event: CallEvent) -> None:
+        if self._lease is not None:
+            self._lease.until = self._now() + self._lease_s

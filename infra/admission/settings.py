@@ -1,0 +1,35 @@
+"""`[capacity]`: how many calls this server takes at once."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from infra.admission.slots import Capacity
+
+Slots = Annotated[int, Field(ge=1, le=10_000)]
+
+
+class CapacitySettings(BaseModel):
+    """What is left out follows from the profile: the language model's sequences and the voice's slots."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    calls: Slots | None = None
+    """Calls at once, whatever each model could serve."""
+    stt: Slots | None = None
+    """Calls that the transcriber serves at once."""
+    llm: Slots | None = None
+    """Calls whose conversation the language model keeps at once; it is loaded with so many sequences."""
+    tts: Slots | None = None
+    """Calls that the voice speaks for at once; for CSM `tts_slots` says the same."""
+    lease_s: Annotated[float, Field(ge=5, le=3_600)] = 60.0
+    """A call that has shown no life for so long is ended and counted; a transfer may ring for 40 s."""
+
+    def capacity(self, *, llm: int, tts: int) -> Capacity:
+        """`llm` and `tts` are what the models serve by themselves. A transcriber keeps nothing of a call
+        between two requests, so that it serves whatever the others do unless it is told."""
+        most_llm = self.llm or self.calls or llm
+        most_tts = self.tts or self.calls or tts
+        most_stt = self.stt or self.calls or min(most_llm, most_tts)
+        most = self.calls or max(most_stt, most_llm, most_tts)
+        return Capacity(stt=min(most, most_stt), llm=min(most, most_llm), tts=min(most, most_tts))

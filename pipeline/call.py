@@ -27,6 +27,7 @@ from pipeline.events import (
     AgentTurnedDown,
     CallEnded,
     CallerAudio,
+    CallerSpeaks,
     CallerSpoke,
     CallerTurn,
     CallObserver,
@@ -176,6 +177,7 @@ class Call:
         self._hung_up: CallOutcome | None = None
         self._part: asyncio.Task[None] | None = None
         self._rounds = 0
+        self._voiced = False
         self._counters: Counter[str] = Counter()
         self._placed = PlacedAudio()
         self._desk = CallDesk(
@@ -195,9 +197,13 @@ class Call:
 
     # From outside
 
-    def end_politely(self) -> None:
-        """Say goodbye and hang up: the house closes. Returns at once."""
-        self._closing = ("goodbye", "shutdown")
+    @property
+    def call_id(self) -> str:
+        return self._line.info.call_id
+
+    def end_politely(self, reason: HangUpReason = "shutdown") -> None:
+        """Say goodbye and hang up: as a rule because the house closes. Returns at once."""
+        self._closing = ("goodbye", reason)
         self._wake.set()
 
     def only_say_goodbye(self) -> None:
@@ -312,6 +318,7 @@ class Call:
                 await self._obey(self._core.close(*closing, _now()))
             while self._inbox:
                 await self._obey(self._core.receive(self._inbox.popleft(), _now()))
+            self._note_voice()
             await self._obey(self._core.handle_timer(_now()))
             await self._play()
             if self._inbox:
@@ -324,6 +331,11 @@ class Call:
                 if timer is not None:
                     timer.cancel()
             self._wake.clear()
+
+    def _note_voice(self) -> None:
+        voiced, self._voiced = self._voiced, self._core.caller_speaks
+        if self._voiced and not voiced:
+            self._observer.observe(CallerSpeaks(self._at()))
 
     async def _play(self) -> None:
         try:
@@ -369,6 +381,7 @@ class Call:
                     self._part = self._work(part, "transcribe-part")
                 case Prefill(text):
                     self._thinking.prefill(self._history.with_caller(text))
+                    self._observer.observe(CallerSpeaks(self._at(), text))
                 case TakeGlimpse(number, start, end):
                     self._work(self._glimpse(number, self._sound.slice(start, end)), "glimpse")
                 case Duck():

@@ -36,6 +36,16 @@ class AgentAudio:
 
 
 @dataclass(frozen=True, slots=True)
+class CallerSpeaks:
+    """The caller's voice is there, by the voice detector; and again, with the words of the turn so far, as
+    they are understood while the caller speaks. For whoever looks on: the words may still change, and what
+    counts is `CallerTurn`. Recorders keep none of it."""
+
+    at_s: float
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CallerSpoke:
     """One utterance by the voice detector: voiced from `start_s` to `end_s`."""
 
@@ -215,6 +225,7 @@ CallEvent = (
     CallStarted
     | CallerAudio
     | AgentAudio
+    | CallerSpeaks
     | CallerSpoke
     | CallerTurn
     | AgentClause

@@ -171,6 +171,13 @@ class CallService:
         for call in self._calls:
             call.end_politely()
 
+    def end_call(self, call_id: str) -> bool:
+        """That call says goodbye and hangs up. False where no call of this id is held."""
+        found = [call for call in self._calls if call.call_id == call_id]
+        for call in found:
+            call.end_politely("goodbye")
+        return bool(found)
+
     async def aclose(self) -> None:
         """Stop the voice hub. Live calls must have ended; the models stay the owner's to close."""
         if self._hub_task is not None:

@@ -254,6 +254,11 @@ class TurnTaking:
         self._begin_speaking()
         return [SpeakStock(phrase)]
 
+    @property
+    def caller_speaks(self) -> bool:
+        """The voice detector hears the caller now."""
+        return self._detector.speaking
+
     def oldest_needed_sample(self) -> int:
         """Caller's audio before this position is never asked for again. What the detector has not judged
         yet is always needed: it may lag behind a burst."""

@@ -17,6 +17,7 @@ from pipeline.events import (
     AgentTurn,
     AgentTurnedDown,
     CallEnded,
+    CallerSpeaks,
     CallerSpoke,
     CallerTurn,
     CallEvent,
@@ -35,6 +36,7 @@ from pipeline.line import LINE_RATE_HZ, Pcm
 NOT_RECORDED = "[not recorded]"
 _WORDS: dict[type, tuple[str, ...]] = {
     CallStarted: (),
+    CallerSpeaks: ("words",),
     CallerSpoke: (),
     CallerTurn: ("text",),
     AgentClause: ("text",),
@@ -117,6 +119,10 @@ class Pauses:
                 since_s = self._asked_s if self._voiced_since is None else self._voiced_since
                 begin_s = self._begin(event, min(since_s, at_s))
                 self._voiced_since, self._asked_s = None, at_s
+            case CallerSpeaks():
+                # The turn before may be the one that goes on, and its words be among these.
+                asked = [begun_s for (kind, _), begun_s in self._begins.items() if kind is CallerTurn]
+                begin_s = min([at_s, *asked[-1:], *([] if (s := self._voiced_since) is None else [s])])
             case AgentClause():
                 self._begin(event, at_s)
             case AgentTurn():

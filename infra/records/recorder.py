@@ -23,7 +23,7 @@ from infra.records.policy import RecordingPolicy
 from infra.records.retention import KeepInTime
 from infra.records.sound import AGENT, CALLER, Sound, Tracks
 from infra.records.storage import PlainStorage, SealedStorage, Storage
-from pipeline.events import AgentAudio, CallEnded, CallerAudio, CallEvent
+from pipeline.events import AgentAudio, CallEnded, CallerAudio, CallerSpeaks, CallEvent
 from pipeline.line import LineInfo, Pcm
 
 log = logging.getLogger(__name__)
@@ -115,6 +115,8 @@ class _CallFiles:
                 return
             case AgentAudio():
                 self._audio(AGENT, event.start_sample, event.pcm)
+                return
+            case CallerSpeaks():
                 return
         event = self._pauses.kept(event)
         line = json.dumps({"event": type(event).__name__, **asdict(event)}, ensure_ascii=False, default=str)

@@ -10,6 +10,7 @@ from infra.commands import (
     dial,
     doctor,
     finetune,
+    keys,
     models,
     recordings,
     say,
@@ -36,7 +37,7 @@ app.command("simulate")(simulate.simulate)
 app.command("demo")(demo.demo)
 app.command("say")(say.say)
 app.command("dial")(dial.dial)
-app.add_typer(dial.keys, name="keys")
+app.add_typer(keys.app, name="keys")
 app.command("doctor")(doctor.doctor)
 app.add_typer(models.app, name="models")
 app.add_typer(voice.app, name="voice")

@@ -63,6 +63,7 @@ def is_expected(error: BaseException) -> bool:
     of a package that was never imported cannot have been raised."""
     bases = (
         (__name__, "CommandError"),
+        ("infra.access.errors", "AccessConfigError"),
         ("infra.records.keys", "RecordingKeyError"),
         ("infra.records.reader", "RecordingError"),
         ("infra.settings", "SettingsError"),

@@ -11,6 +11,8 @@ from collections.abc import Callable, Coroutine
 
 import uvicorn
 
+from infra.access.front import Front
+from infra.access.tls import check_access
 from infra.app import create_app, twilio_config
 from infra.calls import Calls, open_calls
 from infra.loading import load
@@ -27,10 +29,11 @@ _LARGEST_MESSAGE_BYTES = 2**21
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C. Raises `SettingsError`, `ModelError`, `DocumentError`,
-    `TwilioConfigError` before the first call."""
+    `TwilioConfigError`, `AccessConfigError` before the first call."""
     if settings.takes_twilio:
         twilio_config(settings)  # complains before models are loaded
     settings.check_serving()
+    check_access(settings.access, settings.outbound.api_keys)
     check_outbound(settings)
     check_ways_in(settings)
     listener = bind(settings.bind_host, settings.port)
@@ -72,8 +75,10 @@ async def _serve(settings: Settings, listener: socket.socket, load_: Callable[[]
         open_outbound(settings, calls, ways.sip),
     ):
         app = create_app(settings, calls, ways)
+        front = Front(app, settings.access)
         config = uvicorn.Config(
-            app,
+            front.app,
+            http=front.protocol,
             ws="websockets-sansio",
             ws_max_size=_LARGEST_MESSAGE_BYTES,
             ws_per_message_deflate=False,
@@ -94,7 +99,8 @@ async def _serve(settings: Settings, listener: socket.socket, load_: Callable[[]
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         spare_what_is_loaded()
-        await server.serve(sockets=[listener])
+        async with front.secured(config):
+            await server.serve(sockets=[listener])
 
 
 class _DrainingServer(uvicorn.Server):

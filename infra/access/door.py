@@ -6,14 +6,14 @@ No FastAPI in here: requests come as `Visit`s. The keys' file is the one thing t
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from infra.access.errors import AccessRefused
+from infra.access.errors import AccessConfigError, AccessRefused
 from infra.access.keys import LONGEST_KEY, ApiKey, KeyBook, Principal, Role, digest_of, parse_key_file
 from infra.access.limits import Buckets, counted_as
 from infra.access.policy import AccessSettings
@@ -54,7 +54,7 @@ class Visit:
 
 class Door:
     """`operator_hashes` are keys of operators that have neither name nor end ([outbound] api_keys). Raises
-    `ValueError` or `OSError` where the keys' file cannot be read."""
+    `AccessConfigError` where the keys' file cannot be read."""
 
     def __init__(
         self,
@@ -73,13 +73,7 @@ class Door:
         self._loopback = (parts.hostname or "") in _LOOPBACK_HOSTS
         self._wall = wall
         self._monotonic = monotonic
-        self._fixed = (
-            *settings.listed(),
-            *(
-                ApiKey(f"outbound-{number}", "operator", None, digest)
-                for number, digest in enumerate(operator_hashes, 1)
-            ),
-        )
+        self._fixed = (*settings.listed(), *_operators(operator_hashes))
         self._file = _KeysFile(settings.keys_file) if settings.keys_file is not None else None
         self._book = KeyBook((*self._fixed, *(self._file.keys if self._file is not None else ())))
         self._looked_at = monotonic()
@@ -154,7 +148,7 @@ class Door:
         """Whether nobody on the way could read it: TLS, or a plain connection within this house."""
         if visit.scheme in ("https", "wss"):
             return True
-        if not self.trusts(visit.peer) and not _in_house(visit.peer):
+        if not self.trusts(visit.peer) and not is_private(visit.peer):
             return False
         # What a proxy of ours says it was asked over.
         asked = visit.headers.get("x-forwarded-proto", "https").split(",")[0].strip().lower()
@@ -243,14 +237,28 @@ class Door:
         return self._sessions.close_all_of(key.digest) if key is not None else 0
 
 
+def known_keys(settings: AccessSettings, operator_hashes: Iterable[str] = ()) -> tuple[ApiKey, ...]:
+    """All keys that a server with these settings begins with. Raises `AccessConfigError`."""
+    file = _KeysFile(settings.keys_file) if settings.keys_file is not None else None
+    return (*settings.listed(), *_operators(operator_hashes), *(file.keys if file is not None else ()))
+
+
+def _operators(hashes: Iterable[str]) -> Iterator[ApiKey]:
+    for number, digest in enumerate(hashes, 1):
+        yield ApiKey(f"outbound-{number}", "operator", None, digest)
+
+
 class _KeysFile:
     """A file of keys, read again when it has changed. One that has become wrong changes nothing but the
     log."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen = self._look()
-        self.keys = self._read()
+        try:
+            self._seen = self._look()
+            self.keys = self._read()
+        except (OSError, ValueError) as error:
+            raise AccessConfigError(f"[access] keys_file: {_said(error)}") from None
 
     def changed(self) -> bool:
         """Whether there are other keys now."""
@@ -261,7 +269,7 @@ class _KeysFile:
             self._seen = seen
             self.keys = self._read()
         except (OSError, ValueError) as error:
-            log.error("the keys stay as they were: %s", error)
+            log.error("the keys stay as they were: %s", _said(error))
             return False
         log.info("%s was read again: %d key(s)", self._path, len(self.keys))
         return True
@@ -277,6 +285,10 @@ class _KeysFile:
             raise ValueError(f"{self._path}: {error}") from None
 
 
+def _said(error: OSError | ValueError) -> str:
+    return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+
+
 def is_loopback(peer: str) -> bool:
     """Whether an address is this machine's own."""
     try:
@@ -285,7 +297,7 @@ def is_loopback(peer: str) -> bool:
         return False
 
 
-def _in_house(peer: str) -> bool:
+def is_private(peer: str) -> bool:
     """A private address: a container's or a local network's, where a proxy of ours may stand."""
     try:
         return ip_address(peer).is_private

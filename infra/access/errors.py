@@ -1,4 +1,8 @@
-"""Why somebody is not let in."""
+"""Why somebody is not let in, or the server not started."""
+
+
+class AccessConfigError(Exception):
+    """[access] cannot work; the message tells the operator what to mend."""
 
 
 class AccessRefused(Exception):

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Final, Literal, cast, get_args
+from typing import Final, Literal, get_args
 
 Role = Literal["viewer", "operator", "admin"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
@@ -93,7 +93,7 @@ def parse_key(line: str) -> ApiKey:
         until = None if last_day == "never" else date.fromisoformat(last_day)
     except ValueError:
         raise ValueError('a key ends on a day such as 2027-02-26, or "never"') from None
-    return ApiKey(name, cast(Role, role), until, digest.lower())
+    return ApiKey(name, role, until, digest.lower())
 
 
 def parse_key_file(text: str) -> tuple[ApiKey, ...]:

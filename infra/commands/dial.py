@@ -1,29 +1,16 @@
-"""`maya dial`, `maya keys`: order a call from a running server."""
+"""`maya dial`: order a call from a running server."""
 
+import os
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from infra.errors import CommandError
 
-keys = typer.Typer(help="Keys for ordering calls.", no_args_is_help=True, rich_markup_mode="rich")
-
 _POLL_S = 1.0
 _TIMEOUT_S = 15.0
-
-
-@keys.command("new")
-def new() -> None:
-    """Make a key. It is shown once; the settings keep its hash.
-
-    Example: [bold]maya keys new[/bold]
-    """
-    from infra.outbound.api import new_key
-
-    key, digest = new_key()
-    typer.echo(f"the key, for whoever orders calls (MAYA_API_KEY):\n  {key}")
-    typer.echo(f'its hash, for maya.toml:\n  [outbound]\n  api_keys = ["{digest}"]')
 
 
 def dial(
@@ -44,6 +31,7 @@ def dial(
 
     Example: [bold]maya dial +12025550123 --persona clinic[/bold]
     """
+    key = key or _key_from_file()
     if not key:
         raise CommandError("set MAYA_API_KEY to a key of the server (maya keys new makes one)")
     headers = {"Authorization": f"Bearer {key}"} | ({"Idempotency-Key": once} if once else {})
@@ -60,6 +48,18 @@ def dial(
             return
         time.sleep(_POLL_S)
         order = _ask("GET", f"{base}/calls/{order['id']}", headers)
+
+
+def _key_from_file() -> str:
+    """What stands in the file that MAYA_API_KEY_FILE names; "" where it names none. Raises `CommandError`."""
+    path = os.environ.get("MAYA_API_KEY_FILE", "")
+    if not path:
+        return ""
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise CommandError(f"MAYA_API_KEY_FILE: {path} cannot be read: {why}") from None
 
 
 def _ask(
@@ -79,7 +79,7 @@ def _ask(
     if answer.status_code == 404 and method == "POST":
         raise CommandError(
             "this server makes no calls: its settings need [outbound] with allowed_prefixes, caller_id, "
-            "hours and api_keys"
+            "hours, and a key of an operator"
         )
     if answer.status_code >= 400:
         raise CommandError(f"the server refuses: {told.get('detail', answer.status_code)}")

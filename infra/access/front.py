@@ -1,0 +1,54 @@
+"""Between the network and the application under uvicorn: the guard, patience with connections, TLS."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from infra.access.door import Door
+from infra.access.guard import Guard
+from infra.access.patience import Waiting, patient_protocol
+from infra.access.policy import AccessSettings
+from infra.access.tls import Certificate
+
+_RENEW_S = 60.0
+"""How often the certificate's files are looked at."""
+
+
+class Front:
+    """For an `app` in which `infra.access.web.install` was called: `app` and `protocol` are for
+    `uvicorn.Config(front.app, http=front.protocol)`, `secured(config)` is what to serve within."""
+
+    def __init__(self, app: FastAPI, settings: AccessSettings) -> None:
+        door: Door = app.state.door
+        self._settings = settings
+        self.app = Guard(app, door, settings)
+        waiting: Waiting[object] = Waiting(settings.max_idle_connections, settings.max_idle_per_address)
+        self.protocol = patient_protocol(waiting, settings.request_s, door.trusts)
+
+    @asynccontextmanager
+    async def secured(self, config: uvicorn.Config) -> AsyncIterator[None]:
+        """`config` speaks TLS where there is a certificate. Raises `AccessConfigError`."""
+        chain, key = self._settings.tls_certificate, self._settings.tls_key
+        if chain is None or key is None:
+            yield
+            return
+        certificate = Certificate(chain, key)
+        config.load()
+        config.ssl = certificate.context
+        renewing = asyncio.create_task(_renew(certificate), name="certificate")
+        try:
+            yield
+        finally:
+            renewing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await renewing
+
+
+async def _renew(certificate: Certificate) -> None:
+    while True:
+        await asyncio.sleep(_RENEW_S)
+        certificate.renew()

@@ -6,6 +6,7 @@ from fastapi import FastAPI, Request, Response
 
 from infra.access import web as access
 from infra.calls import Calls
+from infra.loading import capacity_of
 from infra.outbound.api import create_router as outbound_router
 from infra.settings import Settings
 from infra.ways_in import WaysIn
@@ -22,7 +23,8 @@ def twilio_config(settings: Settings) -> TwilioConfig:
         account_sid=settings.account_sid,
         shared_keys=settings.shared_key_pairs,
         insecure=settings.insecure,
-        max_pending_sockets=settings.max_pending_sockets,
+        # Every call that was let in may open its stream at the same moment.
+        max_pending_sockets=max(settings.max_pending_sockets, capacity_of(settings).calls),
         start_timeout_s=settings.start_timeout_s,
         media_timeout_s=settings.media_timeout_s,
         token_ttl_s=settings.token_ttl_s,
@@ -45,6 +47,7 @@ def create_app(settings: Settings, calls: Calls, ways: WaysIn | None = None) -> 
             twilio_router(
                 twilio_config(settings),
                 calls.answer,
+                lines=calls.admission,
                 on_order_over=dialler.over if dialler is not None else lambda order, detail: None,
             )
         )
@@ -60,18 +63,29 @@ def create_app(settings: Settings, calls: Calls, ways: WaysIn | None = None) -> 
 
     @app.get("/readyz")
     async def readyz(response: Response) -> dict[str, str | int]:
-        """New calls are welcome. 503 while the server drains."""
+        """New calls are welcome. 503 while the server drains; a full house is ready: it tells whoever calls
+        that it is."""
         if calls.draining:
             response.status_code = 503
-        return {"status": "draining" if calls.draining else "ready", "live_calls": calls.live}
+        places = calls.admission.view()
+        return {
+            "status": "draining" if calls.draining else "ready",
+            "live_calls": calls.live,
+            "in_use": places.in_use,
+            "of": places.of,
+        }
 
     @app.middleware("http")
     async def refuse_new_calls(
         request: Request, answer: Callable[[Request], Awaitable[Response]]
     ) -> Response:
         # 503 sends Twilio to the number's fallback URL; calls that live still find /twilio/after.
-        if calls.draining and request.url.path.rstrip("/") == VOICE:
+        if calls.draining and not calls.handed_over and request.url.path.rstrip("/") == VOICE:
             return Response("draining", 503, {"Retry-After": "30"}, "text/plain")
-        return await answer(request)
+        response = await answer(request)
+        if calls.handed_over:
+            # The next request is for the process that has the listening socket.
+            response.headers["Connection"] = "close"
+        return response
 
     return app

@@ -1,12 +1,16 @@
 """The running call service with its models, personas and records: what every way in hands its lines to."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from infra.admission.desk import Admission, LeaseExpired, NoLineFree
+from infra.admission.slots import Capacity
+from infra.loading import capacity_of
 from infra.outbound.dialler import Dialler
 from infra.outbound.policy import AnsweringMachinePolicy
 from infra.reception import House, Reception, read_house
@@ -28,6 +32,12 @@ _GOODBYE_S = 10.0
 _AFTER_S = 2.0
 """When we close a stream, Twilio asks `/twilio/after` what to do next; be there to answer."""
 
+_KEPT_OPEN_S = 6.0
+"""uvicorn closes a connection on which nothing was asked for 5 s."""
+_PARTING_S = 5.0
+"""A line on which even hanging up does not end is left alone after this."""
+_UNLIMITED = 10_000
+
 _DIAL = ("twilio", "sip")
 """Lines that also bring calls that we make; what others tell beyond their numbers may have any name."""
 
@@ -35,16 +45,27 @@ Watcher = Callable[[LineInfo], CallObserver | None]
 """Gives a call an observer, or none."""
 
 
+def place_of(info: LineInfo) -> str:
+    """Under which name a call has its place: one that we placed had it before it had an id."""
+    return (info.parameters.get(ORDER_PARAMETER) if info.kind in _DIAL else None) or info.call_id
+
+
 class Calls:
     """Made by `open_calls`. `watchers` are asked for an observer when a call begins; `dialler` knows the
-    calls that we make ourselves, where there are such."""
+    calls that we make ourselves, where there are such; `admission` who has a place, and how many there are.
+    `draining` turned true, readiness is off and SIP refuses calls; `handed_over` tells that another process
+    takes what comes to the web server's port."""
 
-    def __init__(self, service: CallService, reception: Reception | None = None) -> None:
+    def __init__(
+        self, service: CallService, reception: Reception | None = None, admission: Admission | None = None
+    ) -> None:
         self._service = service
         self._reception = reception
+        self.admission = admission or Admission(Capacity.of_calls(_UNLIMITED), ring_s=60.0, lease_s=90.0)
         self.watchers: list[Watcher] = []
         self.dialler: Dialler | None = None
         self.draining = False
+        self.handed_over = False
         self._listening = 0
 
     @property
@@ -56,19 +77,39 @@ class Calls:
     def _ringing(self) -> int:
         return self.dialler.ringing if self.dialler is not None else 0
 
+    @property
+    def _waited_for(self) -> int:
+        """Of calls whose audio is still to come, those that come to us."""
+        expected = 0 if self.handed_over else self.admission.ringing
+        return self.live + self._ringing + expected
+
     def accepting(self) -> bool:
         """New calls are welcome."""
         return not self.draining
 
     async def answer(self, line: Line) -> CallOutcome:
         """Hold the call on `line`, whichever way it came in. Raises nothing but cancellation."""
+        try:
+            async with self.admission.lease(place_of(line.info)) as renew:
+                return await self._answer(line, renew)
+        except NoLineFree:
+            log.warning("call %s turned away: no line is free", line.info.call_id)
+            outcome = CallOutcome(False, "busy")
+        except LeaseExpired:
+            outcome = CallOutcome(False, "no sign of life")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PARTING_S):
+                await line.hang_up("apology")
+        return outcome
+
+    async def _answer(self, line: Line, renew: Callable[[], None]) -> CallOutcome:
         order_id = line.info.parameters.get(ORDER_PARAMETER)
         if order_id is not None and line.info.kind in _DIAL:
-            return await self._answer_our_own(line, order_id)
+            return await self._answer_our_own(line, order_id, renew)
         persona = self._reception.persona_for(line.info) if self._reception is not None else None
         return await self._service.answer(line, persona)
 
-    async def _answer_our_own(self, line: Line, order_id: str) -> CallOutcome:
+    async def _answer_our_own(self, line: Line, order_id: str, renew: Callable[[], None]) -> CallOutcome:
         """Somebody has answered a call that we made."""
         dialler = self.dialler
         ours = dialler.answered(order_id) if dialler is not None else None
@@ -79,17 +120,19 @@ class Calls:
         order, persona = ours
         outcome = CallOutcome(False, "failed")
         try:
-            outcome = await self._talk(line, persona, dialler.answering_machine)
+            outcome = await self._talk(line, persona, dialler.answering_machine, renew)
         finally:
             dialler.over(order.id, outcome.reason)
         return outcome
 
-    async def _talk(self, line: Line, persona: Persona, for_machines: AnsweringMachinePolicy) -> CallOutcome:
+    async def _talk(
+        self, line: Line, persona: Persona, for_machines: AnsweringMachinePolicy, renew: Callable[[], None]
+    ) -> CallOutcome:
         """With whoever answered: somebody gets the conversation, a machine what the settings say."""
         if for_machines == "talk":
             return await self._service.answer(line, persona)
         try:
-            answered, is_machine = await self._listen(line, persona, for_machines)
+            answered, is_machine = await self._listen(line, persona, for_machines, renew)
         except LineClosed as closed:
             return CallOutcome(True, closed.reason)
         except Exception as error:
@@ -106,7 +149,7 @@ class Calls:
         return CallOutcome(outcome.completed, "message left" if said else outcome.reason)
 
     async def _listen(
-        self, line: Line, persona: Persona, for_machines: AnsweringMachinePolicy
+        self, line: Line, persona: Persona, for_machines: AnsweringMachinePolicy, renew: Callable[[], None]
     ) -> tuple[Line | None, bool]:
         """The line on which to go on, and whether a machine records on it; None where one gets no message.
         Raises `LineClosed`, and what the models raise."""
@@ -116,11 +159,13 @@ class Calls:
             try:
                 verdict = await screening.listen()
                 log.info("call %s: %s answered (%s)", line.info.call_id, verdict.answerer, verdict.why)
+                renew()
                 is_machine = verdict.answerer == "machine"
                 if is_machine:
                     if for_machines == "hang_up" or not persona.outbound.message:
                         return None, True
                     await screening.listened_to_the_end()
+                    renew()
                 return screening.line, is_machine
             finally:
                 screening.close()
@@ -134,19 +179,39 @@ class Calls:
         await self._service.rehearse(persona)
 
     def observer(self, info: LineInfo) -> CallObserver:
-        return Observers(*filter(None, (watch(info) for watch in self.watchers)))
+        watching = filter(None, (watch(info) for watch in self.watchers))
+        return Observers(self.admission.observer(place_of(info)), *watching)
 
-    async def drain(self, limit_s: float, hurried: Callable[[], bool] = lambda: False) -> None:
+    async def drain(
+        self, limit_s: float, hurried: Callable[[], bool] = lambda: False, *, handed_over: bool = False
+    ) -> None:
         """Take no new calls and make none; return when those that are on or ring have ended, at the latest
-        after `limit_s` and a goodbye. `hurried` turning true ends the wait at once."""
+        after `limit_s` and a goodbye. `hurried` turning true ends the wait at once.
+
+        `handed_over`: another process has the listening socket, and we have let go of it. What still comes
+        over connections that were open is served as ever, for who refuses it would lose a caller."""
         self.draining = True
-        if not self.live + self._ringing:
+        self.handed_over = handed_over
+        if handed_over:
+            late = asyncio.get_running_loop().call_later(_KEPT_OPEN_S, self.admission.close)
+        else:
+            late = None
+            self.admission.close()
+        try:
+            await self._drain(limit_s, hurried)
+        finally:
+            if late is not None:
+                late.cancel()
+            self.admission.close()
+
+    async def _drain(self, limit_s: float, hurried: Callable[[], bool]) -> None:
+        if not self._waited_for:
             return
         log.info(
             "waiting up to %.0f s for %d live call(s) and %d phone(s) that ring",
             limit_s,
             self.live,
-            self._ringing,
+            self._ringing + self.admission.ringing,
         )
         if not await self._wait(limit_s, hurried):
             log.info("saying goodbye to %d live call(s)", self.live)
@@ -158,7 +223,7 @@ class Calls:
     async def _wait(self, limit_s: float, hurried: Callable[[], bool]) -> bool:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + limit_s
-        while self.live + self._ringing and not hurried():
+        while self._waited_for and not hurried():
             if loop.time() >= deadline:
                 return False
             await asyncio.sleep(_DRAIN_STEP_S)
@@ -193,7 +258,10 @@ async def open_calls(settings: Settings, load: Callable[[], Models]) -> AsyncIte
     log.info("models loaded in %.1f s; warming up persona %s", time.monotonic() - began, names)
     service = CallService(models, house.persona, observe=lambda info: calls.observer(info))
     reception = Reception(house, service, read=read)
-    calls = Calls(service, reception)
+    admission = Admission(
+        capacity_of(settings), ring_s=settings.token_ttl_s, lease_s=settings.capacity.lease_s
+    )
+    calls = Calls(service, reception, admission)
     if records is not None:
         calls.watchers.append(records.observer)
     watching: asyncio.Task[None] | None = None
@@ -207,6 +275,7 @@ async def open_calls(settings: Settings, load: Callable[[], Models]) -> AsyncIte
         if watching is not None:
             watching.cancel()
         await service.aclose()
+        admission.aclose()
         await models.aclose()
         if records is not None:
             await asyncio.to_thread(records.close)

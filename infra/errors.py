@@ -64,6 +64,7 @@ def is_expected(error: BaseException) -> bool:
     bases = (
         (__name__, "CommandError"),
         ("infra.access.errors", "AccessConfigError"),
+        ("infra.inherited", "InheritedSocketError"),
         ("infra.records.keys", "RecordingKeyError"),
         ("infra.records.reader", "RecordingError"),
         ("infra.settings", "SettingsError"),

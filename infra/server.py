@@ -4,6 +4,7 @@ other ways in."""
 import asyncio
 import errno
 import logging
+import os
 import signal
 import socket
 import sys
@@ -15,6 +16,7 @@ from infra.access.front import Front
 from infra.access.tls import check_access
 from infra.app import create_app, twilio_config
 from infra.calls import Calls, open_calls
+from infra.inherited import WEB, inherited_sockets, notify
 from infra.loading import load
 from infra.outbound.office import check_outbound, open_outbound
 from infra.settings import Settings, SettingsError
@@ -29,18 +31,24 @@ _LARGEST_MESSAGE_BYTES = 2**21
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C. Raises `SettingsError`, `ModelError`, `DocumentError`,
-    `TwilioConfigError`, `AccessConfigError` before the first call."""
+    `TwilioConfigError`, `AccessConfigError`, `InheritedSocketError` before the first call.
+
+    Listens on a socket of its own, or on the one that a service manager hands over (`infra.inherited`)."""
+    inherited = inherited_sockets(os.environ)
     if settings.takes_twilio:
         twilio_config(settings)  # complains before models are loaded
     settings.check_serving()
     check_access(settings.access, settings.outbound.api_keys)
     check_outbound(settings)
     check_ways_in(settings)
-    listener = bind(settings.bind_host, settings.port)
-    if settings.port == 0:
+    listener = inherited.get(WEB)
+    handed_over = listener is not None
+    if listener is None:
+        listener = bind(settings.bind_host, settings.port)
+    if settings.port == 0 or handed_over:
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     with listener:
-        _run(_serve(settings, listener, lambda: load(settings)))
+        _run(serve_on(settings, listener, lambda: load(settings), handed_over=handed_over))
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -68,7 +76,15 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def _serve(settings: Settings, listener: socket.socket, load_: Callable[[], Models]) -> None:
+async def serve_on(
+    settings: Settings,
+    listener: socket.socket,
+    load_: Callable[[], Models],
+    *,
+    handed_over: bool = False,
+) -> None:
+    """Serve on a socket that listens, until a signal comes and the calls that are on have ended.
+    `handed_over`: others have the same socket, and take what comes once we drain."""
     async with (
         open_calls(settings, load_) as calls,
         open_ways_in(settings, calls) as ways,
@@ -93,7 +109,7 @@ async def _serve(settings: Settings, listener: socket.socket, load_: Callable[[]
         if not settings.takes_twilio:
             log.info("no calls from Twilio: TWILIO_AUTH_TOKEN is not set")
         log.info("listening on %s, public URL %s", listener.getsockname()[:2], settings.public_base_url)
-        server = _DrainingServer(config, calls, settings.drain_s)
+        server = _DrainingServer(config, calls, settings.drain_s, handed_over=handed_over)
         # uvicorn raises the signal again once it has shut down; by default that would end the process before
         # recordings are complete and models closed.
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -106,13 +122,25 @@ async def _serve(settings: Settings, listener: socket.socket, load_: Callable[[]
 class _DrainingServer(uvicorn.Server):
     """Lets live calls end before uvicorn closes their sockets."""
 
-    def __init__(self, config: uvicorn.Config, calls: Calls, drain_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, calls: Calls, drain_s: float, *, handed_over: bool) -> None:
         super().__init__(config)
         self._calls = calls
         self._drain_s = drain_s
+        self._handed_over = handed_over
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        notify("READY=1")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._calls.drain(self._drain_s, lambda: self.force_exit)
+        notify("STOPPING=1")
+        if self._handed_over:
+            # What waits in the queue is for whoever else has the socket.
+            for server in self.servers:
+                server.close()
+            for listening in sockets or ():
+                listening.close()
+        await self._calls.drain(self._drain_s, lambda: self.force_exit, handed_over=self._handed_over)
         await super().shutdown(sockets)
 
 

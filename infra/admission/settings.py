@@ -22,8 +22,9 @@ class CapacitySettings(BaseModel):
     """Calls whose conversation the language model keeps at once; it is loaded with so many sequences."""
     tts: Slots | None = None
     """Calls that the voice speaks for at once; for CSM `tts_slots` says the same."""
-    lease_s: Annotated[float, Field(ge=5, le=3_600)] = 60.0
-    """A call that has shown no life for so long is ended and counted; a transfer may ring for 40 s."""
+    lease_s: Annotated[float, Field(ge=5, le=3_600)] = 90.0
+    """A call that has shown no life for so long is ended and counted. A transfer may ring
+    for 40 s, and an answering machine greet for 60 s."""
 
     def capacity(self, *, llm: int, tts: int) -> Capacity:
         """`llm` and `tts` are what the models serve by themselves. A transcriber keeps nothing of a call

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal, Protocol
 
+from infra.admission.desk import NoLineFree
 from infra.outbound.ledger import CallLedger, DoNotCall
 from infra.outbound.policy import (
     AnsweringMachinePolicy,
@@ -76,11 +77,32 @@ class Carrier(Protocol):
         ...
 
 
+class Places(Protocol):
+    """Where a call has its place; `infra.admission.desk.Admission` is one."""
+
+    async def wait_and_take(self, call_id: str, *, for_s: float) -> None:
+        """A place, as soon as there is one. Raises `NoLineFree` where the house closes."""
+        ...
+
+    def give_back(self, call_id: str) -> None: ...
+
+
+class Unlimited:
+    """There is always a place."""
+
+    async def wait_and_take(self, call_id: str, *, for_s: float) -> None:
+        return None
+
+    def give_back(self, call_id: str) -> None:
+        return None
+
+
 class Dialler:
     """`run()` in a task of its own; `order()`, `status()`, `cancel()` from anywhere on the loop.
 
     `persona_named` finds a persona that may call, `rehearse` makes it ready before anything rings.
-    `accepting()` turning false, nothing is dialled any more. `wall()` is the time of day, aware.
+    `accepting()` turning false, nothing is dialled any more. A call has its place in `places`, by its order's
+    id, before anything is dialled. `wall()` is the time of day, aware.
     """
 
     def __init__(
@@ -93,6 +115,7 @@ class Dialler:
         persona_named: Callable[[str], Persona | None],
         rehearse: Callable[[Persona], Awaitable[None]],
         accepting: Callable[[], bool] = lambda: True,
+        places: Places | None = None,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._settings = settings
@@ -102,6 +125,7 @@ class Dialler:
         self._persona_named = persona_named
         self._rehearse = rehearse
         self._accepting = accepting
+        self._places = places or Unlimited()
         self._wall = wall
         self._orders: OrderedDict[str, Order] = OrderedDict()
         self._by_key: dict[str, str] = {}
@@ -180,9 +204,11 @@ class Dialler:
                 await self._rehearse(persona.leaving_message())
             await self._a_line_is_free()
             await asyncio.sleep(max(0.0, self._free_at - loop.time()))
+            await self._take_place(order.id)
             # Behind all waiting: what is asked here must hold when it rings.
             await self._permitted(order.number)
             if self._now(order).state != "waiting":
+                self._places.give_back(order.id)
                 return
             self._callers[order.id] = persona
             self._keep(replace(order, state="dialling"))
@@ -193,6 +219,7 @@ class Dialler:
             known = isinstance(error, Refused | CarrierRefused)
             log.warning("order %s was not dialled: %s", order.id, error, exc_info=None if known else error)
             detail = str(error) if known else f"{type(error).__name__}: {error}"
+            self._places.give_back(order.id)
             now = self._now(order)
             if now.state in ("waiting", "dialling"):  # neither taken back nor, in spite of all, answered
                 self._keep(replace(now, state="failed", detail=detail))
@@ -201,6 +228,12 @@ class Dialler:
         now = self._now(order)
         self._keep(replace(now, call_id=call_id, state="ringing" if now.state == "dialling" else now.state))
         loop.call_later(self._settings.ring_s + _UNHEARD_S, self._unheard, order.id)
+
+    async def _take_place(self, order_id: str) -> None:
+        try:
+            await self._places.wait_and_take(order_id, for_s=self._settings.ring_s + _UNHEARD_S)
+        except NoLineFree:
+            raise Refused("this server is about to stop", 503) from None
 
     async def _a_line_is_free(self) -> None:
         busy = ("dialling", "ringing", "answered")
@@ -262,6 +295,7 @@ class Dialler:
         self._changed.set()
         if order.state in _ENDED:
             self._callers.pop(order.id, None)
+            self._places.give_back(order.id)
         if len(self._orders) > _ORDERS_KEPT:
             self._forget_one()
 

@@ -72,6 +72,7 @@ async def open_outbound(settings: Settings, calls: Calls, sip: SipServer | None)
             persona_named=calls.persona_named,
             rehearse=calls.rehearse,
             accepting=calls.accepting,
+            places=calls.admission,
         )
 
         def opt_out(info: LineInfo) -> CallObserver | None:

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Final
 
 from pipeline.line import LineClosed, LineInfo
-from telephony.answer import Answer, PendingSocket
+from telephony.answer import Answer, Lines, PendingSocket, WhileAccepting
 from telephony.pump import CALLER_HUNG_UP
 from telephony.socket import Socket
 from telephony.twilio.config import TwilioConfig
@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 _ENDINGS_KEPT: Final = 10_000
 CALLER_PARAMETER: Final = "caller"
 CALLED_PARAMETER: Final = "called"
+ORDER_PARAMETER: Final = "order"
+"""In the query of the webhooks of calls that we placed, and in their streams: which of our orders it was."""
 
 
 class Ending(Enum):
@@ -35,8 +37,9 @@ class Ending(Enum):
 
 
 class StreamDesk:
-    """Serves every stream of one process. `accepting()` is asked before a call is taken; `wall()` is the
-    time of day in seconds since the epoch. `tokens` is None only where the configuration is insecure."""
+    """Serves every stream of one process. `lines`, or `accepting()`, is asked before a call is taken;
+    `wall()` is the time of day in seconds since the epoch. `tokens` is None only where the configuration is
+    insecure."""
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class StreamDesk:
         *,
         wall: Callable[[], float],
         accepting: Callable[[], bool] = lambda: True,
+        lines: Lines | None = None,
     ) -> None:
         self.tokens = None if config.insecure else StreamTokens(config.auth_tokens, config.token_ttl_s, wall)
         self.live: dict[str, TwilioLine] = {}
@@ -53,7 +57,7 @@ class StreamDesk:
         self.pending = 0
         self._config = config
         self._answer = answer
-        self._accepting = accepting
+        self._lines = lines or WhileAccepting(accepting)
         self._endings: OrderedDict[str, Ending] = OrderedDict()
         self._limits = Limits(
             start_timeout_s=config.start_timeout_s,
@@ -140,7 +144,7 @@ class StreamDesk:
             if not held.resume(pump):
                 pump.end("this call is over", 1008)
             return None
-        if not self._accepting():
+        if not self._lines.take(parameters.get(ORDER_PARAMETER) or call_sid):
             self._remember(call_sid, Ending.TURNED_AWAY)
             pump.end("no line is free", 1013)
             return None

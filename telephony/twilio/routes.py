@@ -19,8 +19,9 @@ from starlette.datastructures import FormData
 from starlette.requests import ClientDisconnect
 from twilio.twiml.voice_response import Connect, Dial, VoiceResponse  # type: ignore[import-untyped]
 
-from telephony.answer import Answer
+from telephony.answer import Answer, Lines, WhileAccepting
 from telephony.socket_starlette import StarletteSocket
+from telephony.twilio import desk as desks
 from telephony.twilio.access import Doorkeeper
 from telephony.twilio.config import TwilioConfig
 from telephony.twilio.desk import CALLED_PARAMETER, CALLER_PARAMETER, Ending, StreamDesk
@@ -38,8 +39,7 @@ TRANSFER: Final = "/twilio/transfer"
 DIALLED: Final = "/twilio/dialled"
 MEDIA: Final = "/twilio/media"
 
-ORDER_PARAMETER: Final = "order"
-"""In the query of the webhooks of calls that we placed, and in their streams: which of our orders it was."""
+ORDER_PARAMETER: Final = desks.ORDER_PARAMETER
 
 _MAX_BODY_BYTES: Final = 65_536
 _RINGING_S: Final = 25
@@ -57,20 +57,23 @@ def create_router(
     answer: Answer,
     *,
     accepting: Callable[[], bool] = lambda: True,
+    lines: Lines | None = None,
     wall: Callable[[], float] = time.time,
     on_order_over: Callable[[str, str], None] = lambda order, detail: None,
 ) -> APIRouter:
     """Endpoints that hand every call to `answer(line)`, each in its own task.
 
-    `accepting()` says whether one more call may come in; otherwise callers hear `config.busy`.
+    `lines` has a place for each call, kept from its webhook to its stream, or callers hear `config.busy`;
+    `accepting()` is its simplest form: whether one more call may come in.
     `wall()` is the time of day, for the tokens' expiry. `on_order_over(order, detail)` hears of calls that we
     placed when they end, or never begin. Run it under uvicorn with `ws="websockets-sansio"`,
     without compression (mu-law in base64 hardly shrinks) and without pings: media flows all the time, and
     nothing says that Twilio answers them, so that a missing pong would end the call. `ws_max_size` of some
     2**21 bytes leaves it to the protocol to skip what is too long.
     """
-    desk = StreamDesk(config, answer, wall=wall, accepting=accepting)
-    return _Endpoints(config, desk, Doorkeeper(config), accepting, on_order_over).router()
+    lines = lines or WhileAccepting(accepting)
+    desk = StreamDesk(config, answer, wall=wall, lines=lines)
+    return _Endpoints(config, desk, Doorkeeper(config), lines, on_order_over).router()
 
 
 class _Endpoints:
@@ -79,14 +82,14 @@ class _Endpoints:
         config: TwilioConfig,
         desk: StreamDesk,
         door: Doorkeeper,
-        accepting: Callable[[], bool],
+        lines: Lines,
         on_order_over: Callable[[str, str], None],
     ) -> None:
         self._on_order_over = on_order_over
         self._config = config
         self._desk = desk
         self._door = door
-        self._accepting = accepting
+        self._lines = lines
 
     def router(self) -> APIRouter:
         router = APIRouter()
@@ -113,7 +116,7 @@ class _Endpoints:
         call_sid = _field(form, "CallSid")
         if not _CALL_SID.fullmatch(call_sid):
             return _plain(400, "CallSid is missing")
-        if not self._accepting():
+        if not self._lines.take(call_sid):
             logger.warning("call %s: turned away, no line is free", call_sid)
             return _say(self._config.busy)
         logger.info("call %s rings: %r calls %r", call_sid, _field(form, "From"), _field(form, "To"))
@@ -222,6 +225,9 @@ class _Endpoints:
         status = _field(form, "CallStatus")
         if status == "completed":
             self._desk.caller_gone(_field(form, "CallSid"))
+        if status in _FINAL:
+            # A caller who hung up before the stream came leaves a place.
+            self._lines.give_back(_field(form, "CallSid"))
         if status in _FINAL and (order := _order(request)):
             self._on_order_over(order, status)
         logger.info(

@@ -62,6 +62,7 @@ class Desk:
             persona_named=lambda name: CALLER,
             rehearse=service.rehearse,
             accepting=self.calls.accepting,
+            places=self.calls.admission,
             wall=lambda: NOON,
         )
         self.line = HandLine()

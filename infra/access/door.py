@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -37,6 +37,14 @@ _TRIES_PER_S: Final = 0.1
 """Logins of one address; of all together ten times as often."""
 _LOOK_S: Final = 2.0
 """How often the keys' file is looked at, at most."""
+_PRIVATE: Final = tuple(
+    ip_network(network)
+    for network in (
+        *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"),
+        *("::1/128", "fc00::/7", "fe80::/10"),
+    )
+)
+"""RFC 1918 and RFC 4193. Python's own `is_private` also has networks that are in nobody's house."""
 _EVERYBODY: Final = "everybody"
 
 
@@ -298,11 +306,12 @@ def is_loopback(peer: str) -> bool:
 
 
 def is_private(peer: str) -> bool:
-    """A private address: a container's or a local network's, where a proxy of ours may stand."""
+    """A container's or a local network's address, where a proxy of ours may stand; this machine's too."""
     try:
-        return ip_address(peer).is_private
+        address = ip_address(peer)
     except ValueError:
         return False
+    return any(address in network for network in _PRIVATE)
 
 
 def _bearer(visit: Visit) -> str | None:

@@ -96,22 +96,20 @@ async def open_ways_in(settings: Settings, calls: Calls) -> AsyncIterator[WaysIn
     async with AsyncExitStack() as stack:
         config = browser_config(settings)
         if config.on:
-            desk = BrowserDesk(config, calls.answer, accepting=calls.accepting)
+            desk = BrowserDesk(config, calls.answer, lines=calls.admission)
             calls.watchers.append(desk.observer)
             routers.append(browser_router(desk))
             log.info("talk in the browser: %s/talk", settings.public_base_url)
         if settings.asterisk is not None:
             book = CallBook(settings.asterisk.announced_for_s, asyncio.get_running_loop().time)
-            routers.append(
-                asterisk_router(settings.asterisk, calls.answer, accepting=calls.accepting, book=book)
-            )
-            server = AudioSocketServer(settings.asterisk, calls.answer, calls.accepting, book=book)
+            routers.append(asterisk_router(settings.asterisk, calls.answer, lines=calls.admission, book=book))
+            server = AudioSocketServer(settings.asterisk, calls.answer, lines=calls.admission, book=book)
             await stack.enter_async_context(server)
             log.info("Asterisk's WebSocket at port %d, path %s", settings.port, MEDIA)
         sip = None
         if settings.sip is not None:
             sip = await stack.enter_async_context(
-                SipServer(settings.sip, calls.answer, accepting=calls.accepting)
+                SipServer(settings.sip, calls.answer, accepting=calls.accepting, lines=calls.admission)
             )
             log.info("SIP on %s port %d, from %s", settings.sip.host, sip.port, _who_may_call(settings.sip))
         yield WaysIn(tuple(routers), sip)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from pipeline.line import HangUpReason, LineClosed, LineInfo
-from telephony.answer import Answer, CallOutcome, PendingSocket
+from telephony.answer import Answer, CallOutcome, Lines, PendingSocket, WhileAccepting
 from telephony.asterisk.audiosocket import AudioSocketLimits, AudioSocketProtocol
 from telephony.asterisk.book import CallBook, Ending
 from telephony.asterisk.config import AsteriskConfig
@@ -42,8 +42,8 @@ AnyLine = AsteriskLine[Any, Any]
 
 
 class CallDesk:
-    """Serves the calls of one process over one protocol or both. `accepting()` is asked before a call is
-    taken. `book` is what the dialplan tells and is told."""
+    """Serves the calls of one process over one protocol or both. `lines`, or `accepting()`, is asked before a
+    call is taken. `book` is what the dialplan tells and is told."""
 
     def __init__(
         self,
@@ -51,13 +51,14 @@ class CallDesk:
         answer: Answer,
         *,
         accepting: Callable[[], bool] = lambda: True,
+        lines: Lines | None = None,
         book: CallBook | None = None,
     ) -> None:
         self.live: dict[str, AnyLine] = {}
         self.pending = 0
         self._config = config
         self._answer = answer
-        self._accepting = accepting
+        self._lines = lines or WhileAccepting(accepting)
         self._book = book
         self._metronome = Metronome()
         self._waiting: set[AnyPump] = set()
@@ -125,11 +126,10 @@ class CallDesk:
         told |= {"channel": started.channel, "channel_id": started.channel_id}
         told |= {"connection_id": started.connection_id}
         key = told.get(KEY_PARAMETER) or started.channel_id
-        if not self._is_free(pump, key):
+        info = _info("asterisk", started.channel_id, told)
+        if not self._is_free(pump, info, key):
             return None
-        return MediaWebSocketLine(
-            pump, _info("asterisk", started.channel_id, told), on_hang_up=self._hung_up(key)
-        )
+        return MediaWebSocketLine(pump, info, on_hang_up=self._hung_up(key))
 
     async def _introduce_uuid(
         self, pump: CallPump[PacedSocket, AudioSocketProtocol]
@@ -148,13 +148,13 @@ class CallDesk:
             )
             pump.end("unknown UUID", 1008)
             return None
-        if not self._is_free(pump, name):
-            return None
         info = _info("audiosocket", name, {**(told or {}), "uuid": name})
+        if not self._is_free(pump, info, name):
+            return None
         return AudioSocketLine(pump, info, self._metronome, on_hang_up=self._hung_up(name))
 
-    def _is_free(self, pump: AnyPump, key: str) -> bool:
-        if self._accepting():
+    def _is_free(self, pump: AnyPump, info: LineInfo, key: str) -> bool:
+        if self._lines.take(info.call_id):
             return True
         logger.warning("Asterisk's call %r was turned away: no line is free", key[:_MAX_ID_CHARS])
         self._remember(key, Ending.BUSY)

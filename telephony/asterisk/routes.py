@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, Request, Response, WebSocket
 from starlette.requests import ClientDisconnect
 
-from telephony.answer import Answer
+from telephony.answer import Answer, Lines
 from telephony.asterisk.access import MAX_PARAMETER_CHARS, MAX_PARAMETERS, Doorkeeper
 from telephony.asterisk.book import CallBook, Ending
 from telephony.asterisk.config import AsteriskConfig
@@ -38,16 +38,17 @@ def create_router(
     answer: Answer,
     *,
     accepting: Callable[[], bool] = lambda: True,
+    lines: Lines | None = None,
     book: CallBook | None = None,
 ) -> APIRouter:
     """Endpoints that hand every call of chan_websocket to `answer(line)`, each in its own task.
 
-    `accepting()` says whether one more call may come in; otherwise the channel is hung up at once.
-    `book` is shared with `AudioSocketServer`; without it there are no announcements and no endings. Run it
-    under uvicorn as `telephony.twilio.routes.create_router` says, with `proxy_headers=False`: `allowed` is
-    about real peers.
+    `lines` has a place for each call, or `accepting()` says whether one more may come in; otherwise the
+    channel is hung up at once. `book` is shared with `AudioSocketServer`; without it there are
+    no announcements and no endings. Run it under uvicorn as `telephony.twilio.routes.create_router` says,
+    with `proxy_headers=False`: `allowed` is about real peers.
     """
-    desk = CallDesk(config, answer, accepting=accepting, book=book)
+    desk = CallDesk(config, answer, accepting=accepting, lines=lines, book=book)
     return _Endpoints(desk, Doorkeeper(config), book).router()
 
 

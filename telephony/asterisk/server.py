@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
-from telephony.answer import Answer
+from telephony.answer import Answer, Lines
 from telephony.asterisk.access import Doorkeeper
 from telephony.asterisk.book import CallBook
 from telephony.asterisk.config import AsteriskConfig
@@ -86,6 +86,7 @@ class AudioSocketServer:
         answer: Answer,
         accepting: Callable[[], bool] = lambda: True,
         *,
+        lines: Lines | None = None,
         book: CallBook | None = None,
     ) -> None:
         self._config = config
@@ -95,7 +96,7 @@ class AudioSocketServer:
                 "announced_only is set, but nothing takes announcements: give AudioSocketServer and "
                 "create_router the same CallBook."
             )
-        self._desk = CallDesk(config, answer, accepting=accepting, book=book)
+        self._desk = CallDesk(config, answer, accepting=accepting, lines=lines, book=book)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._complained_at = float("-inf")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from pipeline.events import CallObserver
 from pipeline.line import LineClosed, LineInfo
-from telephony.answer import Answer, CallOutcome
+from telephony.answer import Answer, CallOutcome, Lines, WhileAccepting
 from telephony.browser.config import BrowserConfig
 from telephony.browser.line import BrowserLine, PagePump, page_pump
 from telephony.browser.protocol import CallPlaced, Limits, PageProtocol
@@ -24,8 +24,8 @@ FAILED = "failed"
 
 
 class BrowserDesk:
-    """Serves every call of one process that comes through the page. `accepting()` is asked before a call is
-    taken; `wall()` is the time of day in seconds since the epoch, for the logins' expiry.
+    """Serves every call of one process that comes through the page. `lines`, or `accepting()`, is asked
+    before a call is taken; `wall()` is the time of day in seconds since the epoch, for the logins' expiry.
 
     `answer(line)` holds the call, and gives its events to `observer(line.info)` beside its other observers.
     """
@@ -36,11 +36,12 @@ class BrowserDesk:
         answer: Answer,
         *,
         accepting: Callable[[], bool] = lambda: True,
+        lines: Lines | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.config = config
         self.wall = wall
-        self.accepting = accepting
+        self._lines = lines or WhileAccepting(accepting)
         self.live: dict[str, Screen] = {}
         self._answer = answer
         self._waiting = 0
@@ -70,15 +71,15 @@ class BrowserDesk:
         if not isinstance(placed, CallPlaced):
             raise AssertionError("the table lets nothing come before start")
         screen = Screen()
-        if not self.accepting() or len(self.live) >= self.config.max_calls:
+        call_id = f"web-{secrets.token_hex(12)}"
+        if len(self.live) >= self.config.max_calls or not self._lines.take(call_id):
             logger.warning("a call from the page was turned away: no line is free")
             await self._part(screen, pump, BUSY, 1013)
             return
-        await self._hold(screen, pump)
+        await self._hold(LineInfo(call_id, "browser", caller="browser"), screen, pump)
 
-    async def _hold(self, screen: Screen, pump: PagePump) -> None:
+    async def _hold(self, info: LineInfo, screen: Screen, pump: PagePump) -> None:
         """The call itself. Whatever happens in it stays in it."""
-        info = LineInfo(call_id=f"web-{secrets.token_hex(12)}", kind="browser", caller="browser")
         line = BrowserLine(pump, info)
         self.live[info.call_id] = screen
         telling = asyncio.create_task(self._tell(screen, pump), name=f"screen/{info.call_id}")

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+from telephony.answer import Lines, WhileAccepting
 from telephony.sip.call import Call
 from telephony.sip.config import SipConfig, TrunkConfig
 from telephony.sip.core import ACCEPT, ALLOW, SUPPORTED, SUPPORTED_OPTIONS, Core, SipEvent
@@ -27,18 +28,23 @@ from telephony.sip.outbound import OutboundCall
 from telephony.sip.registration import Registration
 from telephony.sip.session_timer import seconds, too_short
 from telephony.sip.timers import Timers
-from telephony.sip.transactions import Flow, TransactionLayer, reply_flow
+from telephony.sip.transactions import Flow, ServerTransaction, TransactionLayer, reply_flow
 from telephony.sip.uri import TOKEN, parse_uri
 
 _RETRY_AFTER: Final = ("Retry-After", "5")
+_RETRY_ELSEWHERE: Final = ("Retry-After", "30")
+"""RFC 3261 section 21.5.4: until then a proxy goes to another of its servers."""
 _LONGEST_REGISTRATION_S: Final = 600
+Refused = tuple[int, tuple[tuple[str, str], ...]]
+"""A status and its headers."""
+
 _IN_DIALOG_ONLY: Final = frozenset({"BYE", "UPDATE", "INFO", "NOTIFY", "REFER"})
 
 
 class SipAgent:
     """`local(flow)` gives the address and port that the peer of `flow` reaches us at; `token()` at least 16
-    random hexadecimal digits; `key` signs nonces. `accepting()` is asked before a call is taken. `counters`
-    tells what was refused, by reason."""
+    random hexadecimal digits; `key` signs nonces. `accepting()` says whether this server takes new calls
+    at all, and `lines` has a place for each. `counters` tells what was refused, by reason."""
 
     def __init__(
         self,
@@ -48,6 +54,7 @@ class SipAgent:
         token: Callable[[], str],
         key: bytes,
         accepting: Callable[[], bool] = lambda: True,
+        lines: Lines | None = None,
     ) -> None:
         self.config = config
         self.counters: Counter[str] = Counter()
@@ -59,6 +66,7 @@ class SipAgent:
             config.secrets(), realm=config.realm, key=key, random=token, algorithms=config.digest
         )
         self._accepting = accepting
+        self._lines = lines or WhileAccepting(accepting)
         self._token = token
         self._dialogs: dict[DialogId, Call] = {}
         self._dialog_of: dict[str, DialogId] = {}
@@ -260,23 +268,34 @@ class SipAgent:
             self._answer(request, flow, 503, (_RETRY_AFTER,))
             return
         transaction = self.layer.open(request, flow)
-        refused = self._refusal(request, flow)
-        if refused is None:
-            try:
-                call = InboundCall(
-                    self._core, self._new_key(), transaction, flow, now, user=user, trusted=trusted
-                )
-            except SdpRefused as bad:
-                warning = ("Warning", f'399 {self._core.local(flow)[0]} "{bad.reason}"')
-                refused = bad.status, (warning,)
-            except MalformedMessage:
-                refused = 400, ()
-            else:
-                self.calls[call.key] = call
-                self._changed(call)
-                return
-        status, headers = refused
-        transaction.respond(request.response(status, tag=self._token(), headers=headers), status, now)
+        refused = self._refusal(request, flow) or self._offer(transaction, flow, now, user, trusted)
+        if refused is not None:
+            status, headers = refused
+            transaction.respond(request.response(status, tag=self._token(), headers=headers), status, now)
+
+    def _offer(
+        self, transaction: ServerTransaction, flow: Flow, now: float, user: str, trusted: bool
+    ) -> Refused | None:
+        """Offer the call to whoever answers it, once it has its place. Why not, where it comes to nothing."""
+        key = self._new_key()
+        if not self._lines.take(key):
+            return self._busy()
+        try:
+            call = InboundCall(self._core, key, transaction, flow, now, user=user, trusted=trusted)
+        except SdpRefused as bad:
+            self._lines.give_back(key)
+            warning = ("Warning", f'399 {self._core.local(flow)[0]} "{bad.reason}"')
+            return bad.status, (warning,)
+        except MalformedMessage:
+            self._lines.give_back(key)
+            return 400, ()
+        self.calls[call.key] = call
+        self._changed(call)
+        return None
+
+    def _busy(self) -> Refused:
+        self.counters["busy"] += 1
+        return self.config.busy, (_RETRY_AFTER,)
 
     def _take_register(self, request: Request, flow: Flow, now: float) -> None:
         """Some phones do not call before they are registered. Whoever may call may register, and is told so;
@@ -289,7 +308,7 @@ class SipAgent:
         listed = tuple(("Contact", f"{_bare(value)};expires={expires}") for value in contacts if expires)
         self._answer(request, flow, 200, (*listed, ("Expires", str(expires))))
 
-    def _refusal(self, request: Request, flow: Flow) -> tuple[int, tuple[tuple[str, str], ...]] | None:
+    def _refusal(self, request: Request, flow: Flow) -> Refused | None:
         """Why an INVITE that was let in is no call all the same."""
         unknown = sorted(request.tokens("require") - SUPPORTED_OPTIONS)
         if unknown:
@@ -302,14 +321,12 @@ class SipAgent:
             return 415, (("Accept-Encoding", "identity"),)
         if too_short(request, self.config.min_session_s):
             return 422, (("Min-SE", str(self.config.min_session_s)),)
+        if not self._accepting():
+            self.counters["closing"] += 1
+            return 503, (_RETRY_ELSEWHERE,)
         from_there = sum(call.flow.host == flow.host for call in self.calls.values())
-        if (
-            len(self.calls) >= self.config.max_calls
-            or from_there >= self.config.max_calls_per_source
-            or not self._accepting()
-        ):
-            self.counters["busy"] += 1
-            return 486, ()
+        if len(self.calls) >= self.config.max_calls or from_there >= self.config.max_calls_per_source:
+            return self._busy()
         return None
 
     def _authenticate(self, request: Request, flow: Flow, now: float) -> str | None:
@@ -343,6 +360,7 @@ class SipAgent:
                 self._dialog_of[call.key] = call.dialog.id
             return
         self.calls.pop(call.key, None)
+        self._lines.give_back(call.key)
         if isinstance(call, OutboundCall):
             self._dialled.pop((call.call_id, call.tag), None)
 

@@ -73,6 +73,9 @@ class SipConfig(BaseModel):
     trunk: TrunkConfig | None = None
     max_calls: Annotated[int, Field(ge=1, le=10_000)] = 100
     max_calls_per_source: Annotated[int, Field(ge=1, le=10_000)] = 100
+    busy: Literal[486, 503] = 486
+    """What a full house answers, with Retry-After: 486 tells the caller, 503 sends a proxy or trunk on to the
+    next of its servers. One that is about to stop always answers 503."""
     invites_per_s: Rate = 50.0
     """New calls, from one source that may call; twice as many at once."""
     messages_per_s: Rate = 2_000.0

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from pipeline.line import LineClosed, LineInfo
-from telephony.answer import Answer
+from telephony.answer import Answer, Lines
 from telephony.rtp.clock import RtpClock
 from telephony.rtp.errors import NoPortFree
 from telephony.rtp.media import RtpMedia
@@ -64,7 +64,8 @@ class _Held:
 
 
 class SipServer:
-    """`answer(line)` is called for each call that comes in; `accepting()` is asked before one is taken.
+    """`answer(line)` is called for each call that comes in. Before one is taken `lines` must have a place for
+    it, else it hears `config.busy`; while `accepting()` is false all hear 503.
 
     `clock` and `ports` may be shared with other servers; without them it has its own. Entering it raises
     `SipConfigError` where the port cannot be had or the trunk's name cannot be looked up."""
@@ -75,6 +76,7 @@ class SipServer:
         answer: Answer,
         *,
         accepting: Callable[[], bool] = lambda: True,
+        lines: Lines | None = None,
         clock: RtpClock | None = None,
         ports: RtpPorts | None = None,
     ) -> None:
@@ -84,6 +86,7 @@ class SipServer:
         """With the trunk."""
         self._answer = answer
         self._accepting = accepting
+        self._lines = lines
         self._clock = clock
         self._ports = ports or RtpPorts(config.host, config.rtp_first_port, config.rtp_last_port)
         self._shell: SipShell
@@ -113,6 +116,7 @@ class SipServer:
             token=lambda: secrets.token_hex(8),
             key=secrets.token_bytes(32),
             accepting=lambda: not self._closing and self._accepting(),
+            lines=self._lines,
         )
         await shell.start()
         try:

@@ -40,6 +40,24 @@ def counted_tokens(prefix: str = "") -> Callable[[], str]:
     return lambda: f"{prefix}{next(counter):016x}"
 
 
+class Places:
+    """`left` places; who has one."""
+
+    def __init__(self, left: int = 1_000) -> None:
+        self.left = left
+        self.taken: list[str] = []
+
+    def take(self, call_id: str) -> bool:
+        if len(self.taken) < self.left:
+            self.taken.append(call_id)
+            return True
+        return False
+
+    def give_back(self, call_id: str) -> None:
+        if call_id in self.taken:
+            self.taken.remove(call_id)
+
+
 class World:
     """One agent under test. `say` what a peer sends; `sent` is what the agent sent, parsed, since last asked;
     `events` likewise. Calls are taken as they come unless `take_calls` is False."""
@@ -56,6 +74,7 @@ class World:
         self.raw: list[tuple[bytes, Flow]] = []
         self.seen: list[SipEvent] = []
         self.accepting = True
+        self.lines = Places()
         self.take_calls = take_calls
         self.agent = SipAgent(
             config or open_config(),
@@ -63,6 +82,7 @@ class World:
             token=counted_tokens(tokens),
             key=b"key",
             accepting=lambda: self.accepting,
+            lines=self.lines,
         )
 
     def say(self, data: str | bytes, flow: Flow = PEER) -> list[Request | Response]:

@@ -126,8 +126,44 @@ def test_full_lines_are_busy() -> None:
     assert [statuses(phone.call(world))[-1] for phone in phones] == [200, 200, 486]
     world.say(phones[0].request("BYE"))
     assert statuses(world.say(Phone(call_id="next").invite())) == [100, 200]
+    full = world.say(Phone(call_id="full").invite())[0]
+    assert (full.status, full.headers.get("retry-after")) == (486, "5")
+
+
+def test_a_server_that_is_about_to_stop_sends_callers_elsewhere_and_keeps_its_calls() -> None:
+    world = World()
+    phone = Phone()
+    phone.call(world)
     world.accepting = False
-    assert statuses(world.say(Phone(call_id="closing").invite())) == [486]
+    refused = world.say(Phone(call_id="closing").invite())[0]
+    assert (refused.status, refused.headers.get("retry-after")) == (503, "30")
+    assert statuses(world.say(phone.request("BYE"))) == [200]
+
+
+@pytest.mark.parametrize("busy", [486, 503])
+def test_without_a_place_nobody_is_called(busy: int) -> None:
+    world = World(open_config(busy=busy))
+    world.lines.left = 1
+    world.say(Phone(call_id="first").invite())
+    refused = world.say(Phone(call_id="second").invite())
+    assert statuses(refused) == [busy]
+    assert refused[0].headers.get("retry-after") == "5"
+    assert len(world.lines.taken) == 1
+
+
+def test_a_place_is_given_back_when_the_caller_leaves_before_the_answer() -> None:
+    world = World(take_calls=False)
+    phone = Phone()
+    world.say(phone.invite(branch="z9hG4bKx"))
+    assert len(world.lines.taken) == 1
+    assert statuses(world.say(phone.request("CANCEL", cseq=1, branch="z9hG4bKx"))) == [200, 487]
+    assert world.lines.taken == []
+
+
+def test_an_offer_that_cannot_be_answered_takes_no_place() -> None:
+    world = World()
+    assert statuses(world.say(Phone().invite(body="v=0\r\n"))) == [488]
+    assert world.lines.taken == []
 
 
 def test_one_source_does_not_take_every_line() -> None:

@@ -140,14 +140,14 @@ async def test_marks_come_back_and_keys_arrive() -> None:
                 await asyncio.sleep(0.02)
 
 
-async def test_a_server_that_takes_no_more_calls_is_busy() -> None:
+async def test_a_server_that_takes_no_more_calls_sends_callers_elsewhere() -> None:
     async with (
         SipServer(loopback(41_000), nobody, accepting=lambda: False) as callee,
         SipServer(loopback(41_200), nobody) as caller,
     ):
         with pytest.raises(DialFailed) as failed:
             await caller.dial(address(callee))
-        assert failed.value.code == 486
+        assert failed.value.code == 503
         assert caller.live == 0
 
 

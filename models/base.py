@@ -118,6 +118,7 @@ class ChatSession(Protocol):
         max_tokens: int = 120,
         on_turn_end: Callable[[float], None] | None = None,
         grammar: str | None = None,
+        begun: str = "",
     ) -> AsyncGenerator[str, None]:
         """Yield the assistant's next message in pieces of text as they are decoded. Closing the
         iterator cancels within one step (<= 32 prompt tokens, or a decoded token and up to 3 guesses). Raises
@@ -130,7 +131,12 @@ class ChatSession(Protocol):
         `on_turn_end` is told, on the event loop and before the first piece, the probability that the model
         gives to the last user message ending where it ends, a stop at its end not counted: near 0 for
         "my number is". It costs no evaluation beyond the reply's own, but for the last word's token where a
-        prefill had evaluated it."""
+        prefill had evaluated it.
+
+        `begun`: the message's first words, said already (by another process, or before a fault). They are
+        evaluated with the prompt, and only what follows them is yielded: `begun` and the pieces, put
+        together, are the message. `max_tokens` counts what follows. Cut it between words, or between two
+        pieces of an earlier reply. It must follow `grammar` as far as it goes (`ModelFailed`)."""
         ...
 
     def usage(self) -> Usage:

@@ -173,6 +173,8 @@ class ScriptedChat:
         self.grammars: list[str | None] = []
         """The grammar that each reply was to be held to. The script's words are not: a test may play a model
         that knows of none."""
+        self.begun: list[str] = []
+        """What each reply had said already. A script's text that begins with it goes on from there."""
         self.closed_early = 0
         """Replies that were closed or cancelled before their last word."""
         self.overlaps = 0
@@ -220,8 +222,10 @@ class ScriptedChatSession:
         max_tokens: int = 120,
         on_turn_end: Callable[[float], None] | None = None,
         grammar: str | None = None,
+        begun: str = "",
     ) -> AsyncGenerator[str, None]:
         self._chat.grammars.append(grammar)
+        self._chat.begun.append(begun)
         reply = self._chat._next(tuple(messages))
         self._begin()
         finished = False
@@ -232,7 +236,7 @@ class ScriptedChatSession:
             if isinstance(reply, Exception):
                 raise reply
             text = reply if isinstance(reply, str) else reply.text
-            for index, piece in enumerate(_words(text)):
+            for index, piece in enumerate(_words(text.removeprefix(begun))):
                 if self._chat.keep_to_limit and index >= max_tokens:
                     break
                 if index:
@@ -266,7 +270,8 @@ class ScriptedChatSession:
 def _words(text: str) -> list[str]:
     """Words with the space before them, as language models split text."""
     words = text.split(" ")
-    return [word if index == 0 else " " + word for index, word in enumerate(words)] if text else []
+    pieces = [word if index == 0 else " " + word for index, word in enumerate(words)]
+    return [piece for piece in pieces if piece]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import itertools
 import re
 import weakref
 from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from models.base import Message, ModelError, ModelFailed, Usage
@@ -17,7 +18,7 @@ from models.llama.binding import Context, Model
 from models.llama.drafting import DRAFT_ROWS
 from models.llama.engine import PREFIX_SEQUENCES, Closing, Done, Engine, Event, Occupancy, Sink, TurnEnd
 from models.llama.history import History
-from models.llama.templates import Piece, Template, choose_template
+from models.llama.templates import Piece, Template, begun_pieces, choose_template
 
 _CLOSING_MARKS = " .,;:?!-\u2026"
 _FULL_STOP = re.compile(r"\.|[?!]+")
@@ -170,6 +171,7 @@ class LlamaSession:
         max_tokens: int = 120,
         on_turn_end: Callable[[float], None] | None = None,
         grammar: str | None = None,
+        begun: str = "",
     ) -> AsyncGenerator[str, None]:
         """See `ChatSession.reply`. A reply that was cancelled and is asked for again with the same messages
         begins with the tokens already decoded, at once.
@@ -178,8 +180,9 @@ class LlamaSession:
         user's. It is told whether the message ends after its last word; the punctuation there is a
         transcriber's guess and counts for nothing. The last word (or its last token, and the stop) of what a
         prefill has evaluated passes through the model once more for it, in the batch that opens the reply."""
-        shown = self._fit(messages, growing=False)
-        target = self._tokens(self._template.reply(shown))
+        shown = self._fit(messages, growing=False, begun=begun)
+        own = _tokens(self._model, begun_pieces(begun))
+        target = self._tokens(self._template.reply(shown)) + own
         closing = self._closing(shown, target) if on_turn_end is not None else None
         room = len(self._prefix) + self._share - len(target)
         number = next(self._requests)
@@ -192,13 +195,18 @@ class LlamaSession:
             _sink(events),
             closing=closing,
             grammar=grammar,
+            begun=len(own),
         )
+        spaced = begun != begun.rstrip()  # The model writes the space before a word with the word.
         try:
             while not isinstance(event := await events.get(), Done):
                 if isinstance(event, ModelError):
                     raise event
                 if not isinstance(event, TurnEnd):
-                    yield event
+                    piece = event.lstrip() if spaced else event
+                    spaced = spaced and not piece
+                    if piece:
+                        yield piece
                 elif on_turn_end is not None:
                     on_turn_end(event.probability)
         finally:
@@ -216,10 +224,10 @@ class LlamaSession:
         """Tokens that this call has cost so far, and those of them that still stand; also after `aclose`."""
         return self._meter.usage()
 
-    def _fit(self, messages: Sequence[Message], *, growing: bool) -> list[Message]:
+    def _fit(self, messages: Sequence[Message], *, growing: bool, begun: str = "") -> list[Message]:
         if not self._finalizer.alive:
             raise ModelFailed("this session of the language model is closed")
-        render = self._template.growing if growing else self._template.reply
+        render = self._template.growing if growing else partial(self._template.reply, begun=begun)
         return self._history.fit(messages, lambda some: len(_tokens(self._model, render(some))))
 
     def _closing(self, shown: Sequence[Message], target: Sequence[int]) -> Closing | None:

@@ -74,6 +74,19 @@ class Constraint:
         self.follow(token)
         return token
 
+    def may_follow(self, token: int) -> bool:
+        """`follow`, of a token that was chosen elsewhere: False if the grammar does not allow it here."""
+        if self._complete:
+            return False
+        if self._matcher is None and self._begin is not None and OPENING in self._piece(token):
+            self._matcher = self._begin()
+        if self._matcher is None:
+            return True
+        if not self._matcher.allowed([token])[0]:
+            return False
+        self.follow(token)
+        return True
+
     def follow(self, token: int) -> None:
         """`token` is part of the reply."""
         if self._matcher is None:

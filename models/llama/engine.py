@@ -121,6 +121,8 @@ class _Request:
     grammar: str | None = None
     constraint: Constraint | None = None
     """Holds the reply to `grammar`."""
+    begun: tuple[int, ...] = ()
+    """The reply's first tokens, said already: the prompt ends with them."""
 
 
 @dataclass(slots=True)
@@ -205,12 +207,15 @@ class Engine:
         *,
         closing: Closing | None = None,
         grammar: str | None = None,
+        begun: int = 0,
     ) -> None:
         """Make `target` the session's memory and decode from there, at most `max_tokens`. With `closing`,
-        `sink` hears a `TurnEnd` before the first piece. `grammar`: see `ChatSession.reply`."""
+        `sink` hears a `TurnEnd` before the first piece. `grammar`: see `ChatSession.reply`. The last `begun`
+        tokens of `target` are the reply's own."""
         text = ReplyText(max_tokens=max_tokens, stops=self._stops)
         question = _Question(tuple(target[: closing.stop]), closing.words - 1) if closing else None
-        request = _Request(number, sink, text, max_tokens, question, grammar)
+        own = tuple(target[len(target) - begun :])
+        request = _Request(number, sink, text, max_tokens, question, grammar, begun=own)
         self._post(lambda: self._submit(ticket, request, target), sink)
 
     def cancel(self, ticket: int, number: int) -> None:
@@ -539,6 +544,8 @@ class Engine:
                 self._scheduler.forget_reply(session.sequence)
             session.grammar = request.grammar
             request.constraint = None if request.grammar is None else self._constrain(request.grammar)
+            if not self._follow_begun(session, request):
+                return
         watched = () if question is None else (question.last_word, len(question.prompt) - 1)
         replay = self._scheduler.submit(
             session.sequence, target, reply=request.text is not None, most=request.most, watched=watched
@@ -550,6 +557,25 @@ class Engine:
                 self._say(session.sequence, token)
         if request.text is None and not self._scheduler.busy(session.sequence):
             self._end_request(session, Done())
+
+    def _follow_begun(self, session: _Session, request: _Request) -> bool:
+        """Bring the reply's text and grammar to the end of what was said already. False: it is over."""
+        constraint, over = request.constraint, None
+        try:
+            for token in request.begun:
+                if request.text is not None:
+                    request.text.follow(token)
+                if constraint is not None and not constraint.may_follow(token):
+                    over = ModelFailed("what was said already does not follow the grammar")
+                    break
+        except (ValueError, ModelFailed) as error:
+            over = ModelFailed(str(error))
+        event = over or (Done() if constraint is not None and constraint.complete else None)
+        if event is None:
+            return True
+        self._scheduler.cancel(session.sequence)
+        self._end_request(session, event)
+        return False
 
     def _cancel(self, ticket: int, number: int) -> None:
         session = self._sessions.get(ticket)

@@ -13,9 +13,14 @@ class ReplyText:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._max_tokens = max_tokens
         self._stops = tuple(stops)
+        self._before: list[int] = []
         self._tokens: list[int] = []
         self._held = ""
         self.done = max_tokens <= 0
+
+    def follow(self, token: int) -> None:
+        """`token` was said before this text begins: no part of it, but perhaps the beginning of a loop."""
+        self._before.append(token)
 
     def push(self, token: int, piece: bytes, *, ends: bool = False) -> str:
         """Text that is certain after `token`, possibly "". `ends`: the token ends the reply and says
@@ -30,7 +35,7 @@ class ReplyText:
         if stop >= 0:
             self.done = True
             return text[:stop]
-        if len(self._tokens) >= self._max_tokens or looping(self._tokens):
+        if len(self._tokens) >= self._max_tokens or looping([*self._before, *self._tokens]):
             return self._finish(text)
         keep = self._beginning_of_a_stop(text)
         self._held = text[len(text) - keep :]

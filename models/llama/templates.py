@@ -57,10 +57,10 @@ class Template:
             pieces += self._complete(message)
         return pieces
 
-    def reply(self, messages: Sequence[Message]) -> list[Piece]:
-        """What follows the prefix when the assistant is to speak next."""
+    def reply(self, messages: Sequence[Message], begun: str = "") -> list[Piece]:
+        """What follows the prefix when the assistant is to speak next, or to go on after `begun`."""
         pieces = [piece for message in messages for piece in self._complete(message)]
-        return [*pieces, Piece(self.header.format(role="assistant"), True)]
+        return [*pieces, Piece(self.header.format(role="assistant"), True), *begun_pieces(begun)]
 
     def growing(self, messages: Sequence[Message]) -> list[Piece]:
         """What follows the prefix while the user speaks: the user's message is left open, or opened."""
@@ -87,6 +87,13 @@ class Template:
             *_content(content),
             Piece(self.end, True),
         ]
+
+
+def begun_pieces(begun: str) -> list[Piece]:
+    """The beginning of a message. White space at its end is left to the token that follows. The first brace
+    stands alone, as it does where a grammar chooses it (see `constraint`)."""
+    words, brace, call = begun.strip().partition("{")
+    return [Piece(text, False) for text in (words, brace, call) if text]
 
 
 def _content(text: str) -> list[Piece]:

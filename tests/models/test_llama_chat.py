@@ -247,6 +247,39 @@ async def test_a_cancelled_reply_asked_for_again_costs_nothing_twice(chat: Llama
     assert chat.counters().reevaluated == 0
 
 
+async def begun(session: LlamaSession, words: str, *messages: Message, max_tokens: int = 12) -> str:
+    asked = session.reply(messages, max_tokens=max_tokens, begun=words)
+    return "".join([piece async for piece in asked])
+
+
+async def test_a_reply_goes_on_in_another_session_after_the_words_that_were_said(
+    chat: LlamaChat, vocabulary: Model
+) -> None:
+    """As after a fault: prompt steps differ in shape, so the first words are what must agree."""
+    question = user("What is the capital of France?")
+    first = await chat.open(PREFIX)
+    whole = await answer(first, question, max_tokens=12)
+    said = " ".join(whole.split(" ")[:4])
+    second = await chat.open(PREFIX)
+    before = chat.counters().evaluated
+    rest = await begun(second, said, question)
+    assert rest.startswith(" "), "the space before a word comes with the word"
+    assert (said + rest).split()[:6] == whole.split()[:6]
+    cost = tokens(vocabulary, [question]) + len(vocabulary.tokenize(said, special=False)) + 11
+    assert chat.counters().evaluated - before <= cost
+    spaced = await begun(await chat.open(PREFIX), said + " ", question)
+    assert spaced == rest[1:]
+    assert chat.counters().reevaluated == 0
+
+
+async def test_a_reply_goes_on_in_its_own_session_without_evaluating_it_again(chat: LlamaChat) -> None:
+    session = await chat.open(PREFIX)
+    question = user("What is the capital of France?")
+    whole = await answer(session, question, max_tokens=12)
+    said = " ".join(whole.split(" ")[:4])
+    assert await evaluated_by(chat, begun(session, said, question, max_tokens=3)) <= 4
+
+
 async def turn_end(session: LlamaSession, *messages: Message) -> float:
     """What `on_turn_end` is told, once and before the first piece."""
     told: list[float | str] = []

@@ -560,3 +560,52 @@ def test_a_grammar_that_cannot_be_read_fails_its_own_reply_alone() -> None:
     assert isinstance(end, ModelFailed)
     assert rig.reply(1, (1, 2, 3, 95))[0] == "96 97 98 "
     assert held(rig, (1, 2, 3, 95), None, number=502)[0] == "96 97 98 ", "the session lives on"
+
+
+# Replies that were begun elsewhere
+
+
+def test_a_reply_that_was_begun_goes_on_after_its_first_words(rig: Rig) -> None:
+    rig.open(0)
+    events: Queue[Event] = Queue()
+    rig.engine.reply(0, 1, (1, 2, 3, 40, 95, 96), 30, events.put, begun=2)
+    assert read(events) == ("97 98 ", Done())
+    assert rig.memory.held[0] == [1, 2, 3, 40, 95, 96, 97, 98]
+
+
+def begun(rig: Rig, own: Sequence[int], grammar: str, *, number: int) -> tuple[str, Event]:
+    events: Queue[Event] = Queue()
+    rig.engine.reply(0, number, (1, 2, 3, *own), 30, events.put, grammar=grammar, begun=len(own))
+    return read(events)
+
+
+@pytest.mark.parametrize("draft_rows", [0, 4])
+def test_a_call_that_was_begun_is_held_to_the_rest_of_its_grammar(draft_rows: int) -> None:
+    rig = constrained(Rig(draft_rows=draft_rows))
+    rig.open(0)
+    assert begun(rig, (69, 70, 5), "70 5 9 80", number=1) == ("9 }", Done())
+    assert begun(rig, (69,), "70 5 9 80", number=2) == ("{5 9 }", Done())
+    assert "{" not in begun(rig, (69,), "", number=3)[0]
+
+
+def test_a_call_that_was_said_whole_is_over_and_costs_nothing() -> None:
+    rig = constrained(Rig())
+    rig.open(0)
+    steps = len(rig.memory.steps)
+    assert begun(rig, (69, 70, 5, 80), "70 5 80", number=1) == ("", Done())
+    assert len(rig.memory.steps) == steps
+
+
+def test_words_that_do_not_follow_the_grammar_fail_their_own_reply_alone() -> None:
+    rig = constrained(Rig())
+    rig.open(0)
+    rig.open(1)
+    assert isinstance(begun(rig, (69, 70, 6), "70 5 80", number=1)[1], ModelFailed)
+    assert isinstance(begun(rig, (69, 70, 5, 80, 7), "70 5 80", number=2)[1], ModelFailed), "nothing follows"
+
+    def unreadable(text: str) -> Counting:
+        raise ModelFailed("cannot read the grammar")
+
+    rig.vocabulary.matcher = unreadable  # type: ignore[attr-defined]
+    assert isinstance(begun(rig, (69, 70), "nonsense", number=3)[1], ModelFailed)
+    assert rig.reply(1, (1, 2, 3, 95))[0] == "96 97 98 "

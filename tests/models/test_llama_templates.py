@@ -61,6 +61,19 @@ def test_a_growing_message_is_left_open_and_is_a_beginning_of_the_reply_prompt(t
 
 
 @pytest.mark.parametrize("template", [CHATML, LLAMA_3])
+def test_a_message_that_was_begun_stands_open_after_its_header(template: Template) -> None:
+    messages = [Message("user", "Are you open?")]
+    plain = template.reply(messages)
+    assert template.reply(messages, " Yes, we are ") == [*plain, Piece("Yes, we are", False)]
+    assert template.reply(messages, 'One moment. {"tool": {}}')[len(plain) :] == [
+        Piece("One moment. ", False),
+        Piece("{", False),
+        Piece('"tool": {}}', False),
+    ]
+    assert template.reply(messages, " ") == plain
+
+
+@pytest.mark.parametrize("template", [CHATML, LLAMA_3])
 def test_growing_after_the_assistant_opens_the_users_message(template: Template) -> None:
     opened = text(template.growing([HELLO, HI]))
     assert opened.endswith(template.header.format(role="user"))

@@ -56,6 +56,16 @@ def test_max_tokens_ends_the_reply_with_all_its_text() -> None:
     assert reply.done
 
 
+def test_what_was_said_before_is_not_said_again_but_may_be_half_a_loop() -> None:
+    reply = ReplyText(max_tokens=20)
+    for token in [1, 2, 3, 4] * 2:
+        reply.follow(token)
+    assert [reply.push(token, b"%d " % token) for token in (1, 2, 3)] == ["1 ", "2 ", "3 "]
+    assert not reply.done, "three tokens of at most twenty"
+    assert reply.push(4, b"4 ") == "4 "
+    assert reply.done
+
+
 def test_no_room_at_all() -> None:
     assert ReplyText(max_tokens=0).done
 

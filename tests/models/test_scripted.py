@@ -103,6 +103,16 @@ async def test_chat_streams_words_at_the_declared_speed_and_keeps_the_history(cl
     assert (chat.overlaps, chat.closed_early) == (0, 0)
 
 
+async def test_chat_goes_on_after_the_words_that_were_said_already() -> None:
+    chat = ScriptedChat(lambda messages: "We are open until noon.")
+    session = await chat.open([])
+    said = [piece async for piece in session.reply([Message("user", "Hello?")], begun="We are open")]
+    assert said == [" until", " noon."]
+    assert [piece async for piece in session.reply([], begun="We are ")] == ["open", " until", " noon."]
+    assert "".join([piece async for piece in session.reply([], begun="Well,")]) == "We are open until noon."
+    assert chat.begun == ["We are open", "We are ", "Well,"]
+
+
 async def test_chat_default_answers_the_last_user_message() -> None:
     session = await ScriptedChat().open([])
     reply = session.reply([user("first"), Message("assistant", "x"), user("second")])

@@ -6,6 +6,8 @@ from fastapi import FastAPI, Request, Response
 
 from infra.access import web as access
 from infra.calls import Calls
+from infra.console.console import Console
+from infra.console.routes import create_router as console_router
 from infra.loading import capacity_of
 from infra.outbound.api import create_router as outbound_router
 from infra.settings import Settings
@@ -55,6 +57,7 @@ def create_app(settings: Settings, calls: Calls, ways: WaysIn | None = None) -> 
         app.include_router(router)
     if dialler is not None:
         app.include_router(outbound_router(dialler))
+    app.include_router(console_router(Console(settings, calls)))
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:

@@ -178,6 +178,10 @@ class Calls:
     async def rehearse(self, persona: Persona) -> None:
         await self._service.rehearse(persona)
 
+    def end_call(self, call_id: str) -> bool:
+        """Let the agent say goodbye and hang up. False where that call is not on."""
+        return self._service.end_call(call_id)
+
     def observer(self, info: LineInfo) -> CallObserver:
         watching = filter(None, (watch(info) for watch in self.watchers))
         return Observers(self.admission.observer(place_of(info)), *watching)

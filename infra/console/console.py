@@ -1,0 +1,30 @@
+"""What the page's routes ask: the live board and its feed, and what else of the house is to be seen."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from infra.calls import Calls
+from infra.console.feed import Feed
+from infra.console.live import LiveBoard
+from infra.settings import Settings
+
+
+class Console:
+    """One server's. Make it before the first call: it joins the watchers of `calls`."""
+
+    def __init__(self, settings: Settings, calls: Calls, *, wall: Callable[[], float] = time.time) -> None:
+        self.board = LiveBoard(settings.recording, wall=wall)
+        self.feed = Feed(self.board, house=self.house)
+        self._calls = calls
+        calls.watchers.append(self.board.watch)
+
+    def house(self) -> dict[str, Any]:
+        """Of this server: calls that are on, how many could be, and whether new ones are taken."""
+        view = self._calls.admission.view()
+        return {"live": self.board.live, "draining": self._calls.draining, "capacity": asdict(view)}
+
+    def end_call(self, call_id: str) -> bool:
+        """Let the agent say goodbye and hang up. False where that call is not on."""
+        return self._calls.end_call(call_id)

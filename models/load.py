@@ -102,6 +102,56 @@ def load_synthesizer(
     return _load_voice(profile, choice, csm, placement, threads)
 
 
+def load_transcriber(
+    profile: str, store: Store, *, threads: int | None = None, stt: str | None = None, devices: str = ""
+) -> Transcriber:
+    """Load only the transcriber that `load_models` with these arguments loads. Blocks and raises as it
+    does."""
+    if profile == STAND_INS:
+        return ScriptedTranscriber(latency_s=_STAND_IN_HEARING_S)
+    chosen, problems = find_profile(profile), list[str]()
+    placement = plan_placement(profile, VoiceChoice(tts=BUNDLED), devices)
+    folder, window, glimpse_folder = _hearing_files(chosen, store, stt, problems)
+    if problems:
+        raise ModelMissing(" ".join(problems))
+    n_threads = threads or min(usable_cores(), _MOST_THREADS)
+    return _whisper(chosen, folder, window, glimpse_folder, placement, n_threads)
+
+
+def load_chat(
+    profile: str,
+    store: Store,
+    *,
+    threads: int | None = None,
+    llm: str | None = None,
+    devices: str = "",
+    calls: int | None = None,
+) -> ChatModel:
+    """Load only the language model that `load_models` with these arguments loads. Blocks and raises as it
+    does."""
+    if profile == STAND_INS:
+        return ScriptedChat(first_token_s=_STAND_IN_FIRST_TOKEN_S, tokens_per_s=_STAND_IN_TOKENS_PER_S)
+    chosen, problems = find_profile(profile), list[str]()
+    placement = plan_placement(profile, VoiceChoice(tts=BUNDLED), devices)
+    file, notices = _chat_file(chosen, store, llm, problems)
+    if problems:
+        raise ModelMissing(" ".join(problems))
+    for notice in notices:
+        logger.info("%s", notice)
+    return _llama(chosen, file, placement, threads or min(usable_cores(), _MOST_THREADS), calls)
+
+
+def load_voice_activity(profile: str, store: Store) -> VoiceActivity:
+    """Load only the voice detector that `load_models` loads. Blocks and raises as it does."""
+    if profile == STAND_INS:
+        return EnergyVoiceActivity()
+    chosen, problems = find_profile(profile), list[str]()
+    file = _path(store, _entry(store, chosen.vad, "vad"), problems)
+    if problems:
+        raise ModelMissing(" ".join(problems))
+    return _silero(chosen, file)
+
+
 def plan_placement(profile: str, choice: VoiceChoice, devices: str) -> Placement:
     """Where `load_models` with these arguments puts the models. Raises `PlacementError`."""
     csm = voice_name(profile, choice.tts)
@@ -147,30 +197,53 @@ def _load(
 ) -> Models:
     for notice in plan.notices:
         logger.info("%s", notice)
-    packages = _import_models(plan.profile.name, "silero", "whisper", "llama")
-    voice_activity: VoiceActivity = packages["silero"].SileroVoiceActivity(plan.vad_file)
+    voice_activity = _silero(plan.profile, plan.vad_file)
+    transcriber = _whisper(
+        plan.profile, plan.stt_folder, plan.window, plan.glimpse_folder, placement, threads
+    )
+    chat = _llama(plan.profile, plan.llm_file, placement, threads, calls)
+    return Models(transcriber, chat, synthesizer, voice_activity)
+
+
+def _silero(profile: Profile, file: Path) -> VoiceActivity:
+    voice_activity: VoiceActivity = _import_models(profile.name, "silero")["silero"].SileroVoiceActivity(file)
+    return voice_activity
+
+
+def _whisper(
+    profile: Profile,
+    folder: Path,
+    window: WindowPolicy,
+    glimpse_folder: Path | None,
+    placement: Placement,
+    threads: int,
+) -> Transcriber:
     on_gpu = placement.stt.kind == "cuda"
-    transcriber: Transcriber = packages["whisper"].WhisperTranscriber(
-        plan.stt_folder,
-        plan.window,
+    transcriber: Transcriber = _import_models(profile.name, "whisper")["whisper"].WhisperTranscriber(
+        folder,
+        window,
         threads=threads,
         compute_type="float16" if on_gpu else "int8",
         device=placement.stt.kind,
         device_index=placement.stt.index,
-        glimpse_folder=plan.glimpse_folder,
+        glimpse_folder=glimpse_folder,
     )
-    sequences = calls or plan.profile.sequences
+    return transcriber
+
+
+def _llama(profile: Profile, file: Path, placement: Placement, threads: int, calls: int | None) -> ChatModel:
+    sequences = calls or profile.sequences
     # More calls have as many tokens each; fewer share what there is.
-    context_tokens = max(1, sequences / plan.profile.sequences) * plan.profile.context_tokens
-    chat: ChatModel = packages["llama"].LlamaChat(
-        plan.llm_file,
+    context_tokens = max(1, sequences / profile.sequences) * profile.context_tokens
+    chat: ChatModel = _import_models(profile.name, "llama")["llama"].LlamaChat(
+        file,
         threads=threads,
         context_tokens=round(context_tokens),
         sequences=sequences,
         gpu_layers=-1 if placement.llm.kind == "cuda" else 0,
         main_gpu=placement.llm.index,
     )
-    return Models(transcriber, chat, synthesizer, voice_activity)
+    return chat
 
 
 def _load_voice(
@@ -196,23 +269,34 @@ def _load_voice(
 
 
 def _plan(profile: Profile, store: Store, llm: str | None, stt: str | None, problems: list[str]) -> _Plan:
-    stt_entry = _entry(store, stt or profile.stt, "stt")
-    llm_name = llm or profile.llm
-    notices: tuple[str, ...] = ()
-    stt_folder = _path(store, stt_entry, problems)
-    if _is_gguf(llm_name):
-        llm_file = Path(llm_name).expanduser()
-        if not llm_file.is_file():
-            problems.append(f"The language model {llm_file} is not a file.")
-    else:
-        llm_entry = _entry(store, llm_name, "llm")
-        llm_file = _path(store, llm_entry, problems)
-        notices = (llm_entry.licence.notice,) if llm_entry.licence.must_accept else ()
+    stt_folder, window, glimpse_folder = _hearing_files(profile, store, stt, problems)
+    llm_file, notices = _chat_file(profile, store, llm, problems)
     vad_file = _path(store, _entry(store, profile.vad, "vad"), problems)
-    window = stt_entry.window or WindowPolicy(floor_s=30.0, full_window=True)
-    glimpser = profile.glimpser
-    glimpse_folder = _path(store, _entry(store, glimpser, "stt"), problems) if glimpser else None
     return _Plan(profile, stt_folder, window, llm_file, notices, vad_file, glimpse_folder)
+
+
+def _hearing_files(
+    profile: Profile, store: Store, stt: str | None, problems: list[str]
+) -> tuple[Path, WindowPolicy, Path | None]:
+    entry = _entry(store, stt or profile.stt, "stt")
+    folder = _path(store, entry, problems)
+    window = entry.window or WindowPolicy(floor_s=30.0, full_window=True)
+    glimpser = profile.glimpser
+    return folder, window, _path(store, _entry(store, glimpser, "stt"), problems) if glimpser else None
+
+
+def _chat_file(
+    profile: Profile, store: Store, llm: str | None, problems: list[str]
+) -> tuple[Path, tuple[str, ...]]:
+    """The file, and what its licence wants displayed."""
+    name = llm or profile.llm
+    if _is_gguf(name):
+        file = Path(name).expanduser()
+        if not file.is_file():
+            problems.append(f"The language model {file} is not a file.")
+        return file, ()
+    entry = _entry(store, name, "llm")
+    return _path(store, entry, problems), (entry.licence.notice,) if entry.licence.must_accept else ()
 
 
 def _entry(store: Store, name: str, kind: Kind) -> Entry:

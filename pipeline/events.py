@@ -13,9 +13,13 @@ from pipeline.tools.running import Outcome
 
 @dataclass(frozen=True, slots=True)
 class CallStarted:
+    """`resumed`: the call goes on here after its process was lost, or its line. `at_s` and everything that
+    follows stands on the clock that it had before, and turns are counted on."""
+
     at_s: float
     line: LineInfo
     persona: str
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +114,23 @@ class TurnTimes:
 
 @dataclass(frozen=True, slots=True)
 class AgentClause:
-    """A clause was handed to playout."""
+    """A clause was handed to playout. `filler`: it bridges a wait, or says that the line had dropped, and is
+    no part of the answer."""
 
     at_s: float
     turn: int
     text: str
+    filler: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AgentClauseHeard:
+    """The caller has heard the next clause, fillers included, to its end, while its reply still goes on:
+    clauses are heard in the order in which they were handed over. Of a call whose process is lost, this tells
+    where another goes on; clauses that were not heard then are handed over anew."""
+
+    at_s: float
+    turn: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +245,7 @@ CallEvent = (
     | CallerSpoke
     | CallerTurn
     | AgentClause
+    | AgentClauseHeard
     | AgentTurn
     | AgentTurnedDown
     | KeyReceived

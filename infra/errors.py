@@ -88,7 +88,7 @@ def is_expected(error: BaseException) -> bool:
 def _mend(module: str) -> str:
     package = module.partition(".")[0]
     if package == "moshi":
-        return "It wants an environment of its own (README, The voice); codec = own does without it"
+        return "It wants an environment of its own (docs/voice.md); codec = own does without it"
     if extra := _EXTRAS.get(package):
         return f"Mend it with: pip install 'maya-voice[{extra}]'"
     return "Mend it with: pip install maya-voice, or make setup in its sources"

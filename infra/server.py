@@ -35,6 +35,9 @@ def serve(settings: Settings) -> None:
 
     Listens on a socket of its own, or on the one that a service manager hands over (`infra.inherited`)."""
     inherited = inherited_sockets(os.environ)
+    if WEB in inherited:
+        # Whoever gave it chose the address, for which the same rules hold.
+        settings = settings.model_copy(update={"host": inherited[WEB].getsockname()[0]})
     if settings.takes_twilio:
         twilio_config(settings)  # complains before models are loaded
     settings.check_serving()

@@ -148,8 +148,8 @@ def read_drawing(folder: Path, keys: KeyRing | None = None) -> Drawing:
         duration_s=duration_s,
         caller=both[:, 0],
         agent=both[:, 1],
-        bars=list(_bars(turns)),
-        gaps=[gap for turn in turns if (gap := _gap(turn["times"])) is not None],
+        bars=list(bars(turns)),
+        gaps=[gap for turn in turns if (gap := gap_of(turn["times"])) is not None],
         caller_words=_caller_words(turns, document["utterances"], duration_s),
         agent_words=_agent_words(turns, duration_s),
         interruptions_s=[
@@ -162,7 +162,7 @@ def read_drawing(folder: Path, keys: KeyRing | None = None) -> Drawing:
     )
 
 
-def _gap(times: Mapping[str, Any]) -> Gap | None:
+def gap_of(times: Mapping[str, Any]) -> Gap | None:
     """From the caller's last sound to the agent's first, by level where that is known, else as detected."""
     for begins, ends in (("audible_end_s", "first_audible_s"), ("speech_end_s", "first_played_s")):
         start_s, end_s = times.get(begins), times.get(ends)
@@ -184,7 +184,8 @@ def _turned_down(
     ]
 
 
-def _bars(turns: Sequence[dict[str, Any]]) -> Iterator[Bar]:
+def bars(turns: Sequence[dict[str, Any]]) -> Iterator[Bar]:
+    """The stages of turns as `infra.records.notes` writes them."""
     for turn in turns:
         times: dict[str, float | None] = dict(turn["times"])
         # The reply is begun on the words, before the turn is declared over.

@@ -1,4 +1,4 @@
-"""What the page's routes ask: the live board and its feed, and what else of the house is to be seen."""
+"""What the page's routes ask: the live board and its feed, the archive, and what else there is to see."""
 
 import time
 from collections.abc import Callable
@@ -6,17 +6,34 @@ from dataclasses import asdict
 from typing import Any
 
 from infra.calls import Calls
+from infra.console.archive import Archive, ReadSide
 from infra.console.feed import Feed
 from infra.console.live import LiveBoard
+from infra.console.past_routes import Clerk
+from infra.console.sound import SoundShelf
+from infra.records.keys import KeyRing
 from infra.settings import Settings
 
 
 class Console:
-    """One server's. Make it before the first call: it joins the watchers of `calls`."""
+    """One server's. Make it before the first call: it joins the watchers of `calls`. Without a `store` only
+    what is on is shown; `keys` open encrypted recordings."""
 
-    def __init__(self, settings: Settings, calls: Calls, *, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        calls: Calls,
+        store: ReadSide | None = None,
+        keys: KeyRing | None = None,
+        *,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        keys = keys or KeyRing()
         self.board = LiveBoard(settings.recording, wall=wall)
         self.feed = Feed(self.board, house=self.house)
+        self.clerk = (
+            None if store is None else Clerk(Archive(store, settings.calls_dir, keys), SoundShelf(keys))
+        )
         self._calls = calls
         calls.watchers.append(self.board.watch)
 

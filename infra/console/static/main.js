@@ -1,19 +1,31 @@
 // Which page is shown: the part of the address behind # says it.
 
+import { Charts } from "./charts.js";
 import { ask, at, complain, say } from "./dom.js";
 import { Live } from "./live.js";
+import { Past } from "./past.js";
+import { Player } from "./player.js";
 
 const views = {};
 
 function route() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
-  const [name, id = ""] = path.split("/").map(decodeURIComponent);
+  const [name, id = ""] = path.split("/").map(decoded);
   return { name: name || "live", id, query: new URLSearchParams(query) };
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 function show() {
   const { name, id, query } = route();
-  const view = name === "calls" && id ? "call" : name in views ? name : "live";
+  const wanted = name === "calls" && id ? "call" : name;
+  const view = wanted in views ? wanted : "live";
   complain("");
   for (const section of document.querySelectorAll("main > section")) section.hidden = section.dataset.view !== view;
   for (const link of document.querySelectorAll("nav a[data-tab]")) {
@@ -38,6 +50,8 @@ async function begin() {
   at("log-out").hidden = me.name === "this machine";
   document.body.dataset.role = me.role;
   views.live = new Live({ endsCalls: me.ends_calls });
+  if (me.past) Object.assign(views, { calls: new Past(), call: new Player(), charts: new Charts() });
+  for (const link of document.querySelectorAll("nav a[data-tab]")) link.hidden = !(link.dataset.tab in views);
   window.addEventListener("hashchange", show);
   show();
 }

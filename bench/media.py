@@ -1,10 +1,11 @@
 """`maya bench media`: how many calls one core carries, at 20 ms packets both ways, with stand-in models.
 
-The server (`bench.media_server`) runs in a process of its own, pinned to one core: production's WebSocket
-shell, the call with its turn-taking, Silero for every call, 24 -> 8 kHz for every reply and 8 -> 16 kHz for
-every turn. Its replies outlast the time between two interruptions, so packets flow in both directions
-nearly all the time (`packets_out_per_s` says how many). The callers run on another core; each speaks over
-the agent every `CYCLE_S` seconds. Calls are added step by step until the server fails to keep time.
+The server (`bench.media_server`) runs in a process of its own, pinned to one core: all of `maya serve`, with
+the call and its turn-taking, echo and levels, Silero for every call, 24 -> 8 kHz for every reply and 8 -> 16
+kHz for every turn, the recording of every call and whatever else observes it. Its replies outlast the time
+between two interruptions, so packets flow in both directions nearly all the time (`packets_out_per_s` says
+how many). The callers run on another core; each speaks over the agent every `CYCLE_S` seconds. Calls are
+added step by step until the server fails to keep time.
 
 Figures:
 - `added_jitter_p99_ms`: the server sends AudioFrame k of a passage (a stretch of the agent's speech without a
@@ -29,6 +30,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,7 +220,7 @@ def _report(steps: list[Step]) -> Report:
     return Report(
         figures=figures,
         notes=[
-            "stand-in models, real Silero, both resamplers, no recording",
+            "stand-in models, real Silero, both resamplers; recording and all other observers on",
             "server on one core, callers on another",
             f"every caller speaks over the agent each {CYCLE_S:.0f} s",
         ],
@@ -238,7 +240,7 @@ def _server(core: int) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
         while True:
             if process.poll() is not None:
                 raise CannotCall("the server under test did not start; its own words stand above")
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz"):
                 break
             if time.monotonic() > deadline:
                 raise CannotCall(f"the server under test took more than {_START_LIMIT_S:.0f} s to start")

@@ -1,42 +1,61 @@
-"""The server that `maya bench media` loads: production's stream shell, call and voice hub; models are
-stand-ins.
+"""The server that `maya bench media` loads: all of `maya serve`, with recordings and whatever else it
+observes calls with. Models are stand-ins.
 
 Speech detection is the real Silero network. Transcriber, language model and voice are `models.scripted`
 stand-ins, which compute little, so that what is measured is the media plane. Every reply is longer than the
-time between two interruptions: the agent talks nearly all the time. Nothing is recorded.
+time between two interruptions: the agent talks nearly all the time.
+
+With `--saturate` threads keep every core busy with inference of the bundled models, as their own calls would:
+each on its own, for ever, at whatever niceness production gives it.
 """
 
 import argparse
 import asyncio
 import os
 import sys
+import tempfile
+from pathlib import Path
 
-import uvicorn
-from fastapi import FastAPI
-
+from bench.tone_voice import ToneSynthesizer
+from infra.admission.settings import CapacitySettings
+from infra.logs import configure_logging
+from infra.server import bind, serve_on
+from infra.settings import Settings
 from models.base import ModelError, Models
-from models.scripted import ScriptedChat, ScriptedSynthesizer, ScriptedTranscriber
+from models.scripted import ScriptedChat, ScriptedTranscriber
 from models.silero import SileroVoiceActivity
 from models.store import Store
 from pipeline.events import Unobserved
 from pipeline.persona import Limits, Persona, TurnTaking
 from pipeline.service import CallService
-from telephony.twilio.config import TwilioConfig
-from telephony.twilio.routes import create_router
 
+_VOICE_RATE_HZ = 24_000
 _SENTENCE = "We are open on weekdays from nine in the morning until five in the afternoon."
 _REPLY = " ".join([_SENTENCE] * 7)
+_PERSONA = f"""name = "bench"
+greeting = "{_SENTENCE}"
+system = "You talk."
+[limits]
+reply_tokens = 1024
+call_s = 7200
+[turns]
+endpoint_silence_s = 0.4
+"""
+
+
+def talkative_models() -> Models:
+    """Answer every turn with half a minute of speech, and a little more. Raises `ModelMissing` without
+    Silero's file."""
+    return Models(
+        ScriptedTranscriber(lambda audio: "When are you open?", latency_s=0.1),
+        ScriptedChat(lambda messages: _REPLY, first_token_s=0.1, tokens_per_s=20.0),
+        ToneSynthesizer(_VOICE_RATE_HZ, latency_s=0.05),
+        SileroVoiceActivity(Store(None).path("silero-vad")),
+    )
 
 
 def talkative_service() -> CallService:
-    """Answers every turn with half a minute of speech, and a little more. Raises `ModelMissing` without
-    Silero's file."""
-    models = Models(
-        ScriptedTranscriber(lambda audio: "When are you open?", latency_s=0.1),
-        ScriptedChat(lambda messages: _REPLY, first_token_s=0.1, tokens_per_s=20.0),
-        ScriptedSynthesizer(latency_s=0.05, realtime_factor=0.05),
-        SileroVoiceActivity(Store(None).path("silero-vad")),
-    )
+    """The calls alone, without what production does around them. Raises as `talkative_models`."""
     persona = Persona(
         name="bench",
         greeting=_SENTENCE,
@@ -44,29 +63,23 @@ def talkative_service() -> CallService:
         limits=Limits(reply_tokens=1024, call_s=7200),
         turns=TurnTaking(endpoint_silence_s=0.4),
     )
-    return CallService(models, persona, observe=lambda info: Unobserved())
+    return CallService(talkative_models(), persona, observe=lambda info: Unobserved())
 
 
-async def serve(port: int) -> None:
-    service = talkative_service()
-    await service.start()
-    app = FastAPI()
-    app.include_router(create_router(TwilioConfig(f"http://127.0.0.1:{port}", insecure=True), service.answer))
-    config = uvicorn.Config(
-        app,
+def bench_settings(port: int, folder: Path, *, calls: int = 1_000, drain_s: float = 0.0) -> Settings:
+    """Of a server for this machine only, that keeps what it keeps in `folder`."""
+    persona = folder / "persona.toml"
+    persona.write_text(_PERSONA)
+    return Settings(
         port=port,
-        ws="websockets-sansio",
-        ws_per_message_deflate=False,
-        ws_ping_interval=None,
-        lifespan="off",
+        insecure=True,
+        profile="scripted",
+        persona=persona,
+        calls_dir=folder / "calls",
+        capacity=CapacitySettings(calls=calls),
+        drain_s=drain_s,
         log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=1,
     )
-    try:
-        await uvicorn.Server(config).serve()
-    finally:
-        await service.aclose()
 
 
 def main() -> None:
@@ -79,9 +92,13 @@ def main() -> None:
         os.sched_setaffinity(0, {arguments.core})
     import uvloop
 
+    configure_logging("warning")
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(arguments.port))
+        with tempfile.TemporaryDirectory(prefix="maya-bench-") as folder:
+            settings = bench_settings(arguments.port, Path(folder))
+            listener = bind("127.0.0.1", arguments.port)
+            with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(serve_on(settings, listener, talkative_models))
     except ModelError as missing:
         sys.exit(f"maya: {missing}")
 

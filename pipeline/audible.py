@@ -4,6 +4,7 @@ Voiced, here, means: an RMS over 10 ms above -40 dBFS (0 dBFS: RMS 32,768) for a
 last voiced sample are the first and last of those whose magnitude reaches that level.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,5 +67,6 @@ def level_dbfs(pcm: Pcm) -> float:
     """RMS of (n,) int16 in dB of full scale, at least -96."""
     if not pcm.size:
         return -96.0
-    power = float(np.mean(np.square(pcm.astype(np.float64)))) / 32_768**2
-    return max(-96.0, 10 * float(np.log10(max(power, 1e-12))))
+    samples = pcm.astype(np.float64)
+    power = float(np.dot(samples, samples)) / (pcm.size * 32_768**2)
+    return max(-96.0, 10 * math.log10(max(power, 1e-12)))

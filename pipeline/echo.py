@@ -71,13 +71,14 @@ class EchoMeter:
         last, pcm = self._pieces[-1]
         start = last + len(pcm) - MEMORY_SAMPLES
         memory = self._between(start, start + MEMORY_SAMPLES)
+        end = MEMORY_SAMPLES
         for at, piece in self._pieces:
-            first = at - start
-            # Behind what is played nothing is to be played.
-            memory[max(0, first) :] = 0
-            room = memory[max(0, first) :]
-            piece = piece[max(0, -first) :][: len(room)]
-            room[: len(piece)] = piece
+            place = max(0, at - start)
+            # Behind what is played nothing is to be played; behind `end` nothing is.
+            memory[place:end] = 0
+            piece = piece[max(0, start - at) :]
+            end = min(MEMORY_SAMPLES, place + len(piece))
+            memory[place:end] = piece[: end - place]
         self._memory, self._start = memory, start
         self._pieces.clear()
 

@@ -177,6 +177,11 @@ def to_pcm(samples: Samples) -> Pcm:
 
     `to_pcm(from_pcm(pcm))` is `pcm`.
     """
-    scaled = np.clip(np.rint(samples * np.float32(_FULL_SCALE)), -_FULL_SCALE, _FULL_SCALE - 1)
-    pcm: Pcm = np.nan_to_num(scaled, nan=0.0).astype(np.int16)
+    scaled = samples * np.float32(_FULL_SCALE)
+    np.rint(scaled, out=scaled)
+    # Both pass NaN on; np.clip and np.nan_to_num take four times as long for 20 ms.
+    np.maximum(scaled, np.float32(-_FULL_SCALE), out=scaled)
+    np.minimum(scaled, np.float32(_FULL_SCALE - 1), out=scaled)
+    scaled[scaled != scaled] = 0.0
+    pcm: Pcm = scaled.astype(np.int16)
     return pcm

@@ -28,8 +28,11 @@ from pipeline.line import LineInfo, Pcm
 
 log = logging.getLogger(__name__)
 
-# About half a minute of one call's events, or half a second of sixty calls': beyond it the disk has stalled.
-_QUEUE_EVENTS = 6_000
+# A second of a hundred and fifty calls' events: beyond it the disk has stalled.
+_QUEUE_EVENTS = 20_000
+_GATHER_S = 0.05
+"""A writer that every event wakes would take the interpreter's lock from the event loop thousands of times a
+second."""
 _IDLE_S = 0.5
 """What a call has gathered is written when nothing came for so long: its line has stalled."""
 
@@ -282,12 +285,13 @@ class CallRecords:
         while True:
             try:
                 item = self._queue.get(timeout=max(0.0, look_at - time.monotonic()))
-                if item is None:
-                    break
-                self._write(*item)
-                self._written += 1
+                while item is not None:
+                    self._write(*item)
+                    self._written += 1
+                    item = self._queue.get_nowait()
+                break
             except queue.Empty:
-                pass
+                time.sleep(_GATHER_S)
             if time.monotonic() >= look_at:
                 look_at = time.monotonic() + _IDLE_S
                 self._flush_idle()

@@ -63,12 +63,12 @@ class CallPump(Pump[AnySocket, AnyCore, CallEvent]):
     def tell(self, events: Iterable[CallEvent]) -> None:
         """Events that did not come over the socket; and the core's deadline may have changed."""
         self._ready.extend(events)
-        if self._reading is None or self._reading.expired():
+        if self._reading is None or self._reading.over:
             return
         if self._ready:
             self._wake_reader()
             return
-        deadline, armed = self.core.next_deadline(), self._reading.when()
+        deadline, armed = self.core.next_deadline(), self._reading.when
         if deadline is not None and (armed is None or deadline < armed):
             self._reading.reschedule(deadline)
 

@@ -437,12 +437,14 @@ KILLED = """
 import sys, time
 from pathlib import Path
 import numpy as np
+import infra.records.recorder
 from infra.records.keys import KeyRing
 from infra.records.policy import RecordingPolicy
 from infra.records.recorder import CallRecords
 from pipeline.events import AgentAudio, CallStarted, CallerAudio, CallerTurn
 from pipeline.line import LineInfo
 
+infra.records.recorder._GATHER_S = 0.001
 root, encrypt = Path(sys.argv[1]), sys.argv[2] == "True"
 keys = KeyRing.load({"MAYA_RECORDINGS_KEY": sys.argv[3]})
 records = CallRecords(root, RecordingPolicy(encrypt=encrypt), keys)

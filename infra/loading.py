@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from infra.admission.slots import Capacity
+from infra.admission.slots import EVERY_MODEL, Capacity
 from infra.settings import Settings
 from models.base import Models, Synthesizer
 from models.voices import VoiceChoice
@@ -33,9 +33,15 @@ def capacity_of(settings: Settings) -> Capacity:
     # Stand-ins keep nothing of a call.
     own = _STAND_IN_CALLS if settings.profile == "scripted" else profile_calls(settings.profile)
     replicas = max(1, settings.devices.count("tts="))
-    return told.capacity(
+    served = told.capacity(
         llm=own, tts=settings.tts_slots * replicas if settings.tts_slots else told.llm or told.calls or own
     )
+    if not settings.cluster.address:
+        return served
+    # Of each replica; those that Ray adds under load are a reserve, not a promise.
+    least = {model: settings.cluster.replicas(model)[0] * served.of(model) for model in EVERY_MODEL}
+    most = told.calls or max(least.values())
+    return Capacity(**{model: min(most, slots) for model, slots in least.items()})
 
 
 def load(settings: Settings) -> Models:
@@ -44,6 +50,10 @@ def load(settings: Settings) -> Models:
     from models.load import load_models
     from models.store import Store
 
+    if settings.cluster.address:
+        from infra.cluster.front import connect
+
+        return connect(settings)
     capacity = capacity_of(settings)
     voice = voice_choice(settings)
     if voice.slots is None and settings.capacity.tts is not None:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from infra.access.policy import AccessSettings
 from infra.admission.settings import CapacitySettings
+from infra.cluster.settings import ClusterSettings
 from infra.outbound.policy import OutboundSettings
 from infra.records.policy import RecordingPolicy
 from pipeline.documents import read_toml
@@ -43,6 +44,7 @@ _PATHS = ("persona", "routes", "models_dir", "calls_dir", "mimi", "tokenizer", "
 _SECTION_PATHS = (
     *(("outbound", "do_not_call"), ("recording", "key_file")),
     *(("access", "keys_file"), ("access", "tls_certificate"), ("access", "tls_key")),
+    ("cluster", "token_file"),
 )
 _SECRETS = (
     *("auth_token", "auth_token_secondary", "shared_keys", "talk_password"),
@@ -59,6 +61,7 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "outbound": OutboundSettings,
     "capacity": CapacitySettings,
     "access": AccessSettings,
+    "cluster": ClusterSettings,
 }
 """Tables of the settings file. `MAYA_SIP_HOST` is `host` of `[sip]`."""
 
@@ -132,6 +135,7 @@ class _Settable(BaseModel):
     outbound: OutboundSettings = OutboundSettings()
     capacity: CapacitySettings = CapacitySettings()
     access: AccessSettings = AccessSettings()
+    cluster: ClusterSettings = ClusterSettings()
 
 
 class Settings(_Settable):
@@ -255,6 +259,9 @@ def load_settings(
             option = dict(cast(Mapping[str, object], values.get("sip") or {})) | {"host": host, "port": port}
             if (options or {}).get("insecure"):
                 option["insecure"] = True
+        if field == "cluster":
+            told = dict(cast(Mapping[str, object], values.get("cluster") or {}))
+            option, sources["cluster.address"] = told | {"address": str(option)}, "--cluster"
         values[field], sources[field] = option, "--" + field.replace("_", "-")
     try:
         return Settings.model_validate(values)

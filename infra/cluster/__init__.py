@@ -1,1 +1,2 @@
-"""The models on other machines: Ray Serve places and heals them, calls reach them over sockets of their own."""
+"""The models on other machines: Ray Serve places and heals them, calls reach them over sockets of their
+own."""

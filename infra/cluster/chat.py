@@ -19,8 +19,8 @@ _Trouble = (ReplicaLost, ReplicaSlow, ModelFailed)
 
 
 class RemoteChat:
-    """`models.base.ChatModel`. A prompt that was opened once is evaluated on every replica, also on those that
-    come later: a call that has to move waits for its own turns only."""
+    """`models.base.ChatModel`. A prompt that was opened once is evaluated on every replica, also on those
+    that come later: a call that has to move waits for its own turns only."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
@@ -67,7 +67,8 @@ class RemoteChat:
 
 
 class RemoteChatSession:
-    """`models.base.ChatSession`. What was said of a reply is known here, so another replica can go on with it."""
+    """`models.base.ChatSession`. What was said of a reply is known here, so another replica can go on with
+    it."""
 
     def __init__(self, fleet: Fleet, prefix: tuple[Message, ...], seat: Seat) -> None:
         self._fleet = fleet

@@ -53,8 +53,9 @@ def choose(candidates: Iterable[Candidate], now: float, *, without: Collection[s
 class Watch:
     """Whether the other side still lives, from pings that one sends and anything that one hears.
 
-    It is not time that passes but ticks: when our own loop stands still for a second, one tick comes late, and
-    the answers that lie in the socket are read before the next. So a front-end that stumbles blames nobody.
+    It is not time that passes but ticks: when our own loop stands still for a second, one tick comes late,
+    and the answers that lie in the socket are read before the next. So a front-end that stumbles blames
+    nobody.
     """
 
     def __init__(self, silence_s: float, *, tick_s: float = PING_S) -> None:

@@ -51,6 +51,8 @@ class Fleet:
     ) -> None:
         self.patience = patience or Patience()
         self.on_connected: list[Callable[[Link], None]] = []
+        self.on_first_use: Callable[[], None] | None = None
+        """Called once, on the loop, before anybody asks for a replica."""
         self.moved: dict[Role, int] = dict.fromkeys(ROLES, 0)
         """Requests that went on on another replica."""
         self._stall_s = stall_s
@@ -136,6 +138,9 @@ class Fleet:
         self, role: Role, *, without: Collection[str] = (), within_s: float | None = None
     ) -> Link:
         """The best one, as soon as there is one. Raises `NoReplica`."""
+        if self.on_first_use is not None:
+            begin, self.on_first_use = self.on_first_use, None
+            begin()
         if self._changed is None:
             self._changed = asyncio.Event()
         patience_s = self.patience.replica if within_s is None else within_s
@@ -234,8 +239,8 @@ class Fleet:
     async def stream(
         self, link: Link, header: dict[str, Any], body: bytes = b"", *, first_s: float, next_s: float
     ) -> AsyncGenerator[Packet, None]:
-        """Packets up to and without the one that ends the answer, which is the one without `piece`, `audio` or
-        `turn_end`; that is yielded last. Closing cancels the request."""
+        """Packets up to and without the one that ends the answer, which is the one without `piece`, `audio`
+        or `turn_end`; that is yielded last. Closing cancels the request."""
         answer = link.ask(header, body)
         over = False
         within_s = first_s

@@ -53,7 +53,8 @@ class Answer:
         self._packets.put_nowait(packet)
 
     async def next(self, within_s: float) -> Packet:
-        """Raises `ReplicaLost`; `ReplicaSlow`, after which one may ask again; `ModelError` as the model did."""
+        """Raises `ReplicaLost`; `ReplicaSlow`, after which one may ask again; `ModelError` as the model
+        did."""
         try:
             async with asyncio.timeout(within_s):
                 packet = await self._packets.get()

@@ -1,8 +1,8 @@
 """What remains to be spoken of a clause whose replica was lost. Pure.
 
-A voice that says equal texts with equal samples says the clause again, and what was delivered is left out. From any
-other voice the rest of the words is asked for: from the word that was cut, where the voice tells when words sound;
-else from where the words must be at the pace at which people speak.
+A voice that says equal texts with equal samples says the clause again, and what was delivered is left out.
+From any other voice the rest of the words is asked for: from the word that was cut, where the voice tells
+when words sound; else from where the words must be at the pace at which people speak.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,5 @@
-"""`RemoteSynthesizer`: each call's voice on one replica; a clause that it cannot finish another one finishes."""
+"""`RemoteSynthesizer`: each call's voice on one replica; a clause that it cannot finish another one
+finishes."""
 
 import logging
 from collections import OrderedDict

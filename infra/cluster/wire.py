@@ -174,8 +174,8 @@ def error_in(header: Mapping[str, Any]) -> ModelError:
 
 
 def speech_out(context: Sequence[Speech], known: set[str]) -> tuple[list[dict[str, Any]], bytes]:
-    """The context as JSON, and the audio that the other side has not been sent yet. `known` are the keys whose
-    audio it has; it is brought up to date, so that both sides forget alike."""
+    """The context as JSON, and the audio that the other side has not been sent yet. `known` are the keys
+    whose audio it has; it is brought up to date, so that both sides forget alike."""
     told: list[dict[str, Any]] = []
     audio: list[bytes] = []
     keys: set[str] = set()
@@ -199,7 +199,8 @@ def speech_out(context: Sequence[Speech], known: set[str]) -> tuple[list[dict[st
 
 
 def speech_in(told: Any, samples: Samples, known: dict[str, Samples]) -> tuple[Speech, ...]:
-    """The context again; `known` keeps the callers' audio from one request to the next. Raises `WireError`."""
+    """The context again; `known` keeps the callers' audio from one request to the next. Raises
+    `WireError`."""
     context: list[Speech] = []
     keys: set[str] = set()
     at = 0

@@ -33,6 +33,13 @@ def serve(
     tts_slots: options.TtsSlots = None,
     devices: options.Devices = None,
     threads: Annotated[int | None, typer.Option(help="Threads per model.")] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Run the models on Ray Serve: auto starts Ray on this machine, host:port joins one. "
+            "How many replicas: [cluster] of maya.toml."
+        ),
+    ] = None,
     sip: Annotated[
         str | None,
         typer.Option(help="Take SIP calls here too: 0.0.0.0:5060. Who may call: [sip] of maya.toml."),
@@ -75,6 +82,7 @@ def serve(
         tts_slots=tts_slots,
         devices=devices,
         threads=threads,
+        cluster=cluster,
         sip=sip,
         talk=talk,
         calls_dir=calls_dir,

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import secrets
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,6 +60,9 @@ class KeyRing:
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    def __iter__(self) -> Iterator[RecordingKey]:
+        return iter(self._keys)
 
     @property
     def writing(self) -> RecordingKey:

@@ -1,0 +1,1 @@
+"""Calls, turns, tool runs, latencies and the places of recordings in SQL, so that they outlive the process."""

@@ -1,0 +1,58 @@
+"""Where calls are stored, and for how long."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+DATABASE = "maya.db"
+"""The file in the calls' folder, unless `url` says otherwise."""
+_DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+
+
+class StoreSettings(BaseModel):
+    """`[store]` of the settings file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = True
+    url: SecretStr = SecretStr("")
+    """`postgresql://user:password@host/name` or `sqlite:////path/maya.db`; "" is `maya.db` in the calls'
+    folder. Its password never shows: better set MAYA_STORE_URL, or MAYA_STORE_URL_FILE."""
+    retention_days: Annotated[float, Field(gt=0, le=36_500)] | None = None
+    """Calls of which nothing was written for longer are deleted; None: as `[recording]` has it."""
+    journal_mib: Annotated[int, Field(ge=1, le=65_536)] = 256
+    """What may wait on disk while the database is away, and as much again in memory while the disk is full;
+    beyond it the newest is lost, and said to be."""
+    front_end: Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9._-]*$")] = ""
+    """This process's name among the front-ends; "" makes one that is new at each start."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_known(cls, url: SecretStr) -> SecretStr:
+        if url.get_secret_value():
+            _parsed(url.get_secret_value())
+        return url
+
+    def database(self, calls_dir: Path) -> URL:
+        """With the driver that is used."""
+        text = self.url.get_secret_value()
+        if text:
+            return _parsed(text)
+        return URL.create(_DRIVERS["sqlite"], database=str(calls_dir / DATABASE))
+
+
+def _parsed(text: str) -> URL:
+    """Raises `ValueError`, which shows nothing of `text` but its beginning."""
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise ValueError("no database's URL: write postgresql://user:password@host/name") from None
+    kind = url.drivername.partition("+")[0]
+    if kind not in _DRIVERS:
+        raise ValueError(f"{kind}:// is no database that Maya knows: postgresql:// or sqlite:///")
+    if kind == "sqlite" and url.database in (None, "", ":memory:"):
+        raise ValueError("sqlite:/// needs a file: sqlite:////var/lib/maya/maya.db")
+    return url.set(drivername=_DRIVERS[kind])

@@ -23,6 +23,7 @@ from pipeline.conversation import Conversation, SpokenClause
 from pipeline.events import (
     AgentAudio,
     AgentClause,
+    AgentClauseHeard,
     AgentTurn,
     AgentTurnedDown,
     CallEnded,
@@ -53,7 +54,8 @@ from pipeline.line import (
 )
 from pipeline.persona import Persona
 from pipeline.playout import HeardClause, Played, Playout, SendAudio
-from pipeline.reply import Reply
+from pipeline.reply import Reply, Resumed
+from pipeline.resuming import GREETING, CallSoFar, LaterOn, PastTurn
 from pipeline.sample_clock import PlacedAudio
 from pipeline.speakable import speakable
 from pipeline.thinking import Thinking
@@ -75,6 +77,7 @@ from pipeline.turn_events import (
     Prefill,
     ReplyAudible,
     Restore,
+    ResumeReply,
     RetractTurn,
     SpeakStock,
     StartReply,
@@ -126,6 +129,8 @@ class _Attempt:
     made_samples: int = 0
     audible_at: int | None = None
     """Position in the reply of its first audible sample."""
+    heard_before: str = ""
+    """Of a reply that was lost in its middle: its clauses that the caller had heard."""
 
 
 class _CallOver(Exception):
@@ -137,7 +142,8 @@ class _CallOver(Exception):
 
 
 class Call:
-    """`await run()` holds one call from greeting to hang-up and returns its outcome."""
+    """`await run()` holds one call from greeting to hang-up and returns its outcome. With `so_far` it goes on
+    from there, and counts its turns and its clock on."""
 
     def __init__(
         self,
@@ -149,7 +155,11 @@ class Call:
         stock: Mapping[StockPhrase, StockSpeech],
         hub: VoiceHub,
         observer: CallObserver,
+        so_far: CallSoFar | None = None,
     ) -> None:
+        if so_far is not None:
+            observer = LaterOn(observer, so_far.at_s)
+        self._so_far = so_far
         self._line = line
         self._hearing = hearing
         self._persona = persona
@@ -162,11 +172,12 @@ class Call:
         self._core = TurnTaking(persona.turns, self._playout, persona.limits, persona.keys)
         self._sound = CallerSound()
         self._thinking = Thinking(session, line.info.call_id, self._work)
-        self._history = History()
+        self._history = History(so_far.messages if so_far is not None else ())
         self._conversation = Conversation(voice.takes_context)
         self._attempts: dict[int, _Attempt] = {}
         self._speaking: _Attempt | None = None
-        self._turns = 0
+        self._turns = so_far.last_turn if so_far is not None else 0
+        self._clauses_told = 0
         self._said: list[SpokenClause] = []
         self._inbox: deque[TurnEvent] = deque()
         self._wake = asyncio.Event()
@@ -212,7 +223,8 @@ class Call:
 
     async def run(self) -> CallOutcome:
         self._answered_s = _now()
-        self._observer.observe(CallStarted(0.0, self._line.info, self._persona.name))
+        resumed = self._so_far is not None
+        self._observer.observe(CallStarted(0.0, self._line.info, self._persona.name, resumed))
         try:
             outcome = await self._hold()
         except BaseException as error:
@@ -309,7 +321,7 @@ class Call:
     async def _conduct(self) -> None:
         loop = asyncio.get_running_loop()
         if self._closing is None:
-            await self._obey(self._core.begin(_now()))
+            await self._obey(self._begin())
         while True:
             if self._failure is not None:
                 raise self._failure
@@ -331,6 +343,14 @@ class Call:
                 if timer is not None:
                     timer.cancel()
             self._wake.clear()
+
+    def _begin(self) -> list[TurnAction]:
+        so_far = self._so_far
+        if so_far is None or not so_far.turns:
+            return self._core.begin(_now())
+        persona = self._persona
+        speaks = so_far.under_way is not None or bool(persona.resumed or persona.go_on)
+        return self._core.resume(so_far.at_s, _now(), speaks=speaks)
 
     def _note_voice(self) -> None:
         voiced, self._voiced = self._voiced, self._core.caller_speaks
@@ -358,6 +378,10 @@ class Call:
             speaking.times = replace(speaking.times, first_played_s=self._clock(self._playout.started_s))
         if self._playout.drained and self._playout.active:
             await self._obey(self._core.receive(PlayedOut(), _now()))
+        elif speaking is not None:
+            while self._clauses_told < self._playout.clauses_heard(_now()):
+                self._clauses_told += 1
+                self._observer.observe(AgentClauseHeard(self._at(), speaking.times.turn))
 
     def _report_played(self, pieces: list[Played]) -> None:
         for piece in pieces:
@@ -392,6 +416,8 @@ class Call:
                     self._observer.observe(KeysEntered(self._at(), digits, by))
                 case StartReply(attempt, text, chosen):
                     self._start_reply(attempt, text, chosen)
+                case ResumeReply(attempt):
+                    self._resume_reply(attempt)
                 case CommitTurn(attempt, text, speech_end):
                     self._commit(attempt, text, speech_end)
                 case DropAttempt(attempt):
@@ -560,15 +586,55 @@ class Call:
         if attempt.reply is not None:
             attempt.reply.gate.set()
 
+    def _resume_reply(self, number: int) -> None:
+        assert self._so_far is not None  # noqa: S101  (the core resumes what we told it of)
+        lost = self._so_far.under_way
+        if lost is None:
+            # The record must not take what follows for the answer to the turn before.
+            self._turns += 1
+            lost = PastTurn(self._turns, over=False)
+        elif lost.caller:
+            self._counters["turns"] += 1
+            self._observer.observe(CallerTurn(self._at(), lost.number, lost.caller))
+        attempt = _Attempt(TurnTimes(lost.number), heard_before=lost.heard_clauses)
+        resumes = self._rest_of(lost)
+        attempt.reply = Reply(
+            self._session,
+            self._voice,
+            self._history.messages,
+            max_tokens=self._persona.limits.reply_tokens,
+            if_silent=self._persona.pardon,
+            name=f"reply/{number}",
+            context=self._conversation.speeches,
+            on_clause=self._clause_begins,
+            on_audio=self._audio_made,
+            on_turn_end=lambda probability: None,
+            resumes=resumes,
+        )
+        attempt.reply.gate.set()
+        self._counters["resumed"] += 1
+        self._begin_speaking(attempt)
+        reply = attempt.reply
+        attempt.making = self._thinking.reply(lambda: self._make_reply(number, reply))
+
+    def _rest_of(self, lost: PastTurn) -> Resumed:
+        persona, unheard = self._persona, lost.unheard
+        # With tools it cannot be known what was done for it already: nothing is done twice, nor made up.
+        goes_on = bool(lost.caller) and not persona.toolbox
+        if not goes_on and not unheard:
+            unheard = (persona.greeting if lost.number == GREETING else persona.go_on,)
+        return Resumed(persona.resumed, unheard, " ".join(lost.clauses), goes_on)
+
     def _begin_speaking(self, attempt: _Attempt) -> None:
         self._speaking = attempt
         self._said = []
+        self._clauses_told = 0
 
     def _clause_begins(self, clause: SpokenClause) -> None:
         self._said.append(clause)
         self._playout.begin_clause(clause.text)
         turn = self._speaking.times.turn if self._speaking else 0
-        self._observer.observe(AgentClause(self._at(), turn, clause.text))
+        self._observer.observe(AgentClause(self._at(), turn, clause.text, clause.filler))
 
     def _audio_made(self, pcm: Pcm) -> None:
         first = not self._playout.active
@@ -634,6 +700,8 @@ class Call:
             self._conversation.agent_said(self._said)
             said = [(spoken, spoken.text) for spoken in self._said]
         heard = " ".join(words for _, words in said if words)
+        before = attempt.heard_before
+        text, heard = f"{before} {text}".strip(), f"{before} {heard}".strip()
         if attempt.audible_at is not None and attempt.times.first_played_s is not None:
             audible_s = attempt.times.first_played_s + attempt.audible_at / LINE_RATE_HZ
             attempt.times = replace(attempt.times, first_audible_s=audible_s)
@@ -649,6 +717,7 @@ class Call:
             # A greeting that was heard to its end is in the persona's prefix already.
             tools = None if attempt.reply is None else attempt.reply.tools
             answer = self._desk.remember(tools.runs if tools else (), said)
+            answer = f"{before} {answer}".strip()
             self._history.agent_said(answer, interrupted=interrupted)
         self._observer.observe(
             AgentTurn(self._at(), attempt.times.turn, text, heard, interrupted, attempt.times)

@@ -9,8 +9,9 @@ INTERRUPTED = "..."
 
 
 class History:
-    def __init__(self) -> None:
-        self._messages: list[Message] = []
+    def __init__(self, messages: Sequence[Message] = ()) -> None:
+        """`messages`: of a call that goes on."""
+        self._messages: list[Message] = list(messages)
 
     @property
     def messages(self) -> Sequence[Message]:

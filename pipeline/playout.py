@@ -88,6 +88,7 @@ class Playout:
         self._sent = 0
         self._gain = self._sent_gain = 1.0
         self._clauses: list[_Clause] = []
+        self._clauses_heard = 0
         self._finished = False
         self._marks: dict[str, int] = {}
         self._last_mark_at = 0
@@ -275,6 +276,15 @@ class Playout:
             HeardClause(c.text, c.samples, min(c.samples, max(0, heard - c.start)), c.complete)
             for c in self._clauses
         ]
+
+    def clauses_heard(self, now: float) -> int:
+        """How many clauses of this passage, from its first, were heard to their end by `now`."""
+        while self._clauses_heard < len(self._clauses):
+            clause = self._clauses[self._clauses_heard]
+            if not clause.complete or self.heard_samples(now) < clause.start + clause.samples:
+                break
+            self._clauses_heard += 1
+        return self._clauses_heard
 
     def played(self, now: float) -> list[Played]:
         """Samples not reported before that have left the line's buffer by `now`, for the recording."""

@@ -35,6 +35,18 @@ class _Clause:
     filler: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A reply that was lost in its middle. `notice` says that the line had dropped; `clauses` were written
+    and not heard; where it `goes_on`, the language model writes what follows `begun`, which is all that it
+    had written."""
+
+    notice: str
+    clauses: tuple[str, ...]
+    begun: str
+    goes_on: bool
+
+
 async def _at_once() -> None:
     return None
 
@@ -46,6 +58,7 @@ class Reply:
     `context` is the conversation before the reply, for the voice; `name` begins the keys of its utterances.
     `on_turn_end` is told how likely the caller's turn ends with the words that are answered. With `tools` the
     reply is what they make of it; `on_silence()` returns when the caller has heard all audio so far.
+    `resumes` makes it the rest of a reply that was lost.
     """
 
     def __init__(
@@ -63,6 +76,7 @@ class Reply:
         on_turn_end: Callable[[float], None],
         tools: ToolUse | None = None,
         on_silence: Callable[[], Awaitable[None]] = _at_once,
+        resumes: "Resumed | None" = None,
     ) -> None:
         self._session = session
         self._voice = voice
@@ -77,6 +91,7 @@ class Reply:
         self._on_turn_end = on_turn_end
         self._tools = tools
         self._on_silence = on_silence
+        self._resumes = resumes
         self._clauses: asyncio.Queue[_Clause | None] = asyncio.Queue(CLAUSES_AHEAD)
         self._stopped = False
         self.gate = asyncio.Event()
@@ -112,7 +127,16 @@ class Reply:
 
     async def _written(self) -> AsyncIterator[_Clause]:
         chunker = ClauseChunker()
-        spoke = False
+        resumes = self._resumes
+        if resumes is not None:
+            if resumes.notice:
+                yield _Clause(resumes.notice, 0, filler=True)
+            for text in resumes.clauses:
+                yield _Clause(text, 0)
+            if not resumes.goes_on:
+                return
+        # What was known of the reply may have been all of it.
+        spoke = resumes is not None and bool(resumes.begun)
         async with aclosing(self._pieces()) as pieces:
             async for piece in pieces:
                 if self.times.first_token is None:
@@ -135,6 +159,8 @@ class Reply:
     def _pieces(self) -> AsyncGenerator[Written, None]:
         if self._tools is not None:
             return self._tools.write(self.gate, self._heard)
+        if self._resumes is not None:
+            return self._session.reply(self._messages, max_tokens=self._max_tokens, begun=self._resumes.begun)
         return self._session.reply(
             self._messages, max_tokens=self._max_tokens, on_turn_end=self._tell_turn_end
         )

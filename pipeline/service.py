@@ -15,6 +15,7 @@ from pipeline.hearing import Hearing
 from pipeline.line import LINE_RATE_HZ, Line, LineInfo
 from pipeline.persona import Persona
 from pipeline.resample import resample, to_pcm
+from pipeline.resuming import CallSoFar, LaterOn
 from pipeline.screening import Screening
 from pipeline.speakable import speakable
 from pipeline.turn_events import StockPhrase
@@ -104,17 +105,23 @@ class CallService:
         return Screening(line, self._hub, self._hearing, language=self._persona.language)
 
     async def answer(
-        self, line: Line, persona: Persona | None = None, *, only_goodbye: bool = False
+        self,
+        line: Line,
+        persona: Persona | None = None,
+        *,
+        only_goodbye: bool = False,
+        so_far: CallSoFar | None = None,
     ) -> CallOutcome:
         """Hold the call on `line` until it ends, as `persona`; one that has not been rehearsed keeps its
-        caller waiting. `only_goodbye` says the persona's goodbye and hangs up: a message.
+        caller waiting. `only_goodbye` says the persona's goodbye and hangs up: a message. `so_far`: the
+        call goes on from there, after another line or another process lost it.
 
         Never raises but `CancelledError`: a call's fault ends that call, and the outcome says that the caller
         is owed an apology."""
         self._answering += 1
         try:
             async with AsyncExitStack() as stack:
-                call = await self._set_up(line, persona or self._persona, stack)
+                call = await self._set_up(line, persona or self._persona, so_far, stack)
                 if call is not None:
                     if only_goodbye:
                         call.only_say_goodbye()
@@ -128,7 +135,9 @@ class CallService:
         await line.hang_up("apology")
         return CallOutcome(False, reason)
 
-    async def _set_up(self, line: Line, persona: Persona, stack: AsyncExitStack) -> Call | None:
+    async def _set_up(
+        self, line: Line, persona: Persona, so_far: CallSoFar | None, stack: AsyncExitStack
+    ) -> Call | None:
         """Reserve what one call needs; None when the house is full. What fails here is on record."""
         observer = self._observe(line.info)
         try:
@@ -146,14 +155,15 @@ class CallService:
                 stock,
                 self._hub,
                 observer,
+                so_far,
             )
         except ModelBusy as busy:
             log.warning("call %s refused: %s", line.info.call_id, busy)
-            _record_failure(observer, line, persona.name, "admission", str(busy))
+            _record_failure(observer, line, persona.name, "admission", str(busy), so_far)
             return None
         except BaseException as error:
             detail = f"{type(error).__name__}: {error}"
-            _record_failure(observer, line, persona.name, "set-up", detail)
+            _record_failure(observer, line, persona.name, "set-up", detail, so_far)
             raise
 
     async def _hold(self, call: Call) -> CallOutcome:
@@ -190,9 +200,13 @@ def _key(persona: Persona) -> str:
     return persona.model_dump_json()
 
 
-def _record_failure(observer: CallObserver, line: Line, persona: str, where: str, detail: str) -> None:
-    """A call that never began still leaves a record."""
-    observer.observe(CallStarted(0.0, line.info, persona))
+def _record_failure(
+    observer: CallObserver, line: Line, persona: str, where: str, detail: str, so_far: CallSoFar | None
+) -> None:
+    """A call that never began, or never went on, still leaves a record."""
+    if so_far is not None:
+        observer = LaterOn(observer, so_far.at_s)
+    observer.observe(CallStarted(0.0, line.info, persona, so_far is not None))
     observer.observe(Fault(0.0, where, detail))
     observer.observe(CallEnded(0.0, "busy" if where == "admission" else "failed", "failed"))
 

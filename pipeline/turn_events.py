@@ -184,6 +184,14 @@ class StartReply:
 
 
 @dataclass(frozen=True, slots=True)
+class ResumeReply:
+    """The call goes on after it was lost: say so, and what the caller has not heard of the reply that was
+    under way. It is `attempt` from now on, and stands."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class CommitTurn:
     """The turn is over: `text` enters the history and the gate of `attempt` opens."""
 
@@ -263,6 +271,7 @@ TurnAction = (
     | Duck
     | Restore
     | StartReply
+    | ResumeReply
     | CommitTurn
     | DropAttempt
     | RetractTurn

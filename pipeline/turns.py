@@ -48,6 +48,7 @@ from pipeline.turn_events import (
     Prefill,
     ReplyAudible,
     Restore,
+    ResumeReply,
     RetractTurn,
     SpeakStock,
     StartReply,
@@ -175,11 +176,29 @@ class TurnTaking:
 
     def begin(self, now: float) -> list[TurnAction]:
         """The line was answered: the agent greets."""
+        self._set_limits(now)
+        return self._speak("greeting")
+
+    def resume(self, elapsed_s: float, now: float, *, speaks: bool) -> list[TurnAction]:
+        """The call goes on that was answered `elapsed_s` ago, in place of `begin`. Where the agent `speaks`,
+        the reply of the turn that was lost goes on as if it had just been begun; nothing that the caller says
+        takes that turn back."""
+        self._set_limits(now - elapsed_s)
+        self._still_there_at = now + self._policy.still_there_s
+        if not speaks:
+            return []
+        self._attempts += 1
+        self._turn.current = Attempt(self._attempts, 0, text="", reply_started=True)
+        self._turn.committed = self._turn.acted = self._turn.retried = True
+        self._answer_by = now + THINKING_PATIENCE_S
+        self.state = State.THINKING
+        return [ResumeReply(self._attempts)]
+
+    def _set_limits(self, answered_at: float) -> None:
         limits = self._limits
-        self._limit_at = now + limits.call_s
+        self._limit_at = answered_at + limits.call_s
         if limits.warning_s and limits.call_s >= 3 * limits.warning_s:
             self._warn_at = self._limit_at - limits.warning_s
-        return self._speak("greeting")
 
     def receive(self, event: TurnEvent, now: float) -> list[TurnAction]:
         if isinstance(event, Voice):

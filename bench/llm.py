@@ -1,11 +1,12 @@
 """How good and how fast the language model answers: the demo persona's questions, through the real
 `LlamaChat`.
 
-Four parts. *Questions*: each in a session of its own, greedy; judged by the words that a sensible answer
+Five parts. *Questions*: each in a session of its own, greedy; judged by the words that a sensible answer
 holds. *Alternating*: two calls take turns on one model, each growing its own history, with the caller's words
 prefilled as they come; counts tokens evaluated twice. *Speed*: prompt and reply tokens per second, and the
 time to the first piece of a reply with the caller's words prefilled and without. *Guesses* (`llm_guesses`):
-what guessing the next tokens is worth, on the questions and on what the corpus's callers say.
+what guessing the next tokens is worth, on the questions and on what the corpus's callers say. *Load*
+(`llm_load`): eight calls at once against one call at a time.
 """
 
 import asyncio
@@ -18,9 +19,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bench import llm_guesses
+from bench import llm_guesses, llm_load
 from bench.report import Report, percentile, rate
-from models.base import Message
+from models.base import Message, ModelError
 from models.llama import LlamaChat, LlamaSession
 from models.store import Store
 from pipeline.documents import read_toml
@@ -29,6 +30,9 @@ from pipeline.persona import Persona, load_persona
 QUESTIONS = Path(__file__).with_name("questions.toml")
 CLINIC = Path(__file__).parents[1] / "infra" / "personas" / "clinic.toml"
 CONTEXT_TOKENS = 4096
+LOAD_CONTEXT_TOKENS = 6144
+LOAD_TURNS, LOAD_COLD_TURNS = 8, 2
+"""Of `llm_load.CALLS` calls each: 64 first pieces, so that there is a 95th percentile."""
 
 
 class Question(BaseModel):
@@ -60,17 +64,54 @@ class Answer:
 
 
 def run(
-    *, model: str = "qwen2.5-coder-1.5b", gguf: Path | None = None, threads: int = 2, persona: Path = CLINIC
+    *,
+    model: str = "qwen2.5-coder-1.5b",
+    gguf: Path | None = None,
+    threads: int = 2,
+    persona: Path = CLINIC,
+    only: str = "all",
 ) -> Report:
-    """Blocks for about four minutes. Raises `ModelMissing`, `DocumentError`. `gguf` overrides the catalogue's
-    `model`."""
+    """Blocks for seven minutes, of which `only="load"` takes three and `only="answers"` the rest. Raises
+    `ModelError`, `DocumentError`. `gguf` overrides the catalogue's `model`."""
+    if only not in ("all", "answers", "load"):
+        raise ModelError(f"bench llm has no part {only!r}; there are answers and load.")
     path = gguf or Store(None).path(model)
     if path.is_dir():
         path = next(path.glob("*.gguf"))
-    return asyncio.run(_run(path, threads, load_persona(persona), read_toml(QUESTIONS, Questions).questions))
+    asked, questions = load_persona(persona), read_toml(QUESTIONS, Questions).questions
+    figures: dict[str, object] = {}
+    details: dict[str, object] = {}
+    for part, measure in (("answers", _answers), ("load", _load)):
+        if only in ("all", part):
+            some, rows = asyncio.run(measure(path, threads, asked, questions))
+            figures |= some
+            details |= rows
+    return Report(figures=figures, notes=(f"{path.name}, {threads} threads",), details=details)
 
 
-async def _run(gguf: Path, threads: int, persona: Persona, questions: tuple[Question, ...]) -> Report:
+async def _load(
+    gguf: Path, threads: int, persona: Persona, questions: tuple[Question, ...]
+) -> tuple[dict[str, object], dict[str, object]]:
+    lines = [question.ask for question in questions] + list(llm_guesses.corpus_lines())
+    wanted = LOAD_TURNS * llm_load.CALLS
+    lines = (lines * (wanted // len(lines) + 1))[:wanted]
+    chat = await asyncio.to_thread(
+        LlamaChat, gguf, threads=threads, context_tokens=LOAD_CONTEXT_TOKENS, sequences=llm_load.CALLS
+    )
+    try:
+        await (await chat.open(persona.prefix())).aclose()
+        figures, rows = await llm_load.compare(chat, persona, lines, ahead=True)
+        some = lines[: LOAD_COLD_TURNS * llm_load.CALLS]
+        cold, cold_rows = await llm_load.compare(chat, persona, some, ahead=False)
+    finally:
+        await chat.aclose()
+    figures |= {f"cold_{name}": value for name, value in cold.items() if name.endswith("_ratio")}
+    return figures, {"load": rows, "load_cold": cold_rows}
+
+
+async def _answers(
+    gguf: Path, threads: int, persona: Persona, questions: tuple[Question, ...]
+) -> tuple[dict[str, object], dict[str, object]]:
     chat = await asyncio.to_thread(
         LlamaChat, gguf, threads=threads, context_tokens=CONTEXT_TOKENS, sequences=2
     )
@@ -84,8 +125,8 @@ async def _run(gguf: Path, threads: int, persona: Persona, questions: tuple[Ques
         await chat.aclose()
     right = [question.accepts(answer.text) for question, answer in zip(questions, answers, strict=True)]
     decoding = [a for a in answers if a.pieces > 1]
-    return Report(
-        figures={
+    return (
+        {
             **alternating,
             **guesses,
             **_rate("answers_right", right, questions, held_out=False),
@@ -100,8 +141,7 @@ async def _run(gguf: Path, threads: int, persona: Persona, questions: tuple[Ques
             "first_piece_unprefilled_p50_ms": round(percentile([a.first_piece_s for a in cold], 50) * 1000),
             "answer_p50_ms": round(percentile([a.total_s for a in answers], 50) * 1000),
         },
-        notes=(f"{gguf.name}, {threads} threads",),
-        details={
+        {
             "answers": [
                 {"topic": q.topic, "held_out": q.held_out, "caller": q.ask, "agent": a.text, "right": ok}
                 for q, a, ok in zip(questions, answers, right, strict=True)

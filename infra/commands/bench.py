@@ -222,13 +222,17 @@ def llm(
     gguf: Annotated[Path | None, typer.Option(help="A GGUF file instead.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the language model.")] = None,
     persona: Annotated[Path | None, typer.Option(help="Whose questions: a persona's TOML file.")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="answers; or load: eight calls at once against one at a time.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Answers, speed, and the tokens that two calls on one language model evaluate twice.
+    """Answers, speed, tokens that two calls evaluate twice, and eight calls at once against one at a time.
 
     Example: [bold]maya bench llm --json[/bold]
     """
-    _bench("llm", as_json, {"model": model, "gguf": gguf, "threads": threads, "persona": persona})
+    options = {"model": model, "gguf": gguf, "threads": threads, "persona": persona, "only": only}
+    _bench("llm", as_json, options)
 
 
 @app.command()

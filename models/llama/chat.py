@@ -15,7 +15,7 @@ from pathlib import Path
 from models.base import Message, ModelError, ModelFailed, Usage
 from models.llama.audit import Counters, Meter
 from models.llama.binding import Context, Model
-from models.llama.drafting import DRAFT_ROWS
+from models.llama.drafting import CROWD_ROWS, DRAFT_ROWS
 from models.llama.engine import PREFIX_SEQUENCES, Closing, Done, Engine, Event, Occupancy, Sink, TurnEnd
 from models.llama.history import History
 from models.llama.templates import Piece, Template, begun_pieces, choose_template
@@ -83,6 +83,7 @@ class LlamaChat:
             prompt_tokens=PROMPT_TOKENS_PER_STEP,
             stops=self._template.stops,
             draft_rows=draft_rows,
+            crowd_rows=CROWD_ROWS if draft_rows else 0,
         )
         self._tickets = itertools.count()
         self._closed = False

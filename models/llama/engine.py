@@ -162,6 +162,7 @@ class Engine:
         prompt_tokens: int,
         stops: Sequence[str] = (),
         draft_rows: int = 0,
+        crowd_rows: int = 0,
     ) -> None:
         self._vocabulary = vocabulary
         self._memory = memory
@@ -170,7 +171,10 @@ class Engine:
         self._end_tokens = tuple(vocabulary.end_tokens())
         self._stop_tokens = tuple(vocabulary.stop_tokens())
         self._scheduler = Scheduler(
-            prompt_tokens=prompt_tokens, draft_rows=draft_rows, ends_reply=vocabulary.ends_reply
+            prompt_tokens=prompt_tokens,
+            draft_rows=draft_rows,
+            crowd_rows=crowd_rows,
+            ends_reply=vocabulary.ends_reply,
         )
         self._audit = Audit()
         self._free = deque(range(calls))

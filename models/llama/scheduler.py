@@ -4,10 +4,12 @@ Pure: no tensors, no ctypes, no threads, no clock. A *sequence* holds tokens tha
 *memory*) and may have a *target*: the prompt that its memory is to become. Every step's batch is
 
 - one token of each sequence that is decoding a reply, plus
-- at most `prompt_tokens` tokens of prompts, those of waiting replies before those of prefills that run ahead,
-  shared evenly inside each class; the remainder goes round; plus
-- guesses at what follows the decoding sequences' tokens (see `drafting`), as many as fill the batch up to
-  `draft_rows`: none beside a long prompt or many decoding sequences. They are shared in the same way.
+- tokens of prompts, as many as fill the batch up to `prompt_tokens`, and half of that at least: those of
+  waiting replies before those of prefills that run ahead. Inside each class the prompt that needs fewest goes
+  first, then the one that came first, so that eight who ask at once do not all wait for the last one's; but
+  one token in `EVEN_SHARE` goes evenly to all, so that no flow of short ones stops a long one; plus
+- guesses at what follows the decoding sequences' tokens (see `drafting`), shared evenly, as many as fill the
+  batch up to `draft_rows`, or to `crowd_rows` where more than that are decoding; none beside a long prompt.
 
 States of a sequence and what moves it:
 
@@ -26,6 +28,9 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from models.llama.drafting import draft
+
+EVEN_SHARE = 4
+"""See above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,8 @@ class _Sequence:
     kept: int | None = None
     """Where the prompt leaves memory. Memory is cut there only when the first changed token is evaluated: a
     request that is withdrawn before that has destroyed nothing. None: no cut is due."""
+    asked: int = 0
+    """The request's place among all requests."""
     watched: frozenset[int] = frozenset()
     """Positions of the prompt whose logits are wanted, besides the last one of a reply's."""
 
@@ -100,16 +107,20 @@ class Scheduler:
         *,
         prompt_tokens: int = 32,
         draft_rows: int = 0,
+        crowd_rows: int = 0,
         ends_reply: Callable[[int], bool] = lambda token: False,
     ) -> None:
-        """`draft_rows` 0: nothing is guessed. What `ends_reply` is never guessed, as nothing follows it."""
+        """`draft_rows` and `crowd_rows` 0: nothing is guessed. What `ends_reply` is never guessed, as nothing
+        follows it."""
         if prompt_tokens < 1:
             raise ValueError("prompt_tokens must be at least 1")
         self._prompt_tokens = prompt_tokens
         self._draft_rows = draft_rows
+        self._crowd_rows = crowd_rows
         self._ends_reply = ends_reply
         self._sequences: dict[int, _Sequence] = {}
         self._turn = 0
+        self._requests = 0
 
     def open(self, sequence: int, memory: Iterable[int] = ()) -> None:
         """Begin a sequence whose `memory` the model holds already (a shared prefix)."""
@@ -169,7 +180,8 @@ class Scheduler:
             if not reply:
                 return ()
             kept -= 1  # The logits after the last token are gone: it has to pass through the model again.
-        s.kept, s.target, s.replying = kept, list(target), reply
+        self._requests += 1
+        s.kept, s.target, s.replying, s.asked = kept, list(target), reply, self._requests
         s.state = State.PROMPTING
         return ()
 
@@ -204,8 +216,12 @@ class Scheduler:
 
     def plan(self) -> Step:
         """The next step; without entries when nothing is to be done. Its cuts are made here too."""
-        entries = self._decode_step() + self._prefill_step()
-        entries += self._guesses(self._draft_rows - len(entries))
+        decoding = self._decode_step()
+        entries = decoding + self._prefill_step(
+            max(self._prompt_tokens - len(decoding), self._prompt_tokens // 2, 1)
+        )
+        rows = self._draft_rows if len(decoding) <= self._draft_rows else self._crowd_rows
+        entries += self._guesses(rows - len(entries))
         cuts = tuple((entry.sequence, entry.position) for entry in entries if self._cut(entry))
         return Step(cuts, entries)
 
@@ -243,16 +259,16 @@ class Scheduler:
             for i in range(count)
         )
 
-    def _prefill_step(self) -> tuple[Entry, ...]:
+    def _prefill_step(self, budget: int) -> tuple[Entry, ...]:
         entries: list[Entry] = []
-        budget = self._prompt_tokens
         for replying in (True, False):
             waiting = {
                 number: len(s.target) - s.position
                 for number, s in self._sequences.items()
                 if s.state is State.PROMPTING and s.replying is replying
             }
-            for number, count in share(waiting, budget, self._turn).items():
+            order = sorted(waiting, key=lambda number: (waiting[number], self._sequences[number].asked))
+            for number, count in portions(waiting, order, budget, self._turn).items():
                 entries += self._prompt_entries(number, count)
                 budget -= count
         self._turn += 1
@@ -314,6 +330,20 @@ class Scheduler:
         s.next_token = token
         s.state = State.DECODING
         return False
+
+
+def portions(waiting: dict[int, int], order: Sequence[int], budget: int, turn: int) -> dict[int, int]:
+    """Divide `budget` tokens among `waiting` (sequence -> tokens it still needs): one in `EVEN_SHARE` evenly,
+    the rest to the first in `order` until it has all it needs, then to the next. Sums to min(budget, all
+    needs)."""
+    granted = share(waiting, budget // EVEN_SHARE, turn)
+    left = budget - sum(granted.values())
+    for number in order:
+        more = min(left, waiting[number] - granted.get(number, 0))
+        if more:
+            granted[number] = granted.get(number, 0) + more
+            left -= more
+    return granted
 
 
 def share(waiting: dict[int, int], budget: int, turn: int) -> dict[int, int]:

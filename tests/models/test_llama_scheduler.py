@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.llama.audit import Audit
-from models.llama.scheduler import Entry, Scheduler, State, Step, common_prefix, share
+from models.llama.scheduler import (
+    EVEN_SHARE,
+    Entry,
+    Scheduler,
+    State,
+    Step,
+    common_prefix,
+    portions,
+    share,
+)
 
 
 def step(scheduler: Scheduler, *, next_token: int = 900) -> tuple[Entry, ...]:
@@ -107,7 +116,21 @@ def test_decoding_sequences_and_prompts_share_a_step() -> None:
     scheduler.submit(1, list(range(100)), reply=False)
     entries = planned(scheduler)
     assert entries[0] == Entry(0, 1, 500, True)
-    assert len(tokens_of(entries, 1)) == 32
+    assert len(tokens_of(entries, 1)) == 31, "the step's size is what it would be without the reply"
+
+
+def test_however_many_decode_a_prompt_has_half_a_step() -> None:
+    scheduler = Scheduler(prompt_tokens=32)
+    for sequence in range(40):
+        scheduler.open(sequence)
+        scheduler.submit(sequence, [1], reply=True)
+    step(scheduler, next_token=500)
+    step(scheduler, next_token=500)
+    scheduler.open(40)
+    scheduler.submit(40, list(range(100)), reply=True)
+    entries = planned(scheduler)
+    assert [entry.sequence for entry in entries[:40]] == list(range(40)), "and every reply its token"
+    assert len(tokens_of(entries, 40)) == 16
 
 
 def test_waiting_replies_go_before_prefills_that_run_ahead() -> None:
@@ -120,15 +143,90 @@ def test_waiting_replies_go_before_prefills_that_run_ahead() -> None:
     assert (len(tokens_of(entries, 0)), len(tokens_of(entries, 1))) == (12, 20)
 
 
-def test_equal_prompts_finish_together_whoever_came_first() -> None:
+def test_of_equal_prompts_the_first_to_be_asked_for_ends_first() -> None:
     scheduler = Scheduler(prompt_tokens=32)
     for sequence in range(3):
         scheduler.open(sequence)
-        scheduler.submit(sequence, list(range(64)), reply=False)
-    for _ in range(3):
-        step(scheduler)
-        lengths = [len(scheduler.memory(sequence)) for sequence in range(3)]
-        assert max(lengths) - min(lengths) <= 2
+    for sequence in (2, 0, 1):
+        scheduler.submit(sequence, list(range(48)), reply=True)
+    ended: list[int] = []
+    for count in range(1, 6):
+        sampling = scheduler.recorded(planned(scheduler))[1]
+        ended += sampling
+        for sequence in sampling:
+            scheduler.sampled(sequence, 500)
+            scheduler.finish(sequence)
+        if count == 3:
+            assert ended == [2], "not all at the end"
+    assert ended == [2, 0, 1], "144 tokens in five steps"
+
+
+def steps_until_first_token(scheduler: Scheduler, sequence: int) -> tuple[int, list[set[int]]]:
+    """Steps until `sequence` samples, and who had a token in each. Every reply goes on."""
+    served: list[set[int]] = []
+    while True:
+        entries = planned(scheduler)
+        served.append({entry.sequence for entry in entries if entry.wants_logits})
+        sampling = scheduler.recorded(entries)[1]
+        for number in sampling:
+            scheduler.sampled(number, 500 + len(served))
+        if sequence in sampling:
+            return len(served), served
+
+
+def test_a_long_prompt_holds_up_neither_replies_nor_a_short_prompt() -> None:
+    scheduler = Scheduler(prompt_tokens=32)
+    for sequence in (0, 1, 2):
+        scheduler.open(sequence)
+    scheduler.submit(0, [1], reply=True)
+    step(scheduler, next_token=500)
+    scheduler.submit(1, list(range(1000)), reply=True)
+    for _ in range(5):
+        assert tokens_of(planned(scheduler), 0), "the reply has a token in every step"
+        step(scheduler, next_token=500)
+    scheduler.submit(2, list(range(20)), reply=True)
+    steps, served = steps_until_first_token(scheduler, 2)
+    assert steps == 1
+    assert all(0 in each for each in served)
+
+
+def test_short_prompts_without_end_do_not_stop_a_long_one() -> None:
+    """A quarter of each step is shared evenly: 300 tokens beside one short prompt after the other."""
+    scheduler = Scheduler(prompt_tokens=32)
+    scheduler.open(0)
+    scheduler.submit(0, list(range(300)), reply=True)
+    steps = short = 0
+    while scheduler.busy(0):
+        steps += 1
+        if short == 0 or not scheduler.busy(short):
+            short += 1
+            scheduler.open(short)
+            scheduler.submit(short, list(range(40)), reply=True)
+        entries = planned(scheduler)
+        for number in scheduler.recorded(entries)[1]:
+            scheduler.sampled(number, 500)
+            scheduler.finish(number)
+    assert steps <= 300 / 4, "four tokens a step at least"
+    assert short > 10
+
+
+@given(
+    st.dictionaries(st.integers(0, 9), st.integers(1, 200), max_size=8),
+    st.integers(0, 64),
+    st.integers(0, 1000),
+)
+def test_portions_give_all_they_have_the_first_most_and_the_others_their_even_part(
+    waiting: dict[int, int], budget: int, turn: int
+) -> None:
+    order = sorted(waiting, key=waiting.__getitem__)
+    granted = portions(waiting, order, budget, turn)
+    assert sum(granted.values()) == min(budget, sum(waiting.values()))
+    assert all(0 < count <= waiting[number] for number, count in granted.items())
+    for number, count in share(waiting, budget // EVEN_SHARE, turn).items():
+        assert granted[number] >= count
+    unmet = [number for number in order if granted.get(number, 0) < waiting[number]]
+    even = budget // EVEN_SHARE
+    assert all(granted.get(number, 0) <= even for number in unmet[1:]), "the rest goes in order"
 
 
 @given(
@@ -302,6 +400,25 @@ def test_two_decoding_sequences_share_the_guesses_and_a_prompt_leaves_none() -> 
     scheduler.submit(2, list(range(20)), reply=False)
     entries = planned(scheduler)
     assert tokens_of(entries, 0) == tokens_of(entries, 1) == [11]
+
+
+def test_a_crowd_is_filled_up_to_a_larger_pass() -> None:
+    def guessed(calls: int) -> list[int]:
+        scheduler = Scheduler(draft_rows=4, crowd_rows=16)
+        for sequence in range(calls):
+            scheduler.open(sequence)
+            scheduler.submit(sequence, [10, 11, 12, 13, 14, 10], reply=True)
+        step(scheduler, next_token=11)
+        while any(scheduler.state(sequence) is State.PROMPTING for sequence in range(calls)):
+            entries = planned(scheduler)
+            for number in scheduler.recorded(entries)[1]:
+                scheduler.sampled(number, 11)
+        entries = planned(scheduler)
+        return [len(tokens_of(entries, sequence)) for sequence in range(calls)]
+
+    assert sorted(guessed(3)) == [1, 1, 2]
+    assert sum(guessed(8)) == 16
+    assert guessed(17) == [1] * 17
 
 
 @given(

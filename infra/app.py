@@ -68,11 +68,12 @@ def create_app(settings: Settings, calls: Calls, ways: WaysIn | None = None) -> 
     async def readyz(response: Response) -> dict[str, str | int]:
         """New calls are welcome. 503 while the server drains; a full house is ready: it tells whoever calls
         that it is."""
-        if calls.draining:
+        fault = "draining" if calls.draining else calls.cluster.check() if calls.cluster is not None else ""
+        if fault:
             response.status_code = 503
         places = calls.admission.view()
         return {
-            "status": "draining" if calls.draining else "ready",
+            "status": fault or "ready",
             "live_calls": calls.live,
             "in_use": places.in_use,
             "of": places.of,

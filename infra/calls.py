@@ -10,13 +10,18 @@ from contextlib import asynccontextmanager
 
 from infra.admission.desk import Admission, LeaseExpired, NoLineFree
 from infra.admission.slots import Capacity
+from infra.cluster.front import Cluster, cluster_of
 from infra.loading import capacity_of
+from infra.observe.context import in_call
+from infra.observe.health import Checks, lives
 from infra.outbound.dialler import Dialler
 from infra.outbound.policy import AnsweringMachinePolicy
 from infra.reception import House, Reception, read_house
 from infra.records.keys import KeyRing
 from infra.records.recorder import CallRecords
 from infra.settings import Settings
+from infra.store.serving import open_store, watch_with
+from infra.store.store import CallStore
 from models.base import Models
 from pipeline.events import CallObserver, Observers
 from pipeline.line import Line, LineClosed, LineInfo
@@ -63,9 +68,18 @@ class Calls:
         self._reception = reception
         self.admission = admission or Admission(Capacity.of_calls(_UNLIMITED), ring_s=60.0, lease_s=90.0)
         self.watchers: list[Watcher] = []
+        self.vital = Checks()
+        """What calls live by: /healthz."""
+        self.welcome = Checks()
+        """What stands against new calls: /readyz."""
+        self.records: CallRecords | None = None
+        self.store: CallStore | None = None
+        """Where calls are stored; None where the settings want none."""
         self.dialler: Dialler | None = None
         self.draining = False
         self.handed_over = False
+        self.cluster: Cluster | None = None
+        """Where the models run elsewhere."""
         self._listening = 0
 
     @property
@@ -85,10 +99,18 @@ class Calls:
 
     def accepting(self) -> bool:
         """New calls are welcome."""
-        return not self.draining
+        return not self.draining and (self.cluster is None or self.cluster.serving)
+
+    def unwelcome(self) -> dict[str, str]:
+        """Why new calls are not, by what stands against them; empty where they are."""
+        return self.vital.faults() | self.welcome.faults()
 
     async def answer(self, line: Line) -> CallOutcome:
         """Hold the call on `line`, whichever way it came in. Raises nothing but cancellation."""
+        with in_call(line.info.call_id):
+            return await self._admit(line)
+
+    async def _admit(self, line: Line) -> CallOutcome:
         try:
             async with self.admission.lease(place_of(line.info)) as renew:
                 return await self._answer(line, renew)
@@ -238,23 +260,17 @@ class Calls:
 async def open_calls(settings: Settings, load: Callable[[], Models]) -> AsyncIterator[Calls]:
     """Load the models in a thread, warm them for the persona, and close everything in the end.
 
-    Raises `DocumentError` and `RecordingKeyError` before the models are loaded, `ModelError`: each says what
-    to do.
+    Raises `DocumentError`, `RecordingKeyError` and `StoreError` before the models are loaded, `ModelError`:
+    each says what to do.
     """
 
     def read() -> House:
         return read_house(settings.persona, settings.routes, recorded=settings.record)
 
     house = await asyncio.to_thread(read)
-    records = (
-        CallRecords(
-            settings.calls_dir,
-            settings.recording,
-            KeyRing.load(os.environ, settings.recording.key_file),
-        )
-        if settings.record
-        else None
-    )
+    keys = KeyRing.load(os.environ, settings.recording.key_file)
+    records = CallRecords(settings.calls_dir, settings.recording, keys) if settings.record else None
+    store = await asyncio.to_thread(open_store, settings, keys)
     began = time.monotonic()
     log.info("loading models, profile %s", settings.profile)
     models = await asyncio.to_thread(load)
@@ -266,8 +282,12 @@ async def open_calls(settings: Settings, load: Callable[[], Models]) -> AsyncIte
         capacity_of(settings), ring_s=settings.token_ttl_s, lease_s=settings.capacity.lease_s
     )
     calls = Calls(service, reception, admission)
+    calls.cluster = cluster_of(models)
+    calls.store = store
+    calls.watchers.append(watch_with(records, store))
+    calls.records = records
     if records is not None:
-        calls.watchers.append(records.observer)
+        calls.vital.watch("recordings", lives(lambda: records.alive, "their writer is dead"))
     watching: asyncio.Task[None] | None = None
     try:
         await service.start()
@@ -283,3 +303,5 @@ async def open_calls(settings: Settings, load: Callable[[], Models]) -> AsyncIte
         await models.aclose()
         if records is not None:
             await asyncio.to_thread(records.close)
+        if store is not None:
+            await asyncio.to_thread(store.close)

@@ -93,9 +93,16 @@ class Cluster:
             self._healing = asyncio.create_task(self._heal(), name="cluster-heal")
 
     @property
-    def ready(self) -> bool:
-        """New calls are welcome: every model has a replica that answers, and Ray could replace it."""
-        return self.head and self._bridge and all(self.fleet.serving().values())
+    def serving(self) -> bool:
+        """Every model has a replica that answers: a call could be held."""
+        return all(self.fleet.serving().values())
+
+    def check(self) -> str:
+        """What is wrong, for `/readyz`: "" while every model has a replica and Ray could replace it."""
+        if not (self.head and self._bridge):
+            return "Ray's head is gone"
+        missing = [role for role, number in self.fleet.serving().items() if not number]
+        return f"no {', '.join(missing)} replica answers" if missing else ""
 
     def status(self) -> dict[str, object]:
         """For `/readyz` and metrics."""

@@ -26,6 +26,7 @@ _EXTRAS = {
     "llama_cpp": "speech",
     "honcho": "procfile",
     "cryptography": "records",
+    "psycopg": "postgres",
     "playwright": "dev",
     "pytest": "dev",
 }
@@ -68,6 +69,7 @@ def is_expected(error: BaseException) -> bool:
         ("infra.records.keys", "RecordingKeyError"),
         ("infra.records.reader", "RecordingError"),
         ("infra.settings", "SettingsError"),
+        ("infra.store.errors", "StoreError"),
         ("infra.timeline", "TimelineError"),
         ("models.base", "ModelError"),
         ("pipeline.documents", "DocumentError"),

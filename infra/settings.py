@@ -16,8 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from infra.access.policy import AccessSettings
 from infra.admission.settings import CapacitySettings
 from infra.cluster.settings import ClusterSettings
+from infra.observe.settings import ObserveSettings
 from infra.outbound.policy import OutboundSettings
 from infra.records.policy import RecordingPolicy
+from infra.store.settings import StoreSettings
 from pipeline.documents import read_toml
 from telephony.asterisk.config import AsteriskConfig
 from telephony.sip.config import SipConfig, parse_bind
@@ -48,7 +50,7 @@ _SECTION_PATHS = (
 )
 _SECRETS = (
     *("auth_token", "auth_token_secondary", "shared_keys", "talk_password"),
-    *("sip.users", "sip.trunk", "asterisk.secret"),
+    *("sip.users", "sip.trunk", "asterisk.secret", "store.url"),
     *("outbound.api_keys", "access.keys"),  # whoever mistakes the key for its hash writes the key
 )
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -61,6 +63,8 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "outbound": OutboundSettings,
     "capacity": CapacitySettings,
     "access": AccessSettings,
+    "observe": ObserveSettings,
+    "store": StoreSettings,
     "cluster": ClusterSettings,
 }
 """Tables of the settings file. `MAYA_SIP_HOST` is `host` of `[sip]`."""
@@ -135,6 +139,8 @@ class _Settable(BaseModel):
     outbound: OutboundSettings = OutboundSettings()
     capacity: CapacitySettings = CapacitySettings()
     access: AccessSettings = AccessSettings()
+    observe: ObserveSettings = ObserveSettings()
+    store: StoreSettings = StoreSettings()
     cluster: ClusterSettings = ClusterSettings()
 
 

@@ -1,1 +1,1 @@
-"""Calls, turns, tool runs, latencies and the places of recordings in SQL, so that they outlive the process."""
+"""Calls, turns, tool runs, latencies and places of recordings in SQL, so that they outlive the process."""

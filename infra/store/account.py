@@ -196,7 +196,7 @@ class CallAccount:
         if NOT_RECORDED in under_way.clauses:
             heard = NOT_RECORDED if samples else ""
         else:
-            # How long each clause is, is not known before the reply is over: as long as such words usually are.
+            # How long each clause lasts is known when the reply is over: until then as long as such words do.
             heard = heard_words(under_way.text, samples, samples, complete=False)
         if heard != under_way.heard:
             under_way.heard = heard

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.pool import NullPool, QueuePool
 
 from infra.store.errors import StoreError, StoreUnavailable
@@ -23,7 +24,7 @@ _PARTED_MS: Final = 5_000
 
 def open_engine(url: URL, *, writing: bool) -> Engine:
     """Connects to nothing yet. `writing` engines begin by taking SQLite's one write lock, so that nothing
-    read in a transaction is out of date when it is written. Raises `StoreError` where the driver is missing."""
+    read in a transaction is out of date when it is written. Raises `StoreError` where a driver is missing."""
     try:
         if url.get_backend_name() == "sqlite":
             return _sqlite(url, writing)
@@ -79,14 +80,14 @@ def asking(what: str) -> Iterator[None]:
     """Turns the database's errors into `StoreUnavailable`; nothing of them shows an address's password."""
     try:
         yield
-    except (DBAPIError, TimeoutError) as error:
+    except (DBAPIError, NoConnection) as error:
         raise StoreUnavailable(f"{what}: {said(error)}") from error
 
 
 def is_away(error: Exception) -> bool:
     """Whether another try, later, may go well: the database is down, locked, full, read-only, or not yet
     migrated. Otherwise it is a change that it will never take."""
-    if isinstance(error, OperationalError | InterfaceError | TimeoutError):
+    if isinstance(error, OperationalError | InterfaceError | NoConnection):
         return True
     if isinstance(error, DBAPIError):
         if error.connection_invalidated:

@@ -1,7 +1,8 @@
 """Rows that wait on disk while the database is away: a file that only grows, one for each process.
 
-A line is a checksum and JSON. A line that was cut off by a crash or a full disk is passed over. Whoever writes
-a journal holds its lock (flock(2)), so that of a process that was killed is taken over by whichever looks next.
+A line is a checksum and JSON. A line that was cut off by a crash or a full disk is passed over. Whoever
+writes a journal holds its lock (flock(2)), so that one of a process that was killed is taken over by
+whichever process looks next.
 """
 
 import fcntl
@@ -121,7 +122,7 @@ def left_behind(path: Path) -> Iterator[bool]:
             return
         # Somebody may have emptied and removed it since it was opened.
         try:
-            same = os.stat(path).st_ino == os.fstat(file.fileno()).st_ino
+            same = path.stat().st_ino == os.fstat(file.fileno()).st_ino
         except FileNotFoundError:
             same = False
         yield same

@@ -205,7 +205,7 @@ class Reader:
                     break
         return [hit for _, hit in sorted(hits, key=lambda one: -one[0])][:limit]
 
-    def _turn_hit(self, row: Mapping[str, Any], wanted: Sequence[str], now_s: float) -> SearchHit | None:
+    def _turn_hit(self, row: Mapping[Any, Any], wanted: Sequence[str], now_s: float) -> SearchHit | None:
         turn = self._turn(_of(turns, row))
         sides = (("caller", turn.caller), ("agent", turn.text))
         if not _holds(f"{turn.caller}\n{turn.text}", wanted):
@@ -214,7 +214,7 @@ class Reader:
         call = self._call({**_of(calls, row), "beat_s": row["beat_s"]}, now_s)
         return SearchHit(call, turn.leg, turn.turn, "caller" if who == "caller" else "agent", text)
 
-    def _message_hit(self, row: Mapping[str, Any], wanted: Sequence[str], now_s: float) -> SearchHit | None:
+    def _message_hit(self, row: Mapping[Any, Any], wanted: Sequence[str], now_s: float) -> SearchHit | None:
         message = self._message(_of(messages, row))
         if not _holds(f"{message.name}\n{message.text}", wanted):
             return None
@@ -233,7 +233,7 @@ class Reader:
         if found is None:
             return None
 
-        def rows(table: Any, make: Callable[[Mapping[str, Any]], Any], order: str = "seq") -> tuple[Any, ...]:
+        def rows(table: Any, make: Callable[[Mapping[Any, Any]], Any], order: str = "seq") -> tuple[Any, ...]:
             ask = select(table).where(table.c.call_id == call_id).order_by(table.c.leg, table.c[order])
             return tuple(make(row) for row in connection.execute(ask).mappings())
 
@@ -246,7 +246,7 @@ class Reader:
             recordings=rows(recordings, recording_of),
         )
 
-    def _call(self, row: Mapping[str, Any], now_s: float) -> CallRow:
+    def _call(self, row: Mapping[Any, Any], now_s: float) -> CallRow:
         ended_ms, beat_s = row["ended_ms"], row["beat_s"]
         state: CallState = "ended"
         if ended_ms is None:
@@ -272,7 +272,7 @@ class Reader:
             counters=json.loads(row["counters"]),
         )
 
-    def _turn(self, row: Mapping[str, Any]) -> TurnRow:
+    def _turn(self, row: Mapping[Any, Any]) -> TurnRow:
         clauses = self._read("turns", row, "clauses")
         times = json.loads(row["times"])
         return TurnRow(
@@ -291,7 +291,7 @@ class Reader:
             stages=TurnTimes(row["turn"], **times).stages_ms(),
         )
 
-    def _tool(self, row: Mapping[str, Any]) -> ToolRow:
+    def _tool(self, row: Mapping[Any, Any]) -> ToolRow:
         arguments = self._read("tool_runs", row, "arguments")
         return ToolRow(
             leg=row["leg"],
@@ -305,21 +305,21 @@ class Reader:
             detail=self._read("tool_runs", row, "detail"),
         )
 
-    def _message(self, row: Mapping[str, Any]) -> MessageRow:
+    def _message(self, row: Mapping[Any, Any]) -> MessageRow:
         name, number, text = (self._read("messages", row, column) for column in ("name", "number", "text"))
         return MessageRow(row["call_id"], row["leg"], row["turn"], row["at_s"], name, number, text)
 
-    def _note(self, row: Mapping[str, Any]) -> NoteRow:
+    def _note(self, row: Mapping[Any, Any]) -> NoteRow:
         return NoteRow(row["leg"], row["at_s"], row["kind"], self._read("notes", row, "text"))
 
-    def _read(self, table: str, row: Mapping[str, Any], column: str) -> str:
+    def _read(self, table: str, row: Mapping[Any, Any], column: str) -> str:
         stored: str = row[column]
         if not self._words.is_sealed(stored):
             return stored
         return self._words.read(stored, f"{place_of(table, row)}/{column}", row["call_id"])
 
 
-def recording_of(row: Mapping[str, Any]) -> RecordingRow:
+def recording_of(row: Mapping[Any, Any]) -> RecordingRow:
     return RecordingRow(row["leg"], row["host"], row["folder"], bool(row["encrypted"]))
 
 
@@ -327,7 +327,7 @@ def _named(table: Any) -> list[Any]:
     return [column.label(f"{table.name}_{column.name}") for column in table.columns]
 
 
-def _of(table: Any, row: Mapping[str, Any]) -> dict[str, Any]:
+def _of(table: Any, row: Mapping[Any, Any]) -> dict[str, Any]:
     return {column.name: row[f"{table.name}_{column.name}"] for column in table.columns}
 
 

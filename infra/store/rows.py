@@ -13,8 +13,8 @@ TurnState = Literal["asked", "replying", "done"]
 
 @dataclass(frozen=True, slots=True)
 class CallQuery:
-    """Which calls. All that is given must hold; `caller` and `called` in any form of the number. Newest first;
-    `before` is the `number` of the last one that was seen."""
+    """Which calls. All that is given must hold; `caller` and `called` in any form of the number. Newest
+    first; `before` is the `number` of the last one that was seen."""
 
     caller: str = ""
     called: str = ""

@@ -1,11 +1,12 @@
 """Where calls are stored, and for how long."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
 
 DATABASE = "maya.db"
 """The file in the calls' folder, unless `url` says otherwise."""
@@ -36,16 +37,21 @@ class StoreSettings(BaseModel):
             _parsed(url.get_secret_value())
         return url
 
-    def database(self, calls_dir: Path) -> URL:
+    def database(self, calls_dir: Path) -> "URL":
         """With the driver that is used."""
         text = self.url.get_secret_value()
         if text:
             return _parsed(text)
+        from sqlalchemy.engine import URL
+
         return URL.create(_DRIVERS["sqlite"], database=str(calls_dir / DATABASE))
 
 
-def _parsed(text: str) -> URL:
+def _parsed(text: str) -> "URL":
     """Raises `ValueError`, which shows nothing of `text` but its beginning."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):

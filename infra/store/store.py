@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, delete, select, update
+from sqlalchemy import Connection, Engine, delete, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import DBAPIError
@@ -270,10 +270,10 @@ class CallStore:
         return found
 
     def claim(self, call_id: str, front_end: str = "") -> bool:
-        """Take over a call as `unfinished` told of it last; of all front-ends that were told the same one gets
-        it, and the observer that is asked for next writes its new leg. Whatever the front-end before still
-        writes of the call's end counts no more. False where somebody else was quicker, or the call has ended,
-        or is ours already."""
+        """Take over a call as `unfinished` told of it last; of all front-ends that were told the same one
+        gets it, and the observer that is asked for next writes its new leg. Whatever the front-end before
+        still writes of the call's end counts no more. False where somebody else was quicker, or the call has
+        ended, or is ours already."""
         with self._lock:
             leg = self._seen.get(call_id)
         if leg is None:
@@ -281,9 +281,8 @@ class CallStore:
             if found is None or found.front_end == (front_end or self.front_end):
                 return False
             leg = found.leg
-        open_or_lost = calls.c.ended_ms.is_(None)
-        for reason in LOST_LINES:
-            open_or_lost = open_or_lost | calls.c.reason.startswith(reason, autoescape=True)
+        lost = (calls.c.reason.startswith(reason, autoescape=True) for reason in LOST_LINES)
+        open_or_lost = or_(calls.c.ended_ms.is_(None), *lost)
         taking = (
             update(calls)
             .where(calls.c.call_id == call_id, calls.c.leg == leg, open_or_lost)

@@ -2,8 +2,8 @@
 
 Sealed with AES-256-GCM under a key that is derived (RFC 5869) from the recordings' key for each call alone,
 so that random nonces of 96 bits never repeat for a key in practice. Where a value stands is authenticated
-with it: it cannot be moved to another row or column. Of numbers there is also a tag, by which the calls of one
-caller are found: the number itself, or, sealed, a keyed hash of it.
+with it: it cannot be moved to another row or column. Of numbers there is also a tag, by which the calls of
+one caller are found: the number itself, or, sealed, a keyed hash of it.
 """
 
 import base64

@@ -1,7 +1,12 @@
 """The first tables."""
 
+from typing import TYPE_CHECKING, Any
+
 import sqlalchemy as sa
 from alembic import op
+
+if TYPE_CHECKING:
+    from sqlalchemy.schema import SchemaItem
 
 revision = "0001"
 down_revision = None
@@ -9,7 +14,7 @@ branch_labels = None
 depends_on = None
 
 
-def _of_call(*columns: "sa.Column[object]", key: str = "seq") -> list[object]:
+def _of_call(*columns: "sa.Column[Any]", key: str = "seq") -> "list[SchemaItem]":
     """The columns of what belongs to a call, under `key` within one of its legs."""
     keys = ["call_id", "leg", *([key] if key else [])]
     return [

@@ -1,5 +1,6 @@
 """What the page's routes ask: the live board and its feed, the archive, and what else there is to see."""
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -17,23 +18,22 @@ from infra.settings import Settings
 
 class Console:
     """One server's. Make it before the first call: it joins the watchers of `calls`. Without a `store` only
-    what is on is shown; `keys` open encrypted recordings."""
+    what is on is shown. Raises `RecordingKeyError`."""
 
     def __init__(
         self,
         settings: Settings,
         calls: Calls,
         store: ReadSide | None = None,
-        keys: KeyRing | None = None,
         *,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        keys = keys or KeyRing()
         self.board = LiveBoard(settings.recording, wall=wall)
         self.feed = Feed(self.board, house=self.house)
-        self.clerk = (
-            None if store is None else Clerk(Archive(store, settings.calls_dir, keys), SoundShelf(keys))
-        )
+        self.clerk: Clerk | None = None
+        if store is not None:
+            keys = KeyRing.load(os.environ, settings.recording.key_file)
+            self.clerk = Clerk(Archive(store, settings.calls_dir, keys), SoundShelf(keys))
         self._calls = calls
         calls.watchers.append(self.board.watch)
 

@@ -39,9 +39,7 @@ def create_router(console: Console) -> APIRouter:
     async def me(who: Viewer) -> Response:
         """Who looks, and what the buttons may do."""
         past = console.clerk is not None
-        return answer(
-            {"name": who.name, "role": who.role, "ends_calls": who.may("operator"), "past": past}
-        )
+        return answer({"name": who.name, "role": who.role, "ends_calls": who.may("operator"), "past": past})
 
     @router.get("/live", include_in_schema=False)
     async def live(

@@ -1,5 +1,6 @@
 """A constructed call, for tests of what stays of a call."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,14 @@ from pipeline.events import (
     CallerAudio,
     CallerSpoke,
     CallerTurn,
+    CallObserver,
     CallStarted,
+    Observers,
     TurnTimes,
 )
 from pipeline.line import LineInfo, Pcm
 
+INFO = LineInfo("CAconstructed", "twilio", "+4930111", "+4930222")
 GREETING = "Hello, this is Maya at the Riverside clinic. How can I help you?"
 ASKED = [
     "What time do you open on Saturdays?",
@@ -43,10 +47,19 @@ def speech(duration_s: float, seed: int) -> Pcm:
     )
 
 
-def constructed_call(root: Path, turns: int = 4, *, ended: bool = True) -> Path:
-    """Write a call of the conversation above (repeated as needed), the second answer interrupted."""
-    info = LineInfo("CAconstructed", "twilio", "+4930111", "+4930222")
-    recorder = CallRecords(root, inline=True).observer(info)
+def constructed_call(
+    root: Path,
+    turns: int = 4,
+    *,
+    ended: bool = True,
+    info: LineInfo = INFO,
+    records: CallRecords | None = None,
+    also: Callable[[LineInfo, Callable[[], Path | None]], CallObserver] | None = None,
+) -> Path:
+    """Write a call of the conversation above (repeated as needed), the second answer interrupted. `also` is
+    told the same, and where the call is recorded."""
+    recording = (records or CallRecords(root, inline=True)).observer(info)
+    recorder = Observers(recording, *([also(info, lambda: recording.folder)] if also is not None else []))
     recorder.observe(CallStarted(0.0, info, "clinic"))
     recorder.observe(AgentClause(0.0, 0, GREETING))
     recorder.observe(AgentAudio(1600, speech(3.5, 0)))
@@ -81,6 +94,6 @@ def constructed_call(root: Path, turns: int = 4, *, ended: bool = True) -> Path:
         now_s += -0.2 if interrupted else 0.9
     if ended:
         recorder.observe(CallEnded(now_s, "caller hung up", "completed"))
-    folder = recorder.folder
+    folder = recording.folder
     assert folder is not None
     return folder

@@ -93,7 +93,9 @@ function chart(name, title, labels, series, { unit = "", whole = false, note = "
   const named = ticks ?? labels.map((text, index) => [index, text]).filter(([index]) => index % every === 0);
   const apart = Math.max(1, Math.ceil(named.length / (width / 80)));
   named.forEach(([index, text], number) => {
-    if (number % apart === 0) picture.append(svg("text", { x: x(index), y: HEIGHT - 6, "text-anchor": "middle" }, text));
+    const anchor = x(index) > width - 40 ? "end" : "middle";
+    const place = { x: anchor === "end" ? width : x(index), y: HEIGHT - 6, "text-anchor": anchor };
+    if (number % apart === 0) picture.append(svg("text", place, text));
   });
   const below = labels.map(() => 0);
   series.forEach(({ kind, values, name: what, colour }, number) => {

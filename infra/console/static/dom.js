@@ -60,7 +60,8 @@ export function wait(ms) {
 export function day(iso) {
   const date = new Date(iso);
   if (Number.isNaN(date.getTime())) return String(iso ?? "");
-  const options = { year: "numeric", month: "short", day: "2-digit", hour: "2-digit", minute: "2-digit" };
+  const options = { month: "short", day: "2-digit", hour: "2-digit", minute: "2-digit" };
+  if (date.getFullYear() !== new Date().getFullYear()) options.year = "numeric";
   return date.toLocaleString(undefined, options);
 }
 

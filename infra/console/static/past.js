@@ -18,6 +18,13 @@ export class Past {
     at("newest").addEventListener("click", () => this.go());
     at("older").addEventListener("click", () => this.go(this.last));
     this.last = "";
+    this.personas = new Set();
+  }
+
+  // Those that have been seen may be chosen from.
+  offer(calls) {
+    for (const { persona } of calls) if (persona) this.personas.add(persona);
+    at("personas").replaceChildren(...[...this.personas].sort().map((value) => el("option", { value })));
   }
 
   // The address says what is looked for, so that it can be kept and passed on.
@@ -64,6 +71,7 @@ export class Past {
     const words = (query.get("words") ?? "").trim();
     at("past-rows").replaceChildren(...found.calls.flatMap((call) => rowsOf(call, words)));
     at("past-empty").hidden = found.calls.length > 0;
+    this.offer(found.calls);
     const { length } = found.calls;
     const older = found.more ? ", and older ones" : "";
     say(at("calls-count"), length ? `${length} ${length === 1 ? "call" : "calls"}${older}` : "none found");

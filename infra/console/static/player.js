@@ -371,7 +371,9 @@ export class Player {
     for (const cut of this.page.cuts) {
       if (!within(cut, cut)) continue;
       picture.append(svg("line", { class: "cut-at", x1: this.x(cut), x2: this.x(cut), y1: 30, y2: HEIGHT - 26 }));
-      picture.append(svg("text", { x: this.x(cut) + 3, y: AGENT_MIDDLE - HALF + 2 }, "interrupted"));
+      const late = this.x(cut) > width - 70;
+      const place = { x: this.x(cut) + (late ? -3 : 3), y: AGENT_MIDDLE - HALF + 2, "text-anchor": late ? "end" : "start" };
+      picture.append(svg("text", place, "interrupted"));
     }
     this.drawWords(picture, "caller", 14);
     this.drawWords(picture, "agent", HEIGHT - 20);

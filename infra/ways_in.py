@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 
 from infra.calls import Calls
+from infra.observe.health import lives
 from infra.settings import Settings, SettingsError
 from telephony.asterisk.book import CallBook
 from telephony.asterisk.routes import MEDIA
@@ -110,6 +111,9 @@ async def open_ways_in(settings: Settings, calls: Calls) -> AsyncIterator[WaysIn
         if settings.sip is not None:
             sip = await stack.enter_async_context(
                 SipServer(settings.sip, calls.answer, accepting=calls.accepting, lines=calls.admission)
+            )
+            calls.vital.watch(
+                "sip", lives(lambda listening=sip: listening.listening, "its sockets are closed")
             )
             log.info("SIP on %s port %d, from %s", settings.sip.host, sip.port, _who_may_call(settings.sip))
         yield WaysIn(tuple(routers), sip)

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from infra.admission.desk import NoLineFree
 from infra.outbound.ledger import CallLedger, DoNotCall
@@ -172,6 +172,13 @@ class Dialler:
     def ringing(self) -> int:
         """Calls that are being made, and that nobody has answered yet."""
         return sum(order.state in ("dialling", "ringing") for order in self._orders.values())
+
+    def counted(self) -> dict[State, int]:
+        """How many orders, of those that are remembered, are in each state."""
+        counts: dict[State, int] = dict.fromkeys(get_args(State), 0)
+        for order in self._orders.values():
+            counts[order.state] += 1
+        return counts
 
     def status(self, order_id: str) -> Order | None:
         return self._orders.get(order_id)

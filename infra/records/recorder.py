@@ -261,6 +261,11 @@ class CallRecords:
         self._queue.put((recorder, event))
 
     @property
+    def alive(self) -> bool:
+        """Somebody writes what is handed over."""
+        return self._thread is None or self._thread.is_alive()
+
+    @property
     def dropped(self) -> int:
         """Audio events that a stalled disk cost."""
         return self._dropped

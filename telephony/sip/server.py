@@ -103,6 +103,16 @@ class SipServer:
         return self._shell.port
 
     @property
+    def listening(self) -> bool:
+        """Every socket that the configuration wants is open."""
+        return self._shell.listening
+
+    @property
+    def packets_skipped(self) -> int:
+        """Of all calls on the clock, since it was made: the process stood still when they were due."""
+        return self._clock.skipped if self._clock is not None else 0
+
+    @property
     def live(self) -> int:
         """Calls that are on, or being set up."""
         return len(self.agent.calls)

@@ -94,6 +94,13 @@ class SipShell:
             self._tcp.close()
             await self._tcp.wait_closed()
 
+    @property
+    def listening(self) -> bool:
+        """Every socket that the configuration wants is open."""
+        udp = not self._config.udp or (self._udp is not None and not self._udp.is_closing())
+        tcp = not self._config.tcp or (self._tcp is not None and self._tcp.is_serving())
+        return udp and tcp
+
     def now(self) -> float:
         return self._loop.time()
 

@@ -209,12 +209,14 @@ class _Peer:
                 raise WireError(f"a request for {op!r}")
             number = _number(header)
             self._tasks[number] = asyncio.create_task(
-                self._answer(number, request(number, packet)), name=f"{op}-{number}"
+                self._answer(number, request, packet), name=f"{op}-{number}"
             )
 
-    async def _answer(self, number: int, request: Awaitable[None]) -> None:
+    async def _answer(
+        self, number: int, request: Callable[[int, Packet], Awaitable[None]], packet: Packet
+    ) -> None:
         try:
-            await request
+            await request(number, packet)
         except WireError as error:
             log.warning("a request that makes no sense: %s", error)
             self._send({"id": number, **error_out(ModelFailed(str(error)))})

@@ -1,12 +1,15 @@
-"""Logging of the `maya` command: one line per record on stderr; stdout belongs to results."""
+"""Logging of the `maya` command: one line per record on stderr, without callers'
+numbers and secrets; stdout belongs to results."""
 
 import logging
 import sys
 
+from infra.redaction import RedactingFormatter
+
 
 def configure_logging(level: str = "info") -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s  %(message)s", "%H:%M:%S"))
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)-7s %(name)s  %(message)s", "%H:%M:%S"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

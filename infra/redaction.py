@@ -1,0 +1,112 @@
+"""Takes callers' numbers and secrets out of log lines. Pure.
+
+Of a number its first digits, which tell the country, and its last two stay, so that two callers can be told
+apart: `+12*******23`. Secrets are told by their form (credentials in addresses, `token=...`, authorization
+headers, Maya's keys) and by their value, where `hide` was told it.
+"""
+
+import logging
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+HIDDEN: Final = "***"
+_SHORTEST_SECRET: Final = 6
+"""Anything shorter occurs in words."""
+
+_INTERNATIONAL = re.compile(r"(?<![\w+])\+\d(?:[ .()/-]{0,2}\d){6,14}(?!\d)")
+_NORTH_AMERICAN = re.compile(r"(?<![\w.+-])\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}(?![\w-])")
+# Ten and more digits: not within a word, an id, a decimal fraction or a date.
+_BARE = re.compile(r"(?<![\w.+-])\d{10,15}(?![\w-]|\.\d)")
+_SIP_USER = re.compile(r"(?<=sip:)\d{5,15}(?=@)|(?<=sips:)\d{5,15}(?=@)|(?<=tel:)\d{5,15}")
+_DIGIT = re.compile(r"\d")
+
+_ADDRESS = re.compile(r"(://[^\s/:@]*):[^\s/@]+@")
+_HEADER = re.compile(
+    r"(?i)\b((?:proxy-)?authorization|x-twilio-signature|cookie|set-cookie)(['\"]?\s*[:=]\s*['\"]?)[^\r\n'\"]+"
+)
+_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9+/=_.~-]{8,}")
+_NAMED = re.compile(
+    r"(?i)\b([\w-]*(?:token|secret|passw(?:or)?d|passwd|api[_-]?key|signature|credential)s?)"
+    r"(['\"]?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&\"'})\]]+)"
+)
+_SECRET_NAME = re.compile(r"(?i)token|secret|passw|api[_-]?key|signature|credential|authorization|cookie")
+_MAYA_KEY = re.compile(r"\bmaya_[A-Za-z0-9_-]{20,}")
+_JWT = re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*")
+
+
+class Redactor:
+    """`redact(line)` for every line of a log; `hide` tells it secrets of this process by value."""
+
+    def __init__(self) -> None:
+        self._secrets: frozenset[str] = frozenset()
+        self._values: re.Pattern[str] | None = None
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """From any thread, at any time. Short ones are not hidden: they would be found in words."""
+        self._secrets |= {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
+        longest_first = sorted(self._secrets, key=len, reverse=True)
+        self._values = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+    def redact(self, line: str) -> str:
+        if self._values is not None:
+            line = self._values.sub(HIDDEN, line)
+        if "://" in line:
+            line = _ADDRESS.sub(rf"\1:{HIDDEN}@", line)
+        line = _HEADER.sub(rf"\1\2{HIDDEN}", line)
+        line = _BEARER.sub(rf"\1 {HIDDEN}", line)
+        line = _NAMED.sub(_hide_value, line)
+        line = _MAYA_KEY.sub(HIDDEN, line)
+        line = _JWT.sub(HIDDEN, line)
+        for numbers in (_INTERNATIONAL, _NORTH_AMERICAN, _SIP_USER, _BARE):
+            line = numbers.sub(_mask, line)
+        return line
+
+
+REDACTOR: Final = Redactor()
+"""The process's."""
+
+
+def redact(line: str) -> str:
+    """As the process's logs show it."""
+    return REDACTOR.redact(line)
+
+
+def hide(secrets: Iterable[str]) -> None:
+    """These never show in this process's logs."""
+    REDACTOR.hide(secrets)
+
+
+def redact_data(value: Any) -> Any:
+    """The same for what lies within dicts and lists; what is named as a secret there is hidden whole."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {
+            name: HIDDEN if isinstance(name, str) and _SECRET_NAME.search(name) else redact_data(held)
+            for name, held in value.items()
+        }
+    return [redact_data(held) for held in value] if isinstance(value, list | tuple) else value
+
+
+class RedactingFormatter(logging.Formatter):
+    """Redacts whole lines, the tracebacks below them included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
+def _mask(found: re.Match[str]) -> str:
+    """All digits but the first two and the last two."""
+    number = found.group()
+    places = [place.start() for place in _DIGIT.finditer(number)]
+    masked = set(places[2:-2])
+    return "".join("*" if at in masked else character for at, character in enumerate(number))
+
+
+def _hide_value(found: re.Match[str]) -> str:
+    name, between, value = found.groups()
+    if value in (HIDDEN, f"'{HIDDEN}'", f'"{HIDDEN}"'):
+        return found.group()
+    quote = value[0] if value[0] in "\"'" else ""
+    return f"{name}{between}{quote}{HIDDEN}{quote}"

@@ -57,7 +57,7 @@ def create_app(settings: Settings, calls: Calls, ways: WaysIn | None = None) -> 
         app.include_router(router)
     if dialler is not None:
         app.include_router(outbound_router(dialler))
-    app.include_router(console_router(Console(settings, calls)))
+    app.include_router(console_router(Console(settings, calls, calls.store)))
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:

@@ -42,6 +42,11 @@ class Console:
         view = self._calls.admission.view()
         return {"live": self.board.live, "draining": self._calls.draining, "capacity": asdict(view)}
 
+    @property
+    def closing(self) -> bool:
+        """The server is being stopped, and nobody is on any more: streams must not hold it up."""
+        return self._calls.draining and not self._calls.live
+
     def end_call(self, call_id: str) -> bool:
         """Let the agent say goodbye and hang up. False where that call is not on."""
         return self._calls.end_call(call_id)

@@ -21,8 +21,8 @@ PER_S: Final = 4
 MOST_VIEWERS: Final = 32
 PATIENCE_S: Final = 10.0
 """How long one message may take to be taken."""
-_QUIET_S: Final = 5.0
-"""A viewer hears something at least so often, and so soon notices that we are gone."""
+_QUIET_S: Final = 2.0
+"""A viewer hears something at least so often; so soon it is noticed, too, that one may not look any more."""
 
 
 class Feed:

@@ -45,9 +45,13 @@ def create_router(console: Console) -> APIRouter:
     async def live(
         request: Request, who: Viewer, call: Annotated[str, Query(max_length=_LONGEST_ID)] = ""
     ) -> Response:
-        if console.feed.crowded:
-            return problem(503, "too many pages are open", {"Retry-After": "10"})
-        return EventStream(console.feed, call, lambda: still_admitted(request, "viewer"), _STREAM)
+        if console.feed.crowded or console.closing:
+            return problem(503, "too many pages are open, or the server stops", {"Retry-After": "10"})
+
+        def allowed() -> bool:
+            return not console.closing and still_admitted(request, "viewer")
+
+        return EventStream(console.feed, call, allowed, _STREAM)
 
     @router.post("/live/{call_id}/end", include_in_schema=False)
     async def end(call_id: Annotated[str, Path(max_length=_LONGEST_ID)], who: Operator) -> Response:

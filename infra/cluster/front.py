@@ -175,6 +175,7 @@ def _replica(told: Mapping[str, Any]) -> Replica:
         int(told["port"]),
         bytes.fromhex(told["secret"]),
         int(told["slots"]),
+        int(told["pid"]),
     )
 
 

@@ -39,6 +39,8 @@ class Replica:
     port: int
     secret: bytes
     slots: int
+    pid: int = 0
+    """Of its process, on its machine."""
 
 
 class Answer:

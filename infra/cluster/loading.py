@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from infra.cluster.pacing import PacedSynthesizer
 from infra.cluster.roles import Role
 from infra.cluster.station import Model
 from infra.loading import capacity_of, voice_choice
@@ -60,4 +61,5 @@ def load_role(role: Role, told: Mapping[str, Any], *, on_gpu: bool) -> tuple[Mod
         voice=voice_choice(settings),
         devices=devices,
     )
-    return voice, capacity.tts
+    pace = told.get("voice_pace")
+    return voice if pace is None else PacedSynthesizer(voice, float(pace)), capacity.tts

@@ -1,8 +1,8 @@
 """What remains to be spoken of a clause whose replica was lost. Pure.
 
-A voice that says equal texts with equal samples says the clause again, and what was delivered is left out.
-From any other voice the rest of the words is asked for: from the word that was cut, where the voice tells
-when words sound; else from where the words must be at the pace at which people speak.
+A voice that says equal texts with equal samples, and quickly, says the clause again, and what was delivered
+is left out. From any other voice the rest of the words is asked for: from the word that was cut, where the
+voice tells when words sound; else from where the words must be at the pace at which people speak.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,8 @@ SEAM_S = 0.010
 """So much of what was delivered is compared with what is said again, and so long new sound fades in."""
 PACE_S = 0.067
 """Seconds a character, where nothing better is known."""
+CATCH_UP_S = 0.15
+"""Longer than this nobody waits for what is said again to reach the place where it broke off."""
 _ALIKE = 0.02
 """Largest difference between samples that are the same sound."""
 
@@ -52,7 +54,7 @@ class Said:
 
     def to_speak(self) -> str:
         """What to ask for now; "" where nothing remains."""
-        return self.text if self._repeats or not self._first else " ".join(self._words[self._first :])
+        return " ".join(self._words[self._first :]) if self._first else self.text
 
     def take(self, chunk: Samples, spans: Sequence[Span] | None = None) -> Samples:
         """What of the chunk is new, (n,) float32; may be empty."""
@@ -87,12 +89,12 @@ class Said:
         if not np.allclose(again, before, rtol=0.0, atol=_ALIKE):
             self.seamless, self._fade = False, True
 
-    def lost(self) -> None:
-        """The rest will come from another replica."""
+    def lost(self, speed: float = float("inf")) -> None:
+        """The rest will come from another replica. `speed`: seconds of sound that a replica makes in one."""
         self._received = 0
         if not self.delivered:
             return
-        if self._repeats:
+        if self._repeats and (not self._spans or self.delivered_s <= CATCH_UP_S * speed):
             self._seam = self.delivered
             return
         spans = self.word_spans()
@@ -101,6 +103,7 @@ class Said:
             (min(start, self.delivered_s), min(end, self.delivered_s)) for start, end in spans[: self._first]
         ]
         self._spans, self._base_s, self._fade = [], self.delivered_s, True
+        self._repeats, self._seam = False, None
 
     def _word_at(self, spans: Sequence[Span]) -> int:
         """The first word that was not heard whole."""

@@ -1,6 +1,7 @@
 """`RemoteSynthesizer`: each call's voice on one replica; a clause that it cannot finish another one
 finishes."""
 
+import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
@@ -65,15 +66,20 @@ class RemoteVoice:
         said = Said(text, self.sample_rate_hz, repeats=self.takes_context == "nothing")
         self._remember(utterance, said)
         tried: set[str] = set()
+        loop = asyncio.get_running_loop()
         while not said.over:
             seat = await self._seated(tried)
+            asked_at, before = loop.time(), said.delivered
             try:
                 async with aclosing(self._from(seat, said, utterance, context)) as chunks:
                     async for chunk in chunks:
                         yield chunk
                 return
             except _Trouble as error:
-                self._move(seat, tried, error, said)
+                self._move(seat, tried, error)
+                took_s = loop.time() - asked_at
+                said.lost((said.delivered - before) / self.sample_rate_hz / took_s if took_s > 0 else 0.0)
+                log.warning("a clause goes on at %.2f s on another replica: %s", said.delivered_s, error)
                 if said.delivered and self.takes_context != "nothing":
                     # The new replica knows the rest of it only: in contexts, its words have to do.
                     utterance = ""
@@ -126,7 +132,7 @@ class RemoteVoice:
             self._seat = seat
         return self._seat
 
-    def _move(self, seat: Seat, tried: set[str], error: Exception, said: Said) -> None:
+    def _move(self, seat: Seat, tried: set[str], error: Exception) -> None:
         if isinstance(error, ModelFailed):
             seat.link.failed()
             if not self._fleet.other_than(seat.link):
@@ -134,10 +140,8 @@ class RemoteVoice:
         tried.add(seat.link.where.replica)
         self._fleet.leave(seat)
         if len(tried) >= self._fleet.patience.tries:
-            raise ModelFailed(f"No voice spoke {said.text[:60]!r}: {error}") from error
-        said.lost()
+            raise ModelFailed(f"No voice speaks: {error}") from error
         self._fleet.moved["tts"] += 1
-        log.warning("a clause goes on at %.2f s on another replica: %s", said.delivered_s, error)
 
     def _remember(self, utterance: str, said: Said) -> None:
         if utterance.startswith(SHARED):

@@ -175,7 +175,7 @@ async def reference(text: str) -> Samples:
 
 @pytest.mark.parametrize("after_chunks", [1, 4, 12])
 async def test_a_clause_whose_replica_dies_is_heard_whole_and_once(after_chunks: int) -> None:
-    stands = [stand(name, "tts", ScriptedSynthesizer(realtime_factor=0.2)) for name in ("a", "b")]
+    stands = [stand(name, "tts", ScriptedSynthesizer(realtime_factor=0.02)) for name in ("a", "b")]
     async with house(*stands) as there:
         voice = await RemoteSynthesizer(there.fleet).open()
         chunks: list[Samples] = []
@@ -191,7 +191,8 @@ async def test_a_clause_whose_replica_dies_is_heard_whole_and_once(after_chunks:
 
 
 async def test_a_stopped_replica_is_left_in_mid_clause() -> None:
-    stands = [stand(name, "tts", ScriptedSynthesizer(realtime_factor=0.3)) for name in ("a", "b")]
+    models = {name: ScriptedSynthesizer(realtime_factor=0.3) for name in "ab"}
+    stands = [stand(name, "tts", model) for name, model in models.items()]
     async with house(*stands, stall_s=0.15) as there:
         voice = await RemoteSynthesizer(there.fleet).open()
         chunks: list[Samples] = []
@@ -202,8 +203,11 @@ async def test_a_stopped_replica_is_left_in_mid_clause() -> None:
             last += gaps_s[-1]
             chunks.append(chunk)
             if len(chunks) == 3:
-                there.at(on(there, voice)).stand_still(4.0)
-        assert np.array_equal(np.concatenate(chunks), await reference(CLAUSE))
+                there.at(first := on(there, voice)).stand_still(4.0)
+        # A voice so slow is not asked to say again what was heard.
+        rest = models["b" if first == "a" else "a"].spoken[0].text
+        assert CLAUSE.endswith(" " + rest)
+        assert len(CLAUSE) - 12 < len(rest) < len(CLAUSE)
         assert max(gaps_s) < 2.0
 
 

@@ -97,3 +97,14 @@ def test_lost_before_it_began_all_of_it_is_asked_for() -> None:
         said.lost()
         assert said.to_speak() == TEXT
         assert not said.over
+
+
+def test_a_voice_that_would_take_too_long_to_say_it_again_goes_on_with_the_word() -> None:
+    for speed, text in ((100.0, TEXT), (1.2, "from nine to five on weekdays")):
+        said = Said(TEXT, RATE, repeats=True)
+        said.take(noise(round(0.35 * RATE)), SPANS)
+        said.lost(speed)
+        assert said.to_speak() == text
+    said.take(noise(round(0.2 * RATE)), [(0.0, 0.1), (0.1, 0.19), (0.3, 0.4)])
+    said.lost(1.2)
+    assert said.to_speak() == "to five on weekdays"

@@ -1,4 +1,4 @@
-"""The web application: Twilio's routes and those of other ways in, /calls, /healthz and /readyz."""
+"""The web application: Twilio's routes and those of other ways in, /calls, /healthz, /readyz, /metrics."""
 
 from collections.abc import Awaitable, Callable
 
@@ -9,6 +9,8 @@ from infra.calls import Calls
 from infra.console.console import Console
 from infra.console.routes import create_router as console_router
 from infra.loading import capacity_of
+from infra.observe.observatory import Observatory
+from infra.observe.routes import health_router
 from infra.outbound.api import create_router as outbound_router
 from infra.settings import Settings
 from infra.ways_in import WaysIn
@@ -33,7 +35,9 @@ def twilio_config(settings: Settings) -> TwilioConfig:
     )
 
 
-def create_app(settings: Settings, calls: Calls, ways: WaysIn | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, calls: Calls, ways: WaysIn | None = None, observatory: Observatory | None = None
+) -> FastAPI:
     """The application over running calls. Raises `TwilioConfigError`."""
     app = FastAPI(title="Maya", docs_url=None, redoc_url=None, openapi_url=None)
     access.install(
@@ -59,25 +63,9 @@ def create_app(settings: Settings, calls: Calls, ways: WaysIn | None = None) -> 
         app.include_router(outbound_router(dialler))
     app.include_router(console_router(Console(settings, calls, calls.store)))
 
-    @app.get("/healthz")
-    async def healthz() -> dict[str, str]:
-        """The process lives."""
-        return {"status": "alive"}
-
-    @app.get("/readyz")
-    async def readyz(response: Response) -> dict[str, str | int]:
-        """New calls are welcome. 503 while the server drains; a full house is ready: it tells whoever calls
-        that it is."""
-        fault = "draining" if calls.draining else calls.cluster.check() if calls.cluster is not None else ""
-        if fault:
-            response.status_code = 503
-        places = calls.admission.view()
-        return {
-            "status": fault or "ready",
-            "live_calls": calls.live,
-            "in_use": places.in_use,
-            "of": places.of,
-        }
+    app.include_router(health_router(calls.vital, calls.welcome, calls.places_told))
+    if observatory is not None:
+        observatory.install(app)
 
     @app.middleware("http")
     async def refuse_new_calls(

@@ -13,7 +13,8 @@ from infra.admission.slots import Capacity
 from infra.cluster.front import Cluster, cluster_of
 from infra.loading import capacity_of
 from infra.observe.context import in_call
-from infra.observe.health import Checks, lives
+from infra.observe.health import Checks
+from infra.observe.vital import watch_house
 from infra.outbound.dialler import Dialler
 from infra.outbound.policy import AnsweringMachinePolicy
 from infra.reception import House, Reception, read_house
@@ -104,6 +105,11 @@ class Calls:
     def unwelcome(self) -> dict[str, str]:
         """Why new calls are not, by what stands against them; empty where they are."""
         return self.vital.faults() | self.welcome.faults()
+
+    def places_told(self) -> dict[str, object]:
+        """For whoever asks whether we are ready."""
+        places = self.admission.view()
+        return {"live_calls": self.live, "in_use": places.in_use, "of": places.of}
 
     async def answer(self, line: Line) -> CallOutcome:
         """Hold the call on `line`, whichever way it came in. Raises nothing but cancellation."""
@@ -286,8 +292,7 @@ async def open_calls(settings: Settings, load: Callable[[], Models]) -> AsyncIte
     calls.store = store
     calls.watchers.append(watch_with(records, store))
     calls.records = records
-    if records is not None:
-        calls.vital.watch("recordings", lives(lambda: records.alive, "their writer is dead"))
+    watch_house(settings, calls, service, models)
     watching: asyncio.Task[None] | None = None
     try:
         await service.start()

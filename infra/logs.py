@@ -1,15 +1,16 @@
-"""Logging of the `maya` command: one line per record on stderr, without callers'
-numbers and secrets; stdout belongs to results."""
+"""Logging of the `maya` command: one line per record on stderr, text or JSON, with callers' numbers and secrets
+taken out; stdout belongs to results."""
 
 import logging
 import sys
+from typing import Literal
 
-from infra.redaction import RedactingFormatter
+from infra.observe.log_lines import JsonLines, TextLines
 
 
-def configure_logging(level: str = "info") -> None:
+def configure_logging(level: str = "info", log_format: Literal["text", "json"] = "text") -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)-7s %(name)s  %(message)s", "%H:%M:%S"))
+    handler.setFormatter(JsonLines() if log_format == "json" else TextLines())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -18,6 +18,7 @@ from infra.app import create_app, twilio_config
 from infra.calls import Calls, open_calls
 from infra.inherited import WEB, inherited_sockets, notify
 from infra.loading import load
+from infra.observe.observatory import open_observatory
 from infra.outbound.office import check_outbound, open_outbound
 from infra.settings import Settings, SettingsError
 from infra.ways_in import check_ways_in, open_ways_in
@@ -92,8 +93,9 @@ async def serve_on(
         open_calls(settings, load_) as calls,
         open_ways_in(settings, calls) as ways,
         open_outbound(settings, calls, ways.sip),
+        open_observatory(settings, calls, ways) as observatory,
     ):
-        app = create_app(settings, calls, ways)
+        app = create_app(settings, calls, ways, observatory)
         front = Front(app, settings.access)
         config = uvicorn.Config(
             front.app,

@@ -63,6 +63,11 @@ class CallService:
         """Calls that `answer` holds, those still being set up included."""
         return self._answering
 
+    @property
+    def hears(self) -> bool:
+        """The voice hub runs, without which no caller is heard."""
+        return self._hub_task is not None and not self._hub_task.done()
+
     async def start(self) -> None:
         """Rehearse the persona, so that the first caller waits for nothing. Raises `ModelError`."""
         await self.rehearse(self._persona)

@@ -45,7 +45,7 @@ def settings_for(config: Path | None = None, **options: object) -> "Settings":
     from infra.settings import load_settings, misspelt_variables
 
     settings = load_settings(os.environ, config, options)
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.observe.log_format)
     for line in misspelt_variables(os.environ):
         logging.getLogger("infra.settings").warning("%s", line)
     return settings

@@ -1,4 +1,4 @@
-"""Log records as lines: text for people, JSON for machines, either with the id of the call."""
+"""Log records as lines: text for people, JSON for machines; either with the id of the call, and redacted."""
 
 import json
 import logging
@@ -6,15 +6,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 from infra.observe.context import current_call
+from infra.redaction import RedactingFormatter, redact, redact_data
 
 _CLOCK = "%H:%M:%S"
 
 
-class TextLines(logging.Formatter):
+class TextLines(RedactingFormatter):
     """One line a record; the call's id stands behind it unless it stands in it."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s  %(message)s", _CLOCK)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         line = super().formatMessage(record)
@@ -32,7 +36,7 @@ class JsonLines(logging.Formatter):
             "ts": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": redact(record.getMessage()),
         }
         if call_id := call_of(record):
             line["call_id"] = call_id
@@ -40,9 +44,9 @@ class JsonLines(logging.Formatter):
         if call is not None and call.call_id == call_id and call.trace_id:
             line["trace_id"] = call.trace_id
         if isinstance(data := getattr(record, "data", None), dict):
-            line["data"] = data
+            line["data"] = redact_data(data)
         if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
+            line["error"] = redact(self.formatException(record.exc_info))
         return json.dumps(line, ensure_ascii=False, default=str)
 
 

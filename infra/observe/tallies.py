@@ -64,6 +64,10 @@ class Tallies(Collector):
             tally = self._tallies[values] = Tally(self._bounds)
         return tally
 
+    def observe(self, value: float) -> None:
+        """Where there are no labels."""
+        self.labelled().observe(value)
+
     def describe(self) -> Iterable[Metric]:
         return [HistogramMetricFamily(self._name, self._documentation, labels=self._labels)]
 

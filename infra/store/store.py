@@ -220,6 +220,11 @@ class CallStore:
         return StoreObserver(self._writer, Pen(account, place))
 
     @property
+    def alive(self) -> bool:
+        """Somebody writes what is observed, or nothing is to be written."""
+        return self._writer is None or self._writer.alive
+
+    @property
     def away(self) -> bool:
         """The database cannot be reached just now. Does not block."""
         return self._writer is not None and self._writer.away

@@ -110,6 +110,11 @@ class Writer:
         self._queue.put((pen, event))
 
     @property
+    def alive(self) -> bool:
+        """Its thread runs."""
+        return self._thread.is_alive()
+
+    @property
     def away(self) -> bool:
         """The database cannot be reached, or is slow; what calls tell waits."""
         return self._away_since is not None

@@ -111,6 +111,11 @@ class LlamaChat:
         """End every session, free the model. Safe to call twice."""
         await asyncio.to_thread(self._finalizer)
 
+    @property
+    def alive(self) -> bool:
+        """It still answers: its thread runs."""
+        return self._engine.alive
+
     def counters(self) -> Counters:
         """Tokens evaluated, reused and re-evaluated since loading."""
         return self._engine.counters()

@@ -239,6 +239,11 @@ class Engine:
         if self._thread is not threading.current_thread():
             self._thread.join()
 
+    @property
+    def alive(self) -> bool:
+        """The engine's thread runs."""
+        return self._thread.is_alive()
+
     def counters(self) -> Counters:
         return self._audit.counters()
 

@@ -10,7 +10,7 @@ import base64
 import secrets
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -36,13 +36,27 @@ class Passage:
 
 
 class LoadCaller(asyncio.Protocol):
-    """One call. `tick()` sends the next 20 ms; it interrupts the agent every `cycle` AudioFrames."""
+    """One call. `tick()` sends the next 20 ms; it interrupts the agent every `cycle` AudioFrames. `identity`
+    is what its webhook has led to, `headers` go into the handshake."""
 
-    def __init__(self, number: int, line: Sequence[bytes], cycle: int, offset: int) -> None:
+    def __init__(
+        self,
+        number: int,
+        line: Sequence[bytes],
+        cycle: int,
+        offset: int,
+        *,
+        identity: StreamIdentity | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         sid = secrets.token_hex(16)
         self.twilio = TwilioSide(
-            StreamIdentity("AC" + "0" * 32, f"CA{sid}", f"MZ{sid}", {"caller": str(number)})
+            identity or StreamIdentity("AC" + "0" * 32, f"CA{sid}", f"MZ{sid}", {"caller": str(number)})
         )
+        self.close_code = 0
+        """Of the server's close; 0 where it has not closed, 1006 where it was lost without one."""
+        self.ended = asyncio.Event()
+        self._headers = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         self.passages: list[Passage] = []
         self.packets_in = 0
         self.starved = 0
@@ -65,7 +79,8 @@ class LoadCaller(asyncio.Protocol):
         key = base64.b64encode(secrets.token_bytes(16)).decode()
         request = (
             f"GET /twilio/media HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
-            f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
+            f"{self._headers}\r\n"
         )
         if self._transport is None:
             raise ConnectionError("no connection")
@@ -100,6 +115,8 @@ class LoadCaller(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        self.close_code = self.close_code or 1006
+        self.ended.set()
         if not self._opened.done():
             self._opened.set_exception(ConnectionError("the server closed the connection"))
 
@@ -132,6 +149,7 @@ class LoadCaller(asyncio.Protocol):
                 self._receive(bytes(buffer[start + header : start + header + length]))
             elif buffer[start] == _CLOSE:
                 self.closed = True
+                self.close_code = int.from_bytes(buffer[start + header : start + header + 2], "big") or 1005
             start += header + length
         del buffer[:start]
 

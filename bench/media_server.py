@@ -16,6 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from bench.tone_voice import ToneSynthesizer
 from infra.admission.settings import CapacitySettings
 from infra.logs import configure_logging
@@ -66,18 +68,21 @@ def talkative_service() -> CallService:
     return CallService(talkative_models(), persona, observe=lambda info: Unobserved())
 
 
-def bench_settings(port: int, folder: Path, *, calls: int = 1_000, drain_s: float = 0.0) -> Settings:
-    """Of a server for this machine only, that keeps what it keeps in `folder`."""
+def bench_settings(port: int, folder: Path, *, calls: int = 1_000, auth_token: str = "") -> Settings:
+    """Of a server for this machine only, that keeps what it keeps in `folder`; calls need a signature where
+    there is a token to sign with."""
     persona = folder / "persona.toml"
     persona.write_text(_PERSONA)
     return Settings(
+        host="127.0.0.1",
         port=port,
-        insecure=True,
+        insecure=not auth_token,
+        auth_token=SecretStr(auth_token),
         profile="scripted",
         persona=persona,
         calls_dir=folder / "calls",
         capacity=CapacitySettings(calls=calls),
-        drain_s=drain_s,
+        drain_s=0.0,
         log_level="warning",
     )
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bench.report import Report
 
 app = typer.Typer(
-    help="Measure: turns, overlaps, heard, hearing, media, sip, browser, amd, tools, llm, csm.",
+    help="Measure: turns, overlaps, heard, hearing, media, churn, sip, browser, amd, tools, llm, csm.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -156,6 +156,21 @@ def media(
     """
     options = {"first": first, "step": step, "most": most, "seconds": seconds, "progress": _say}
     _bench("media", as_json, options)
+
+
+@app.command()
+def churn(
+    calls: Annotated[int | None, typer.Option(min=0, help="Short calls; default 10,000, 0: none.")] = None,
+    live: Annotated[
+        int | None, typer.Option(min=0, help="Calls that are on at the restart; default 100, 0: no restart.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """What ten thousand short calls leave behind, and whom a rolling restart drops; about four minutes.
+
+    Example: [bold]maya bench churn --json[/bold]
+    """
+    _bench("churn", as_json, {"calls": calls, "live": live, "progress": _say})
 
 
 @app.command()

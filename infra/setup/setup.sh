@@ -47,9 +47,9 @@ build_llama() {
   printf '\n    done in %d s; kept in %s\n' $((SECONDS - started)) "$WHEELS"
 }
 
-EXTRAS=speech,plots,procfile,records,dev STAMPS=(.venv/.maya-installed)
+EXTRAS=speech,plots,procfile,records,postgres,traces,dev STAMPS=(.venv/.maya-installed)
 if [ "${1:-}" = tests ]; then
-  EXTRAS+=,csm,finetune
+  EXTRAS+=,csm,finetune,cluster
   STAMPS+=(.venv/.maya-installed-tests)
 fi
 WANTED=$({ cat pyproject.toml requirements.lock infra/setup/setup.sh; echo "$WHEELS"; pwd; } | digest)

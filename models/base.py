@@ -37,6 +37,10 @@ class ModelFailed(ModelError):
     """A model raised while it worked for one call. The call ends or apologises; the model lives on."""
 
 
+class ModelLate(ModelFailed):
+    """A model did not come to a request within the time that its caller gave it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Transcript:
     """What was heard in one stretch of audio. `text` is empty when nothing trustworthy was said."""
@@ -62,11 +66,21 @@ class Glimpse:
 
 
 class Transcriber(Protocol):
-    """Speech to text. One object serves every call; requests wait their turn."""
+    """Speech to text. One object serves every call; the request with the earliest deadline goes first."""
 
-    async def transcribe(self, audio: Samples, *, language: str = "en", hot_words: str = "") -> Transcript:
+    async def transcribe(
+        self,
+        audio: Samples,
+        *,
+        language: str = "en",
+        hot_words: str = "",
+        deadline_s: float | None = None,
+    ) -> Transcript:
         """Transcribe (n,) float32 at 16 kHz, at most 30 s. Hallucinations on noise and silence come
-        back as empty text. Raises `ModelFailed`. Cancelling drops the request if it still waits."""
+        back as empty text. Raises `ModelFailed`. Cancelling drops the request if it still waits.
+
+        `deadline_s` from now on nobody wants the words any more: `ModelLate` is raised then, and no more work
+        is spent. Who sets none is never late, and goes after those who do, though not for ever."""
         ...
 
     async def glimpse(self, audio: Samples, *, language: str = "en") -> Glimpse:

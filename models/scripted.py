@@ -21,6 +21,7 @@ from models.base import (
     ModelBusy,
     ModelError,
     ModelFailed,
+    ModelLate,
     Samples,
     Speech,
     Transcript,
@@ -73,18 +74,30 @@ class ScriptedTranscriber:
         self.glimpsed_s: list[float] = []
         """Length of every clip that was glimpsed at."""
         self.hot_words: list[str] = []
+        self.deadlines_s: list[float | None] = []
         self.cancelled = 0
 
-    async def transcribe(self, audio: Samples, *, language: str = "en", hot_words: str = "") -> Transcript:
+    async def transcribe(
+        self,
+        audio: Samples,
+        *,
+        language: str = "en",
+        hot_words: str = "",
+        deadline_s: float | None = None,
+    ) -> Transcript:
         duration_s = len(audio) / STT_RATE_HZ
         self.durations_s.append(duration_s)
         self.hot_words.append(hot_words)
+        self.deadlines_s.append(deadline_s)
         heard = self._next(audio)
+        latency_s = self._latency_s + self._latency_per_audio_s * duration_s
         try:
-            await asyncio.sleep(self._latency_s + self._latency_per_audio_s * duration_s)
+            await asyncio.sleep(latency_s if deadline_s is None else min(latency_s, deadline_s))
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
+        if deadline_s is not None and latency_s > deadline_s:
+            raise ModelLate(f"The words were not ready within {deadline_s:.1f} s.")
         if isinstance(heard, Exception):
             raise heard
         return Transcript(heard, duration_s)

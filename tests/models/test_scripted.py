@@ -3,7 +3,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from models.base import CallerSpeech, Message, ModelBusy, ModelError, ModelFailed, Models
+from models.base import CallerSpeech, Message, ModelBusy, ModelError, ModelFailed, ModelLate, Models
 from models.scripted import (
     BreaksOff,
     EnergyVoiceActivity,
@@ -64,6 +64,15 @@ async def test_transcriber_raises_what_the_script_holds_and_lives_on() -> None:
     with pytest.raises(ModelFailed, match="gone"):
         await transcriber.transcribe(audio(1.0))
     assert (await transcriber.transcribe(audio(1.0))).text == "back"
+
+
+async def test_transcriber_that_is_slower_than_its_deadline_says_so_in_time(clock: VirtualClock) -> None:
+    transcriber = ScriptedTranscriber(lambda audio: "Hello.", latency_s=0.5)
+    with pytest.raises(ModelLate):
+        await transcriber.transcribe(audio(1.0), deadline_s=0.2)
+    assert clock.elapsed == pytest.approx(0.2)
+    assert (await transcriber.transcribe(audio(1.0), deadline_s=0.5)).text == "Hello."
+    assert transcriber.deadlines_s == [0.2, 0.5]
 
 
 async def test_transcriber_script_may_be_a_callable() -> None:

@@ -1,12 +1,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from models import whisper
-from models.base import STT_RATE_HZ, ModelError, ModelFailed, ModelMissing
+from models.base import STT_RATE_HZ, ModelError, ModelFailed, ModelLate, ModelMissing, Transcript
 from models.catalogue import WHISPER_TINY_EN, WindowPolicy
 from models.hibari import HibariSynthesizer
 from models.store import Store
@@ -181,6 +182,117 @@ async def test_many_requests_come_back_in_order_each_with_its_own_words(
     assert len(set(texts[:3])) == 3
 
 
+@pytest.fixture(scope="module")
+def in_batches(folder: Path) -> Iterator[WhisperTranscriber]:
+    assert WHISPER_TINY_EN.window is not None
+    made = WhisperTranscriber(folder, WHISPER_TINY_EN.window, threads=1, batch=4)
+    asyncio.run(made.transcribe(np.zeros(STT_RATE_HZ, np.float32)))  # comes after the worker's first job
+    yield made
+    asyncio.run(made.aclose())
+
+
+async def hear_all(transcriber: WhisperTranscriber, clips: list[np.ndarray]) -> list[Transcript]:
+    return await asyncio.gather(*(transcriber.transcribe(clip, hot_words="Okafor") for clip in clips))
+
+
+async def test_a_batch_hears_what_each_clip_says_alone(
+    transcriber: WhisperTranscriber,
+    in_batches: WhisperTranscriber,
+    sentences: list[np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same words with the same evidence: speech of other levels, noise, silence, and another window."""
+    clips = [
+        *sentences,
+        sentences[0] * np.float32(0.02),
+        noise_named("white", 3.0),
+        np.zeros(STT_RATE_HZ, np.float32),
+        np.concatenate([sentences[3], sentences[0], sentences[1], sentences[3]]),
+        sentences[2] * np.float32(3.0),
+    ]
+    sizes: list[int] = []
+    real = in_batches._decode
+
+    def decode(*given: Any) -> list[tuple[whisper.Decoded, int]]:
+        sizes.append(given[-1])
+        return real(*given)
+
+    monkeypatch.setattr(in_batches, "_decode", decode)
+    together, alone = await hear_all(in_batches, clips), await hear_all(transcriber, clips)
+    assert max(sizes) > 1
+    assert [heard.text for heard in together] == [heard.text for heard in alone]
+    assert [heard.mean_log_probability for heard in together] == pytest.approx(
+        [heard.mean_log_probability for heard in alone], abs=1e-3
+    )
+
+
+async def test_a_loop_in_a_batch_is_looked_at_again_and_its_neighbours_do_not_wait(
+    in_batches: WhisperTranscriber, sentences: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = in_batches._decode
+    finished: list[int] = []
+
+    def stuck(*given: Any) -> list[tuple[whisper.Decoded, int]]:
+        decoded = real(*given)
+        if len(decoded) > 1:
+            decoded[0] = (("so I said so I said so I said so I said", -0.1, 0.0, False), 16)
+        return decoded
+
+    async def ask(number: int) -> str:
+        text = (await in_batches.transcribe(sentences[number])).text
+        finished.append(number)
+        return text
+
+    held = asyncio.create_task(in_batches.transcribe(sentences[1]))
+    await asyncio.sleep(0.02)  # it runs, so the next ones wait together
+    monkeypatch.setattr(in_batches, "_decode", stuck)
+    texts = await asyncio.gather(*(ask(number) for number in (0, 1, 3)))
+    await held
+    assert texts[0] == "I would like to book an appointment for Tuesday."
+    assert texts[1] == "What time do you close today?"
+    assert finished[-1] == 0
+
+
+async def test_a_request_that_is_cancelled_in_a_batch_takes_nobody_with_it(
+    in_batches: WhisperTranscriber, sentences: list[np.ndarray]
+) -> None:
+    tasks = [asyncio.create_task(in_batches.transcribe(sentences[number % 2])) for number in range(6)]
+    await asyncio.sleep(0.02)
+    for task in tasks[1:4]:
+        task.cancel()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [isinstance(end, asyncio.CancelledError) for end in ended] == [False, *[True] * 3, False, False]
+    assert not in_batches._requests
+
+
+async def test_the_earliest_deadline_is_heard_first(
+    transcriber: WhisperTranscriber, sentences: list[np.ndarray]
+) -> None:
+    finished: list[str] = []
+
+    async def ask(name: str, deadline_s: float | None) -> None:
+        await transcriber.transcribe(sentences[1], deadline_s=deadline_s)
+        finished.append(name)
+
+    running = asyncio.create_task(ask("running", None))
+    await asyncio.sleep(0.02)
+    await asyncio.gather(ask("none", None), ask("later", 9.0), ask("sooner", 8.0), running)
+    assert finished == ["running", "sooner", "later", "none"]
+
+
+async def test_what_comes_too_late_is_told_in_time_and_costs_nothing(
+    transcriber: WhisperTranscriber, sentences: list[np.ndarray], counted: list[float]
+) -> None:
+    long = asyncio.create_task(transcriber.transcribe(np.concatenate(sentences)))
+    await asyncio.sleep(0.02)
+    with pytest.raises(ModelLate):
+        await transcriber.transcribe(sentences[1], deadline_s=0.01)
+    assert not long.done()
+    await long
+    assert (await transcriber.transcribe(sentences[1], deadline_s=60.0)).text
+    assert len(counted) == 2
+
+
 @pytest.fixture
 async def counted(
     transcriber: WhisperTranscriber, monkeypatch: pytest.MonkeyPatch
@@ -228,11 +340,11 @@ async def test_a_loop_is_looked_at_again_through_thirty_seconds(
     real = transcriber._decode
     looks = 0
 
-    def stuck_twice(*given: object) -> tuple[str, float, float, bool]:
+    def stuck_twice(*given: object) -> list[tuple[whisper.Decoded, int]]:
         nonlocal looks
         looks += 1
         if looks <= 2:
-            return "so I said so I said so I said so I said", -0.1, 0.0, False
+            return [(("so I said so I said so I said so I said", -0.1, 0.0, False), 16)]
         return real(*given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(transcriber, "_decode", stuck_twice)

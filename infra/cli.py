@@ -6,10 +6,12 @@ import typer
 
 from infra.commands import (
     bench,
+    calls,
     demo,
     dial,
     doctor,
     finetune,
+    forget,
     keys,
     models,
     recordings,
@@ -47,6 +49,8 @@ app.add_typer(finetune.app, name="finetune")
 app.add_typer(bench.app, name="bench")
 app.command("timeline")(timeline.timeline)
 app.add_typer(recordings.app, name="recordings")
+app.add_typer(calls.app, name="calls")
+app.command("forget")(forget.forget)
 
 
 def main() -> None:

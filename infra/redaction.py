@@ -7,7 +7,7 @@ headers, Maya's keys) and by their value, where `hide` was told it.
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 HIDDEN: Final = "***"
@@ -22,6 +22,7 @@ _SIP_USER = re.compile(r"(?<=sip:)\d{5,15}(?=@)|(?<=sips:)\d{5,15}(?=@)|(?<=tel:
 _DIGIT = re.compile(r"\d")
 
 _ADDRESS = re.compile(r"(://[^\s/:@]*):[^\s/@]+@")
+_PASSWORD = re.compile(r"://[^\s/:@]*:([^\s/@]+)@")
 _HEADER = re.compile(
     r"(?i)\b((?:proxy-)?authorization|x-twilio-signature|cookie|set-cookie)(['\"]?\s*[:=]\s*['\"]?)[^\r\n'\"]+"
 )
@@ -75,6 +76,24 @@ def redact(line: str) -> str:
 def hide(secrets: Iterable[str]) -> None:
     """These never show in this process's logs."""
     REDACTOR.hide(secrets)
+
+
+def secrets_of(settings: Any) -> Iterator[str]:
+    """Every secret in a model of settings, and the parts of those that are lists of `name:secret`."""
+    if hasattr(settings, "get_secret_value"):
+        secret = str(settings.get_secret_value())
+        yield secret
+        if "://" not in secret:
+            yield from re.split(r"[,:]", secret)
+        elif found := _PASSWORD.search(secret):
+            yield found.group(1)
+    elif hasattr(type(settings), "model_fields"):
+        for name in type(settings).model_fields:
+            yield from secrets_of(getattr(settings, name))
+    elif isinstance(settings, dict):
+        yield from (secret for held in settings.values() for secret in secrets_of(held))
+    elif isinstance(settings, list | tuple):
+        yield from (secret for held in settings for secret in secrets_of(held))
 
 
 def redact_data(value: Any) -> Any:

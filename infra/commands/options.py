@@ -42,9 +42,11 @@ def settings_for(config: Path | None = None, **options: object) -> "Settings":
     import os
 
     from infra.logs import configure_logging
+    from infra.redaction import hide, secrets_of
     from infra.settings import load_settings, misspelt_variables
 
     settings = load_settings(os.environ, config, options)
+    hide(secrets_of(settings))
     configure_logging(settings.log_level, settings.observe.log_format)
     for line in misspelt_variables(os.environ):
         logging.getLogger("infra.settings").warning("%s", line)

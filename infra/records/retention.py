@@ -9,7 +9,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,11 +45,10 @@ def prune(root: Path, retention_days: float, now: float, *, dry_run: bool = Fals
                 if not written or now - max(written) < retention_days * DAY_S:
                     continue
                 if not dry_run:
-                    for name in files:
-                        os.unlink(name, dir_fd=lock.fd)
+                    _unlink(lock.fd, files)
                 freed += sum(size for _, size in files.values())
-                if left := sorted(set(_names(lock.fd)) - set(files)):
-                    kept[folder] = f"not all of it is ours: {', '.join(left[:3])}"
+                if left := _foreign(lock.fd, files):
+                    kept[folder] = left
                     continue
                 if not dry_run:
                     folder.rmdir()
@@ -59,6 +58,36 @@ def prune(root: Path, retention_days: float, now: float, *, dry_run: bool = Fals
         except OSError as error:
             kept[folder] = str(error)
     return Pruned(tuple(deleted), freed, kept)
+
+
+def delete_call(folder: Path) -> str:
+    """Delete one call's files, whatever their age. "" when nothing of it is left, else why something is.
+    Blocks."""
+    try:
+        with FolderLock(folder) as lock:
+            files = _files(lock.fd)
+            _unlink(lock.fd, files)
+            if left := _foreign(lock.fd, files):
+                return left
+            folder.rmdir()
+    except FileNotFoundError:
+        return ""
+    except BlockingIOError:
+        return "the call is on"
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _unlink(folder_fd: int, files: Iterable[str]) -> None:
+    for name in files:
+        os.unlink(name, dir_fd=folder_fd)
+
+
+def _foreign(folder_fd: int, ours: Iterable[str]) -> str:
+    """What else lies there, in words."""
+    left = sorted(set(_names(folder_fd)) - set(ours))
+    return f"not all of it is ours: {', '.join(left[:3])}" if left else ""
 
 
 def _folders(root: Path) -> Iterator[Path]:

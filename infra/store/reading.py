@@ -95,7 +95,7 @@ class Reader:
                     row["turn"],
                     row["at_ms"] / 1000,
                     row["gap_ms"],
-                    {name: row[f"{name}_ms"] for name in STAGES},
+                    {f"{name}_ms": row[f"{name}_ms"] for name in STAGES},
                 )
                 for row in connection.execute(statement).mappings()
             ]

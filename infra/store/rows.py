@@ -137,7 +137,8 @@ class LatencyRow:
     turn: int
     at: float
     gap_ms: float
-    """From the caller's last audible sample to the agent's first: the sum of `stages`."""
+    """From the caller's last audible sample to the agent's first: the sum of `stages`, whose names end
+    with `_ms`."""
     stages: Mapping[str, float]
 
 

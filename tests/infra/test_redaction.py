@@ -4,7 +4,8 @@ import logging
 
 import pytest
 
-from infra.redaction import RedactingFormatter, Redactor, hide, redact, redact_data
+from infra.redaction import RedactingFormatter, Redactor, hide, redact, redact_data, secrets_of
+from infra.settings import SettingsError, load_settings
 
 KEY = "maya_" + "Ab3_" * 10
 
@@ -88,3 +89,23 @@ def test_tracebacks_are_redacted_too() -> None:
     line = formatter.format(record)
     assert "from +12*******23" in line
     assert "ValueError: *** for +12*******23" in line
+
+
+def test_all_secrets_of_the_settings_are_found() -> None:
+    settings = load_settings(
+        {
+            "TWILIO_AUTH_TOKEN": "the-auth-token",
+            "TWILIO_SHARED_KEYS": "ann:the-shared-key",
+            "MAYA_STORE_URL": "postgresql://maya:the-password@db/maya",
+            "MAYA_SIP_USERS": "bob:the-sip-secret",
+        }
+    )
+    found = set(secrets_of(settings))
+    assert {"the-auth-token", "the-shared-key", "the-password", "the-sip-secret"} <= found
+
+
+def test_a_wrong_address_of_the_store_shows_no_password() -> None:
+    with pytest.raises(SettingsError) as wrong:
+        load_settings({"MAYA_STORE_URL": "mysql://maya:the-password@db/maya"})
+    assert "MAYA_STORE_URL" in str(wrong.value)
+    assert "the-password" not in str(wrong.value)

@@ -4,7 +4,8 @@ Sentences (`bench.sentences`) are spoken by the simulated caller's voices, never
 sent through 8 kHz mu-law and resampled to 16 kHz as in a call, with 0.2 s before the first and 0.12 s after
 the last voiced sample: that is what a turn's audio is when it is transcribed at the first pause. Word error
 rate is errors over words of all sentences and voices. Synthetic voices flatter a recogniser or, like
-`flite`'s old ones, try it; `speech_dir` adds human recordings, which are counted apart.
+`flite`'s old ones, try it; `speech_dir` adds human recordings, which are counted apart. What batches of
+several calls' turns are worth is `hearing_load`'s part.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench import hearing_load
 from bench.noises import noises
 from bench.report import Report, percentile, rate
 from bench.sentences import SENTENCES, normalise, word_errors
@@ -69,11 +71,17 @@ def run(
     threads: int = 1,
     floor_s: float | None = None,
     latency: bool = True,
+    only: str = "all",
     store: Store | None = None,
 ) -> Report:
     """Word error rate of `model` with `threads`, texts found in noise, and latency of each bundled model with
-    one and two threads. `floor_s` tries another window. Raises `ModelError`; blocks for minutes."""
+    one and two threads, and what batches gain. `floor_s` tries another window; `only="load"` measures batches
+    alone. Raises `ModelError`; blocks for minutes."""
     store = store or Store()
+    if only not in ("all", "load"):
+        raise ModelError(f"bench hearing has no part {only!r}; there is load.")
+    if only == "load":
+        return Report(figures=_load(store, model, threads))
     chosen = tuple(voices) if voices is not None else default_voices()
     speech = [Spoken(voice, text, _spoken(text, voice)) for voice in chosen for text in SENTENCES[:sentences]]
     human = _human(Path(speech_dir)) if speech_dir is not None else []
@@ -92,6 +100,7 @@ def run(
         for name in dict.fromkeys((model, *MODELS)):
             for count in (1, 2):
                 figures |= _latency(store, name, count, speech, floor_s if name == model else None)
+        figures |= _load(store, model, threads)
     return Report(
         figures=figures,
         notes=_notes(chosen, human),
@@ -108,6 +117,16 @@ def run(
             "noise_with_text": found,
         },
     )
+
+
+def _load(store: Store, model: str, threads: int) -> dict[str, object]:
+    voices = list(PEOPLE)[: hearing_load.CALLS]
+    texts = SENTENCES[: hearing_load.CALLS * hearing_load.ROUNDS]
+    clips = [_spoken(text, voices[number % len(voices)]) for number, text in enumerate(texts)]
+    window = store.entry(model).window
+    if window is None:
+        raise ModelError(f"{model} is no Whisper model.")
+    return asyncio.run(hearing_load.compare(store.path(model), window, clips, threads=threads))
 
 
 def default_voices() -> tuple[str, ...]:

@@ -132,14 +132,17 @@ def hearing(
     ] = None,
     sentences: Annotated[int | None, typer.Option(help="Only the first so many sentences.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the transcriber.")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="load: eight transcriptions at once against one at a time.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Word error rate through mu-law.
+    """Word error rate through mu-law, and what batches of several calls are worth.
 
     Example: [bold]maya bench hearing --json[/bold]
     """
     options = {"model": model, "speech_dir": speech_dir, "sentences": sentences, "threads": threads}
-    _bench("hearing", as_json, options)
+    _bench("hearing", as_json, {**options, "only": only})
 
 
 @app.command()

@@ -7,7 +7,7 @@ started. The script is a generator that yields one AudioFrame every 20 ms of med
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -45,7 +45,7 @@ from telephony.simulator.scenario import (
     Step,
     Wait,
 )
-from telephony.simulator.twilio_side import TwilioSide
+from telephony.simulator.twilio_side import StreamIdentity, TwilioSide
 
 TURN_PAUSE_S = 2.0
 """A shorter `wait` between two lines is a pause inside one turn, a longer one begins the next turn."""
@@ -114,6 +114,15 @@ class Referent(NamedTuple):
     overlap: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class StreamDrop:
+    """The server closed a stream at `lost_s`; at `reopened_s` the call went on with another one, None if it
+    did not. Seconds of the call."""
+
+    lost_s: float
+    reopened_s: float | None = None
+
+
 class _Upward(NamedTuple):
     """Something on its way to the edge."""
 
@@ -145,10 +154,22 @@ class Hearing:
 
 
 class Caller:
-    def __init__(self, scenario: Scenario, speeches: Mapping[int, Speech], twilio: TwilioSide) -> None:
-        """`speeches` holds the audio of every step that speaks, by the number of the step from 0."""
+    def __init__(
+        self,
+        scenario: Scenario,
+        speeches: Mapping[int, Speech],
+        twilio: TwilioSide,
+        *,
+        outlives_streams: bool = False,
+    ) -> None:
+        """`speeches` holds the audio of every step that speaks, by the number of the step from 0.
+        `outlives_streams`: when the server closes the stream, somebody says whether the call goes on
+        (`reopen`) or is over (`hung_up_on`)."""
         self.scenario = scenario
         self.twilio = twilio
+        self.drops: list[StreamDrop] = []
+        """Streams that the server closed, in order."""
+        self._outlives_streams = outlives_streams
         self.turns: list[CallerTurn] = []
         self.overlaps: list[CallerOverlap] = []
         self.referents: dict[int, Referent] = {}
@@ -156,6 +177,8 @@ class Caller:
         self.ending: Ending | None = None
         self.finished = False
         """Nothing is left to do but to close the socket (or to abort it, after "connection dropped")."""
+        self.waits = False
+        """No stream is open; see `outlives_streams`."""
         network = scenario.network.model()
         self._ear = Ear(twilio.playback, network)
         self._ear_delay_s = network.ear_delay_s
@@ -178,8 +201,27 @@ class Caller:
         """When the AudioFrame that the script is about to speak begins."""
         return len(self._sent) * AUDIO_FRAME_S
 
+    @property
+    def hears_since_s(self) -> float | None:
+        """Since when the agent has been heard after the caller's last word; None: not yet."""
+        return self._ear.audible_since_s
+
     def begin(self) -> list[str]:
         return self.twilio.open()
+
+    def reopen(self, identity: StreamIdentity, now_s: float) -> list[str]:
+        """The call goes on with another stream. What the caller said meanwhile has reached nobody."""
+        self.advance(now_s)
+        self.twilio.begin(identity)
+        self.drops[-1] = replace(self.drops[-1], reopened_s=now_s)
+        self.waits = False
+        return self.twilio.open()
+
+    def hung_up_on(self) -> None:
+        """The call was over when the last stream was closed."""
+        self.waits, self.finished = False, True
+        if self.ending is None:
+            self._end("agent hung up", self.drops[-1].lost_s + self._ear_delay_s)
 
     def next_deadline(self) -> float:
         deadline = self.now_s if self._script is not None else float("inf")
@@ -203,7 +245,7 @@ class Caller:
     def closed(self, now_s: float, code: int = 1000, reason: str = "") -> None:
         """The server closed the socket. What Twilio still had buffered is taken to be dropped
         (unverified)."""
-        if self.finished:
+        if self.finished or self.waits:
             return
         self.twilio.playback.drop(now_s)
         self.twilio.stopped = True
@@ -212,8 +254,10 @@ class Caller:
             self.twilio.violations.append(
                 f"at {now_s:.3f} s: the server closed the stream with code {code}{why}"
             )
-        self._end("agent hung up", now_s + self._ear_delay_s)
-        self.finished = True
+        self.drops.append(StreamDrop(now_s))
+        self.waits = True
+        if not self._outlives_streams:
+            self.hung_up_on()
 
     def hearing(self) -> Hearing:
         """The recording as the caller's ear has it, and what was measured in it. Call it when `finished`."""

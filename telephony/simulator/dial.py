@@ -18,7 +18,8 @@ from xml.etree import ElementTree
 
 from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
 
-from telephony.simulator.errors import CannotCall
+from telephony.simulator.balancer import Balancer
+from telephony.simulator.errors import CannotCall, Unreachable
 
 VOICE_PATH = "/twilio/voice"
 MEDIA_PATH = "/twilio/media"
@@ -44,8 +45,8 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Twilio's side of one call: who calls whom, and with which token requests are signed (None: not at
-    all)."""
+    """Twilio's side of one call: who calls whom, with which token requests are signed (None: not at all), and
+    which way they go."""
 
     account_sid: str
     call_sid: str
@@ -53,6 +54,7 @@ class Account:
     caller: str
     called: str
     auth_token: str | None
+    balancer: Balancer = field(default_factory=Balancer)
 
     def form(self, status: str) -> dict[str, str]:
         return {
@@ -108,6 +110,14 @@ async def follow_up(webhook: str, stream: Stream, account: Account) -> str | Non
         return "".join(ElementTree.tostring(verb, encoding="unicode") for verb in stream.then)
     url = urljoin(webhook, (first.text or "").strip())
     return await _post(url, account, account.form("in-progress"))
+
+
+def next_stream(twiml: str, webhook: str) -> Stream | None:
+    """Where the TwiML behind `</Connect>` connects the call again; None where it does something else."""
+    try:
+        return read_twiml(twiml, webhook)
+    except CannotCall:
+        return None
 
 
 async def report_stream_status(webhook: str, stream: Stream, account: Account, event: str) -> str | None:
@@ -171,7 +181,14 @@ def read_twiml(twiml: str, webhook: str) -> Stream:
 
 
 async def _post(url: str, account: Account, form: Mapping[str, str]) -> str:
-    return await asyncio.to_thread(_post_blocking, url, form, account.signature(url, form))
+    signed = account.signature(url, form)
+    *others, last = account.balancer.ways(url)
+    for way in others:
+        try:
+            return await asyncio.to_thread(_post_blocking, way, form, signed)
+        except Unreachable:
+            continue
+    return await asyncio.to_thread(_post_blocking, last, form, signed)
 
 
 def _post_blocking(url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> str:
@@ -191,7 +208,7 @@ def _post_blocking(url: str, form: Mapping[str, str], headers: Mapping[str, str]
         raise CannotCall(f"{url} answered {refusal.code} {refusal.reason}{hint}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        raise CannotCall(f"{url} cannot be reached: {reason}; is the server running?") from None
+        raise Unreachable(f"{url} cannot be reached: {reason}; is the server running?") from None
     if body.strip() and kind not in _XML_TYPES:
         raise CannotCall(f"{url} answered {kind}, not TwiML (Twilio error 12300)")
     return body

@@ -59,4 +59,5 @@ def conclude(
         overlaps=overlaps,
         verdicts=judge(caller.scenario, caller.referents, evidence),
         name=caller.scenario.name,
+        drops=tuple(caller.drops),
     )

@@ -2,19 +2,12 @@
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from telephony.simulator.balancer import Balancer
 from telephony.simulator.caller import Caller
-from telephony.simulator.dial import (
-    Account,
-    Stream,
-    ask_for_stream,
-    follow_up,
-    report_stream_status,
-    webhook_of,
-)
-from telephony.simulator.errors import CannotCall
+from telephony.simulator.dial import Account, Stream, ask_for_stream, webhook_of
 from telephony.simulator.outcome import Transcripts, conclude
 from telephony.simulator.report import (
     ReadTranscript,
@@ -24,10 +17,9 @@ from telephony.simulator.report import (
     read_server_turns,
 )
 from telephony.simulator.scenario import Scenario
-from telephony.simulator.shell import converse
+from telephony.simulator.streams import SimulatedCall
 from telephony.simulator.twilio_side import StreamIdentity, TwilioSide
 from telephony.simulator.voices import Speeches, render
-from telephony.simulator.websocket import open_socket
 
 TEST_ACCOUNT_SID = "AC" + "0" * 32
 _TRANSCRIPT_PATIENCE_S = 5.0
@@ -45,6 +37,8 @@ async def simulate(
     read_transcript: ReadTranscript = read_plain_transcript,
     transcripts: Transcripts | None = None,
     speeches: Speeches | None = None,
+    front_ends: Sequence[str] = (),
+    during: Callable[[Caller], Awaitable[None]] | None = None,
 ) -> Report:
     """Call `url` and play `scenario`, in real time. May be cancelled: the call then ends by a lost
     connection.
@@ -53,7 +47,12 @@ async def simulate(
     asked for the stream as Twilio asks it, signed with `auth_token`. `calls_dir` is where a server on this
     machine leaves `<call id>/transcript.json`, or what `read_transcript` reads from that folder;
     `transcripts(call_id)` tells the server's turns otherwise. `speeches` are those of the caller's lines, by
-    number of the step, that are not to be synthesised.
+    number of the step, that are not to be synthesised. `front_ends` are the servers behind `url`, by their
+    own base URLs: each connection goes to the next of them in turn, past those that refuse. `during(caller)`
+    runs beside the call, and is cancelled at its end.
+
+    When the server of a webhook's call closes the stream, or is lost, the call goes on as its TwiML says: on
+    another stream, if that is what stands there.
 
     Raises `CannotCall` when no stream comes about and `VoiceUnavailable` when a line cannot be spoken. What
     goes wrong later is in the report.
@@ -65,6 +64,7 @@ async def simulate(
         caller=scenario.caller,
         called=scenario.called,
         auth_token=auth_token,
+        balancer=Balancer(front_ends),
     )
     webhook = webhook_of(url, signed=auth_token is not None)
     spoken = await asyncio.to_thread(render, scenario, speeches)
@@ -73,25 +73,17 @@ async def simulate(
     else:
         stream = await ask_for_stream(webhook, account)
     identity = StreamIdentity(account_sid, account.call_sid, account.stream_sid, stream.parameters)
-    caller = Caller(scenario, spoken, TwilioSide(identity))
-    violations = [*stream.violations]
-    after_twiml = None
-    async with (
-        open_socket(stream.url, account.signature(stream.url, {})) as socket,
-        asyncio.TaskGroup() as group,
-    ):
-        if webhook is not None:
-            group.create_task(_tell(webhook, stream, account, "stream-started", violations))
-        await converse(caller, socket)
-        if caller.ending == "connection dropped":
-            socket.abort()
-    if webhook is not None:
-        await _tell(webhook, stream, account, "stream-stopped", violations)
-        if caller.ending == "agent hung up":
-            try:
-                after_twiml = await follow_up(webhook, stream, account)
-            except CannotCall as failure:
-                violations.append(f"behind </Connect>: {failure}")
+    caller = Caller(scenario, spoken, TwilioSide(identity), outlives_streams=webhook is not None)
+    call = SimulatedCall(caller, webhook, account)
+    beside = None if during is None else asyncio.ensure_future(during(caller))
+    try:
+        after_twiml = await call.hold(stream)
+    finally:
+        if beside is not None:
+            beside.cancel()
+    if beside is not None and beside.done() and not beside.cancelled():
+        beside.result()
+    violations = [*stream.violations, *call.violations]
     account_of_server = None
     if calls_dir is not None:
         account_of_server = await _server_turns(Path(calls_dir) / account.call_sid, read_transcript)
@@ -103,11 +95,6 @@ async def simulate(
         after_twiml=after_twiml,
         violations=violations,
     )
-
-
-async def _tell(webhook: str, stream: Stream, account: Account, event: str, violations: list[str]) -> None:
-    if violation := await report_stream_status(webhook, stream, account, event):
-        violations.append(violation)
 
 
 async def _server_turns(folder: Path, read: ReadTranscript) -> Sequence[ServerTurn] | None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.line import LINE_RATE_HZ
-from telephony.simulator.caller import Ending, Hearing
+from telephony.simulator.caller import Ending, Hearing, StreamDrop
 from telephony.simulator.expectations import Verdict
 from telephony.simulator.measure import Summary, TurnMeasures, summarise
 from telephony.simulator.overlaps import OverlapKind
@@ -127,6 +127,8 @@ class Report:
     """On each expectation of the scenario, in order."""
     name: str = ""
     """The scenario's."""
+    drops: tuple[StreamDrop, ...] = ()
+    """Streams that the server closed, in order."""
 
     @property
     def failures(self) -> tuple[Verdict, ...]:

@@ -4,6 +4,7 @@ loop."""
 import asyncio
 
 from telephony.simulator.caller import Caller
+from telephony.simulator.twilio_side import StreamIdentity
 from telephony.socket import Socket, SocketClosed
 
 
@@ -34,17 +35,25 @@ class _Alarm:
             self._rung.set_result(early)
 
 
-async def converse(caller: Caller, socket: Socket) -> None:
+async def converse(
+    caller: Caller,
+    socket: Socket,
+    *,
+    started: float | None = None,
+    reopens: StreamIdentity | None = None,
+) -> None:
     """Play the caller's script over `socket` to its end, then close it (or leave it to be aborted, when the
     script dropped the connection). Pacing follows a fixed schedule: a late AudioFrame does not delay the
-    next.
+    next. `started` is when the call began by the loop's clock, None: now; `reopens` is the stream on
+    which a call goes on.
 
-    Returns when the caller has finished, whoever ended the call; `caller.ending` says who did.
+    Returns when the caller has finished, whoever ended the call, or waits for another stream;
+    `caller.ending` says who ended it.
     """
     loop = asyncio.get_running_loop()
-    started = loop.time()
+    started = loop.time() if started is None else started
     alarm = _Alarm()
-    outbox = caller.begin()
+    outbox = caller.begin() if reopens is None else caller.reopen(reopens, loop.time() - started)
 
     async def hear() -> None:
         try:
@@ -64,7 +73,7 @@ async def converse(caller: Caller, socket: Socket) -> None:
             for message in outbox:
                 await socket.send(message)
             outbox.clear()
-            if caller.finished:
+            if caller.finished or caller.waits:
                 break
             deadline = caller.next_deadline()
             rung = await alarm.wait_until(started + deadline)

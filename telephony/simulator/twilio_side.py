@@ -6,11 +6,11 @@ that count are strings, `sampleRate` and `channels` are numbers, `sequenceNumber
 text only. Whatever Twilio would log as warning 31950 or 31951 is kept in `violations`, and is otherwise
 ignored, as Twilio ignores it.
 
-Time is an argument: `now_s` is seconds since the stream started. The server's audio is played from a buffer
-in media time: what is queued starts when what was queued before it ends, or at once. A mark comes back when
-the audio queued before it has been played, at once if nothing is buffered; `clear` empties the buffer and
-sends back every pending mark. Playback is exact to the sample; Twilio's own packet grid on the phone leg
-(up to 20 ms) is not modelled, because it is documented nowhere.
+Time is an argument: `now_s` is seconds since the call's first stream started. The server's audio is played
+from a buffer in media time: what is queued starts when what was queued before it ends, or at once. A mark
+comes back when the audio queued before it has been played, at once if nothing is buffered; `clear` empties
+the buffer and sends back every pending mark. Playback is exact to the sample; Twilio's own packet grid on the
+phone leg (up to 20 ms) is not modelled, because it is documented nowhere.
 """
 
 import base64
@@ -87,19 +87,25 @@ class StreamIdentity:
 
 
 class TwilioSide:
-    """One stream. Every method that builds a message returns it ready to send, in order."""
+    """One call's stream, or one after the other. Every method that builds a message returns it ready to send,
+    in order."""
 
     def __init__(self, identity: StreamIdentity) -> None:
-        self.identity = identity
         self.playback = Playback()
         self.violations: list[str] = []
+        self._media_head = '{"event":"media","sequenceNumber":"'
+        self.begin(identity)
+        self._began_ms: int | None = 0
+
+    def begin(self, identity: StreamIdentity) -> None:
+        """A stream of its own, with its own numbers, of the same call: what was played stays played."""
+        self.identity = identity
         self.stopped = False
         self._sequence = 0
         self._chunk = 0
+        self._began_ms = None
         self._marks: deque[tuple[float, str]] = deque()
-        sid = identity.stream_sid
-        self._media_head = '{"event":"media","sequenceNumber":"'
-        self._media_tail = '"},"streamSid":"' + sid + '"}'
+        self._media_tail = '"},"streamSid":"' + identity.stream_sid + '"}'
 
     def open(self) -> list[str]:
         """`connected`, then `start`."""
@@ -125,8 +131,12 @@ class TwilioSide:
         ]
 
     def media(self, mulaw: bytes, timestamp_ms: int) -> str:
-        """The caller's next mu-law bytes; `timestamp_ms` is their presentation time."""
+        """The caller's next mu-law bytes; `timestamp_ms` is when they were spoken, in the call."""
         self._chunk += 1
+        if self._began_ms is None:
+            # Times count from the stream's start.
+            self._began_ms = timestamp_ms
+        timestamp_ms -= self._began_ms
         return (
             f'{self._media_head}{self._next()}","media":{{"track":"inbound","chunk":"{self._chunk}",'
             f'"timestamp":"{timestamp_ms}","payload":"{base64.b64encode(mulaw).decode()}{self._media_tail}'

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
-from telephony.simulator.errors import CannotCall
+from telephony.simulator.errors import CannotCall, Unreachable
 from telephony.socket_client import ClientSocket
 
 _OPEN_TIMEOUT_S = 10.0
@@ -15,7 +15,8 @@ _CLOSE_TIMEOUT_S = 2.0
 
 @asynccontextmanager
 async def open_socket(url: str, headers: Mapping[str, str]) -> AsyncIterator[ClientSocket]:
-    """Connect, without compression and pings, as Twilio does. Raises `CannotCall`."""
+    """Connect, without compression and pings, as Twilio does. Raises `CannotCall`, and `Unreachable`
+    where nothing answers."""
     try:
         connection = await connect(
             url,
@@ -39,7 +40,7 @@ async def open_socket(url: str, headers: Mapping[str, str]) -> AsyncIterator[Cli
             f"{url} refused the stream with status {status} (Twilio error 31920){hint}"
         ) from None
     except (OSError, TimeoutError, ValueError, WebSocketException) as error:
-        raise CannotCall(f"{url} cannot be reached: {error}; is the server running?") from None
+        raise Unreachable(f"{url} cannot be reached: {error}; is the server running?") from None
     try:
         yield ClientSocket(connection)
     finally:

@@ -5,6 +5,7 @@ our WebSocket closed (`/twilio/after`), whoever closed it.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
@@ -12,10 +13,12 @@ from enum import Enum
 from typing import Final
 
 from pipeline.line import LineClosed, LineInfo
+from pipeline.resuming import line_was_lost
 from telephony.answer import Answer, Lines, PendingSocket, WhileAccepting
-from telephony.pump import CALLER_HUNG_UP
+from telephony.pump import CALLER_HUNG_UP, CONNECTION_LOST
 from telephony.socket import Socket
 from telephony.twilio.config import TwilioConfig
+from telephony.twilio.elsewhere import RESUMED_PARAMETER, CallsElsewhere, NowhereElse
 from telephony.twilio.errors import TokenRefused
 from telephony.twilio.protocol import Limits, MediaStreamProtocol, StreamStarted
 from telephony.twilio.stream import MessagePump, TwilioLine, message_pump
@@ -24,6 +27,10 @@ from telephony.twilio.tokens import TOKEN_PARAMETER, StreamTokens
 logger = logging.getLogger(__name__)
 
 _ENDINGS_KEPT: Final = 10_000
+_RESUMPTIONS: Final = 3
+_RESUMPTIONS_WITHIN_S: Final = 30.0
+"""A stream that does not come about brings Twilio back at once, and would for ever."""
+_OLD_CALL_ENDS_S: Final = 5.0
 CALLER_PARAMETER: Final = "caller"
 CALLED_PARAMETER: Final = "called"
 ORDER_PARAMETER: Final = "order"
@@ -32,6 +39,8 @@ ORDER_PARAMETER: Final = "order"
 
 class Ending(Enum):
     ON_PURPOSE = "on purpose"
+    LOST = "lost"
+    """Nobody wanted its end: the call may go on."""
     FAILED = "failed"
     TURNED_AWAY = "turned away"
 
@@ -49,6 +58,7 @@ class StreamDesk:
         wall: Callable[[], float],
         accepting: Callable[[], bool] = lambda: True,
         lines: Lines | None = None,
+        elsewhere: CallsElsewhere | None = None,
     ) -> None:
         self.tokens = None if config.insecure else StreamTokens(config.auth_tokens, config.token_ttl_s, wall)
         self.live: dict[str, TwilioLine] = {}
@@ -58,7 +68,12 @@ class StreamDesk:
         self._config = config
         self._answer = answer
         self._lines = lines or WhileAccepting(accepting)
+        self._elsewhere = elsewhere or NowhereElse()
         self._endings: OrderedDict[str, Ending] = OrderedDict()
+        self._over: dict[str, asyncio.Event] = {}
+        """Of live calls."""
+        self._resumed: OrderedDict[str, list[float]] = OrderedDict()
+        """When calls were let go on."""
         self._limits = Limits(
             start_timeout_s=config.start_timeout_s,
             media_timeout_s=config.media_timeout_s,
@@ -70,9 +85,21 @@ class StreamDesk:
             return None
         return PendingSocket(self)
 
-    def ending(self, call_sid: str) -> Ending:
-        """How the call's stream ended. One that we know nothing of has failed: we may have crashed."""
-        return self._endings.get(call_sid, Ending.FAILED)
+    def ending(self, call_sid: str) -> Ending | None:
+        """How the call's stream ended; one that has not ended, as far as we know, is lost if anybody asks.
+        None where no stream of this process was the call's."""
+        return self._endings.get(call_sid)
+
+    def may_resume(self, call_sid: str) -> bool:
+        """One more stream may be opened for a call that was lost. Counts."""
+        now = asyncio.get_running_loop().time()
+        times = self._resumed.pop(call_sid, [])
+        times = [at for at in times if now - at < _RESUMPTIONS_WITHIN_S]
+        may = len(times) < _RESUMPTIONS
+        self._resumed[call_sid] = [*times, now] if may else times
+        if len(self._resumed) > _ENDINGS_KEPT:
+            self._resumed.popitem(last=False)
+        return may
 
     def take_target(self, call_sid: str) -> str | None:
         """Whom to dial now; None unless the agent has asked for a transfer."""
@@ -128,22 +155,34 @@ class StreamDesk:
         call_sid = started.call_sid
         parameters = dict(started.parameters)
         token = parameters.pop(TOKEN_PARAMETER, None)
-        held = self.live.get(call_sid)
-        if held is not None and not held.away:
+        held, resumed = self.live.get(call_sid), RESUMED_PARAMETER in parameters
+        if held is not None and not held.away and not resumed:
             logger.warning("call %s: a second stream was refused", call_sid)
             pump.end("this call has a stream already", 1008)
             return None
         if self.tokens is not None:
             try:
-                self.tokens.redeem(token, call_sid)
+                nonce, until_s = self.tokens.redeem(token, call_sid)
+                if not await self._elsewhere.use_once(nonce, until_s):
+                    raise TokenRefused("token used before, at another front-end")
             except TokenRefused as refused:
                 logger.warning("call %s: stream refused: %s", call_sid, refused)
                 pump.end("token refused", 1008)
                 return None
-        if held is not None:
+        held = self.live.get(call_sid)
+        if held is not None and held.away:
             if not held.resume(pump):
                 pump.end("this call is over", 1008)
             return None
+        if held is not None:
+            # Twilio has given its stream up before we have.
+            held.end(CONNECTION_LOST)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_OLD_CALL_ENDS_S):
+                    await self._over[call_sid].wait()
+            if call_sid in self.live:
+                pump.end("this call has a stream already", 1008)
+                return None
         if not self._lines.take(parameters.get(ORDER_PARAMETER) or call_sid):
             self._remember(call_sid, Ending.TURNED_AWAY)
             pump.end("no line is free", 1013)
@@ -161,30 +200,33 @@ class StreamDesk:
         """The call itself. Whatever happens in it stays in it."""
         call_sid = line.info.call_id
         self.live[call_sid] = line
-        # Twilio may ask before `answer` is through with its cleaning up.
-        self._remember(call_sid, Ending.FAILED)
+        over = self._over[call_sid] = asyncio.Event()
+        # Twilio may ask before `answer` is through with its cleaning up, or before we know.
+        self._remember(call_sid, Ending.LOST)
         why = ""
         try:
             outcome = await self._answer(line)
             why = outcome.reason
-            if line.hung_up is None and outcome.completed and line.over in (None, CALLER_HUNG_UP):
-                self._remember(call_sid, Ending.ON_PURPOSE)
+            if line.hung_up is None:
+                expected = outcome.completed and line.over in (None, CALLER_HUNG_UP)
+                self._remember(call_sid, Ending.ON_PURPOSE if expected else _unexpected(line.over))
         except LineClosed as closed:
             why = closed.reason
-            if why == CALLER_HUNG_UP:
-                self._remember(call_sid, Ending.ON_PURPOSE)
+            self._remember(call_sid, Ending.ON_PURPOSE if why == CALLER_HUNG_UP else _unexpected(why))
         except Exception:
             logger.exception("call %s failed", call_sid)
+            self._remember(call_sid, Ending.FAILED)
             line.end("internal error", 1011)
         finally:
-            del self.live[call_sid]
+            del self.live[call_sid], self._over[call_sid]
+            over.set()
             self._targets.pop(call_sid, None)
             line.end("the call is over")
             await line.close()
         logger.info(
             "call %s is over (%s): %s; %s; stream: %s",
             call_sid,
-            self.ending(call_sid).value,
+            self._endings[call_sid].value,
             why or "no reason given",
             line.over,
             line.counters or "in order",
@@ -202,3 +244,7 @@ class StreamDesk:
         self._endings.move_to_end(call_sid)
         if len(self._endings) > _ENDINGS_KEPT:
             self._endings.popitem(last=False)
+
+
+def _unexpected(over: str | None) -> Ending:
+    return Ending.LOST if over is not None and line_was_lost(over) else Ending.FAILED

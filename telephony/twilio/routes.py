@@ -2,7 +2,8 @@
 
 `POST /twilio/voice` answers a ringing call with TwiML that connects it to `WS /twilio/media`. When our
 end of that socket closes, Twilio goes on with what follows `</Connect>`: a redirect to
-`POST /twilio/after`, which ends the call, says sorry, or dials whom the caller is passed on to. Of that
+`POST /twilio/after`, which ends the call, says sorry, connects a call that was lost to a new stream, or dials
+whom the caller is passed on to. Of that
 `POST /twilio/transfer` tells that somebody answered, and `POST /twilio/dialled` that the dialling is over:
 if nobody took the caller, its TwiML connects another stream to the agent who still waits.
 https://www.twilio.com/docs/voice/twiml/stream, https://www.twilio.com/docs/voice/twiml/dial
@@ -25,6 +26,14 @@ from telephony.twilio import desk as desks
 from telephony.twilio.access import Doorkeeper
 from telephony.twilio.config import TwilioConfig
 from telephony.twilio.desk import CALLED_PARAMETER, CALLER_PARAMETER, Ending, StreamDesk
+from telephony.twilio.elsewhere import (
+    FORWARDED_HEADER,
+    RESUMED_PARAMETER,
+    CallsElsewhere,
+    Found,
+    NowhereElse,
+    pass_on,
+)
 from telephony.twilio.errors import AccessRefused
 from telephony.twilio.tokens import TOKEN_PARAMETER
 
@@ -60,20 +69,23 @@ def create_router(
     lines: Lines | None = None,
     wall: Callable[[], float] = time.time,
     on_order_over: Callable[[str, str], None] = lambda order, detail: None,
+    elsewhere: CallsElsewhere | None = None,
 ) -> APIRouter:
     """Endpoints that hand every call to `answer(line)`, each in its own task.
 
     `lines` has a place for each call, kept from its webhook to its stream, or callers hear `config.busy`;
     `accepting()` is its simplest form: whether one more call may come in.
     `wall()` is the time of day, for the tokens' expiry. `on_order_over(order, detail)` hears of calls that we
-    placed when they end, or never begin. Run it under uvicorn with `ws="websockets-sansio"`,
+    placed when they end, or never begin. `elsewhere` knows calls that another process holds, or held until it
+    was lost. Run it under uvicorn with `ws="websockets-sansio"`,
     without compression (mu-law in base64 hardly shrinks) and without pings: media flows all the time, and
     nothing says that Twilio answers them, so that a missing pong would end the call. `ws_max_size` of some
     2**21 bytes leaves it to the protocol to skip what is too long.
     """
     lines = lines or WhileAccepting(accepting)
-    desk = StreamDesk(config, answer, wall=wall, lines=lines)
-    return _Endpoints(config, desk, Doorkeeper(config), lines, on_order_over).router()
+    elsewhere = elsewhere or NowhereElse()
+    desk = StreamDesk(config, answer, wall=wall, lines=lines, elsewhere=elsewhere)
+    return _Endpoints(config, desk, Doorkeeper(config), lines, on_order_over, elsewhere).router()
 
 
 class _Endpoints:
@@ -84,7 +96,9 @@ class _Endpoints:
         door: Doorkeeper,
         lines: Lines,
         on_order_over: Callable[[str, str], None],
+        elsewhere: CallsElsewhere,
     ) -> None:
+        self._elsewhere = elsewhere
         self._on_order_over = on_order_over
         self._config = config
         self._desk = desk
@@ -135,7 +149,7 @@ class _Endpoints:
         told = {"CallSid": call_sid, "From": _field(form, "To"), "To": _field(form, "From")}
         return self._connect(FormData(told), call_sid, order)
 
-    def _connect(self, form: FormData, call_sid: str, order: str = "") -> Response:
+    def _connect(self, form: FormData, call_sid: str, order: str = "", resumed: str = "") -> Response:
         connect = Connect()
         stream = connect.stream(
             url=self._config.socket_url(MEDIA),
@@ -147,6 +161,8 @@ class _Endpoints:
         parameters = {CALLER_PARAMETER: _field(form, "From"), CALLED_PARAMETER: _field(form, "To")}
         if order:
             parameters[ORDER_PARAMETER] = order
+        if resumed:
+            parameters[RESUMED_PARAMETER] = resumed
         headers = [name for name in form if name.startswith(_SIP_HEADER)]
         for name in headers[:_MOST_SIP_HEADERS]:
             parameters[_parameter(name)] = _field(form, name)
@@ -160,7 +176,7 @@ class _Endpoints:
 
     async def after(self, request: Request) -> Response:
         """The stream is over and the caller still on the line. Also good as the number's fallback URL
-        while this server lives: a call it knows nothing of has failed."""
+        while this server lives: a call that nobody knows anything of has failed."""
         form = await self._parameters(request, AFTER)
         if isinstance(form, Response):
             return form
@@ -170,10 +186,40 @@ class _Endpoints:
             return self._dial(call_sid, target)
         ending = self._desk.ending(call_sid)
         if ending is Ending.ON_PURPOSE:
-            response = VoiceResponse()
-            response.hangup()
-            return _twiml(response)
-        return _say(self._config.busy if ending is Ending.TURNED_AWAY else self._config.apology)
+            return _hang_up()
+        if ending is Ending.TURNED_AWAY:
+            return _say(self._config.busy)
+        if ending is None or ending is Ending.LOST:
+            found = await self._elsewhere.find(call_sid)
+            answer = await self._forward(request, AFTER, call_sid, found)
+            if answer is not None:
+                return answer
+            if found is not None and self._desk.may_resume(call_sid):
+                return self._resume(form, found)
+        return _say(self._config.apology)
+
+    def _resume(self, form: FormData, found: Found) -> Response:
+        call_sid, info = found.info.call_id, found.info
+        logger.warning("call %s was lost, and goes on", call_sid)
+        # Who dialled may be us; the far end is the caller in our own terms.
+        told = {"CallSid": call_sid, "From": info.caller, "To": info.called}
+        direction = "outbound" if _field(form, "Direction").startswith("outbound") else "inbound"
+        return self._connect(FormData(told), call_sid, resumed=direction)
+
+    async def _forward(
+        self, request: Request, path: str, call_sid: str, found: Found | None
+    ) -> Response | None:
+        """What the front-end answers that holds the call; None where that is us, or where it is gone."""
+        if call_sid in self._desk.live or found is None or found.held_by is None:
+            return None
+        headers = _headers(request)
+        if FORWARDED_HEADER in headers:
+            return None
+        query = request.scope["query_string"].decode("latin-1")
+        answered = await pass_on(found.held_by, path, query, headers, request.state.body)
+        if answered is None:
+            return None
+        return Response(answered.body, answered.status, media_type=answered.media_type)
 
     def _dial(self, call_sid: str, target: str) -> Response:
         logger.info("call %s: its caller is passed on", call_sid)
@@ -197,8 +243,20 @@ class _Endpoints:
         form = await self._parameters(request, TRANSFER)
         if isinstance(form, Response):
             return form
-        self._desk.passed_on(_field(form, "ParentCallSid"))
+        call_sid = _field(form, "ParentCallSid")
+        if (answer := await self._ask_holder(request, TRANSFER, call_sid)) is not None:
+            return answer
+        self._desk.passed_on(call_sid)
         return Response(status_code=204)
+
+    async def _ask_holder(self, request: Request, path: str, call_sid: str) -> Response | None:
+        """Where another front-end holds the call, its answer."""
+        return await self._forward(request, path, call_sid, await self._find(call_sid))
+
+    async def _find(self, call_sid: str) -> Found | None:
+        """A call that this process knows nothing of."""
+        known = call_sid in self._desk.live or self._desk.ending(call_sid) is not None
+        return None if known else await self._elsewhere.find(call_sid)
 
     async def dialled(self, request: Request) -> Response:
         """The call that we passed a caller on to is over, or never began."""
@@ -206,17 +264,22 @@ class _Endpoints:
         if isinstance(form, Response):
             return form
         call_sid, status = _field(form, "CallSid"), _field(form, "DialCallStatus")
+        found = await self._find(call_sid)
+        if (answer := await self._forward(request, DIALLED, call_sid, found)) is not None:
+            return answer
         reason = _REASONS.get(status)
         if reason is not None and _field(form, "CallStatus") in _FINAL:
             # The caller has hung up while it rang; no stream will come.
             self._desk.caller_gone(call_sid)
         elif reason is not None and self._desk.not_passed_on(call_sid, reason):
             logger.info("call %s: its caller comes back, the transfer failed: %s", call_sid, reason)
-            return self._connect(form, call_sid)
+            # Should another front-end get the stream, it is told that this is no new call.
+            return self._connect(form, call_sid, resumed="inbound")
+        elif reason is not None and found is not None and self._desk.may_resume(call_sid):
+            # Whoever waited for the caller to come back is gone.
+            return self._resume(form, found)
         self._desk.passed_on(call_sid)
-        response = VoiceResponse()
-        response.hangup()
-        return _twiml(response)
+        return _hang_up()
 
     async def status(self, request: Request) -> Response:
         form = await self._parameters(request, STATUS)
@@ -224,7 +287,9 @@ class _Endpoints:
             return form
         status = _field(form, "CallStatus")
         if status == "completed":
-            self._desk.caller_gone(_field(form, "CallSid"))
+            call_sid = _field(form, "CallSid")
+            await self._ask_holder(request, STATUS, call_sid)
+            self._desk.caller_gone(call_sid)
         if status in _FINAL:
             # A caller who hung up before the stream came leaves a place.
             self._lines.give_back(_field(form, "CallSid"))
@@ -267,7 +332,7 @@ class _Endpoints:
             place.release()
 
     async def _parameters(self, request: Request, path: str) -> FormData | Response:
-        """What Twilio sent, or the refusal to answer with."""
+        """What Twilio sent, or the refusal to answer with. The body stays with the request."""
         body = b""
         try:
             async for chunk in request.stream():
@@ -276,6 +341,7 @@ class _Endpoints:
                     return _plain(413, "too long")
         except ClientDisconnect:
             return _plain(400, "the request broke off")
+        request.state.body = body
         query = request.scope["query_string"].decode("latin-1")
         try:
             return self._door.check_webhook(path, query, _headers(request), body)
@@ -304,6 +370,12 @@ def _field(form: FormData, name: str) -> str:
 def _parameter(sip_header: str) -> str:
     """SipHeader_X-Account becomes sip_header_x_account, as other ways in name it."""
     return re.sub(r"[^a-z0-9]+", "_", f"sip_header_{sip_header.removeprefix(_SIP_HEADER)}".lower())[:64]
+
+
+def _hang_up() -> Response:
+    response = VoiceResponse()
+    response.hangup()
+    return _twiml(response)
 
 
 def _say(text: str) -> Response:

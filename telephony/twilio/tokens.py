@@ -1,8 +1,8 @@
 """Tokens that let one stream in: signed, bound to a CallSid, short-lived, good for one use.
 
-They travel as a `<Parameter>` of the TwiML that answers the webhook, and come back in `start`. A
-token is remembered in this process only: with several processes, route a call's webhook and its
-stream to the same one, or a token could be replayed at another.
+They travel as a `<Parameter>` of the TwiML that answers the webhook, and come back in `start`. Any process
+with the same auth token takes them. Each remembers those that it has taken; that a token is good for one use
+at all of them together is up to what they share (`telephony.twilio.elsewhere`).
 """
 
 import base64
@@ -35,8 +35,9 @@ class StreamTokens:
         nonce = secrets.token_urlsafe(12)
         return f"{_VERSION}.{expiry}.{nonce}.{_signature(self._keys[0], call_sid, expiry, nonce)}"
 
-    def redeem(self, token: str | None, call_sid: str) -> None:
-        """Raises `TokenRefused`; returning, it has used the token up."""
+    def redeem(self, token: str | None, call_sid: str) -> tuple[str, float]:
+        """Raises `TokenRefused`; returning, it has used the token up here. Returns what names the token, and
+        until when it is good (seconds since 1970)."""
         if not token:
             raise TokenRefused("no token")
         parts = token.split(".")
@@ -55,6 +56,7 @@ class StreamTokens:
         if nonce in self._used:
             raise TokenRefused("token used before")
         self._used[nonce] = expiry
+        return nonce, float(expiry)
 
 
 def _signature(key: bytes, call_sid: str, expiry: int, nonce: str) -> str:

@@ -143,7 +143,7 @@ async def test_an_abrupt_close() -> None:
     await server.done()
     assert server.agent.ends == ["connection lost"]
     assert server.agent.heard[CALL] == b"\xff" * 160
-    assert server.desk.ending(CALL) is Ending.FAILED
+    assert server.desk.ending(CALL) is Ending.LOST
 
 
 @virtual
@@ -157,7 +157,7 @@ async def test_ten_seconds_without_media_end_the_call() -> None:
     assert now() == pytest.approx(last_media + 10.0)
     assert (closed.code, closed.reason) == (1008, "no media for 10 s")
     assert server.agent.ends == ["no media for 10 s"]
-    assert server.desk.ending(CALL) is Ending.FAILED
+    assert server.desk.ending(CALL) is Ending.LOST
 
 
 @virtual
@@ -311,7 +311,7 @@ def test_hanging_up_is_on_record_before_the_socket_closes(key: str, ending: Endi
         released = asyncio.Event()
         server.agent.before_return = lambda: asyncio.wait_for(released.wait(), 60)
         socket = await server.call()
-        assert server.desk.ending(CALL) is Ending.FAILED
+        assert server.desk.ending(CALL) is Ending.LOST
         await socket.send(dtmf(key))
         closed = await closing(socket)
         # Twilio asks now, while the agent still writes its files.
@@ -364,7 +364,7 @@ async def test_a_lost_connection_is_no_purpose_whatever_the_agent_says() -> None
     socket.abort()
     await server.done()
     assert server.agent.ends == ["connection lost"]
-    assert server.desk.ending(CALL) is Ending.FAILED
+    assert server.desk.ending(CALL) is Ending.LOST
 
 
 @virtual
@@ -467,7 +467,7 @@ async def test_endings_do_not_pile_up() -> None:
     for n in range(10_010):
         server.desk._remember(f"CA{n}", Ending.ON_PURPOSE)
     assert len(server.desk._endings) == 10_000
-    assert server.desk.ending("CA5") is Ending.FAILED
+    assert server.desk.ending("CA5") is None
     assert server.desk.ending("CA10009") is Ending.ON_PURPOSE
 
 

@@ -1,5 +1,5 @@
-"""Logging of the `maya` command: one line per record on stderr, text or JSON, with callers' numbers and secrets
-taken out; stdout belongs to results."""
+"""Logging of the `maya` command: one line per record on stderr, text or JSON, with callers' numbers and
+secrets taken out; stdout belongs to results."""
 
 import logging
 import sys

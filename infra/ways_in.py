@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from fastapi import APIRouter
 
@@ -112,9 +113,7 @@ async def open_ways_in(settings: Settings, calls: Calls) -> AsyncIterator[WaysIn
             sip = await stack.enter_async_context(
                 SipServer(settings.sip, calls.answer, accepting=calls.accepting, lines=calls.admission)
             )
-            calls.vital.watch(
-                "sip", lives(lambda listening=sip: listening.listening, "its sockets are closed")
-            )
+            calls.vital.watch("sip", lives(partial(getattr, sip, "listening"), "its sockets are closed"))
             log.info("SIP on %s port %d, from %s", settings.sip.host, sip.port, _who_may_call(settings.sip))
         yield WaysIn(tuple(routers), sip)
 

@@ -156,6 +156,41 @@ def _sources(settings: Settings, calls: Calls, ways: WaysIn | None, lag: LoopLag
                 "counter",
             ),
         ]
+    if (store := calls.store) is not None:
+        sources += [
+            Source(
+                "maya_store_journal_bytes",
+                "What waits on disk for the database.",
+                lambda: store.waiting_bytes,
+            ),
+            Source(
+                "maya_store_lost_rows",
+                "Rows that found room nowhere, or that the database refused.",
+                lambda: store.lost,
+                "counter",
+            ),
+            Source(
+                "maya_store_away",
+                "1 while the database cannot be reached, or is slow.",
+                lambda: float(store.away),
+            ),
+        ]
+    if (cluster := calls.cluster) is not None:
+        sources += [
+            Source(
+                "maya_cluster_replicas",
+                "Replicas of each model that answer this front-end.",
+                lambda: [((str(role),), float(number)) for role, number in cluster.fleet.serving().items()],
+                labels=("model",),
+            ),
+            Source(
+                "maya_cluster_moved_calls",
+                "Calls that another replica took over, by the model.",
+                lambda: [((str(role),), float(number)) for role, number in cluster.fleet.moved.items()],
+                "counter",
+                ("model",),
+            ),
+        ]
     if ways is not None and (sip := ways.sip) is not None:
         sources += [
             Source(

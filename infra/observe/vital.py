@@ -1,5 +1,6 @@
 """What calls of this server live by, and what stands against new ones: for /healthz and /readyz."""
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from infra.observe.health import lives
@@ -22,7 +23,7 @@ def watch_house(settings: Settings, calls: "Calls", service: CallService, models
         ("voice", models.synthesizer),
     ):
         # Of the models that run on a thread of their own, those that can tell whether it does.
-        calls.vital.watch(name, lives(lambda model=model: bool(getattr(model, "alive", True))))
+        calls.vital.watch(name, lives(partial(getattr, model, "alive", True)))
     if (records := calls.records) is not None:
         calls.vital.watch("recordings", lives(lambda: records.alive, "their writer is dead"))
     if (store := calls.store) is not None:

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Makes the files that compose.yaml wants in infra/deploy/secrets/, those that are missing: random passwords, a first
+# admin's key (shown once), and a place for Twilio's token. Changes none that is there.
+set -euo pipefail
+cd "$(dirname "$0")"
+MAYA=${MAYA:-$(command -v maya || echo ../../.venv/bin/maya)}
+# Nobody but its owner gets into the folder; inside the containers the files are read by other users.
+mkdir -p -m 0700 secrets secrets/keys
+umask 022
+
+random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
+
+fresh() { # $1: name, $2: content
+  [ ! -e "secrets/$1" ] || return 0
+  printf '%s\n' "$2" >"secrets/$1"
+  echo "made secrets/$1"
+}
+
+fresh postgres_password "$(random)"
+fresh grafana_password "$(random)"
+fresh store_url "postgresql://maya:$(cat secrets/postgres_password)@postgres/maya"
+if [ ! -e secrets/keys/access_keys ]; then
+  MADE=$("$MAYA" keys new --role admin --name "$(id -un | tr -cd 'A-Za-z0-9._-')" --days 365)
+  printf '%s\n' "$MADE" | sed -n 's/^  \([^ ]*:admin:[^ ]*\)$/\1/p' >secrets/keys/access_keys
+  echo "made secrets/keys/access_keys, for this key, shown this once:"
+  printf '%s\n' "$MADE" | sed -n 's/^  \(maya_[^ ]*\)$/  \1/p'
+fi
+chmod 0755 secrets/keys
+if [ ! -e secrets/twilio_auth_token ]; then
+  : >secrets/twilio_auth_token
+  echo "write Twilio's auth token (console.twilio.com) into infra/deploy/secrets/twilio_auth_token"
+fi

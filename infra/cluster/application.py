@@ -22,11 +22,11 @@ from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 from ray.util import get_node_ip_address
 
-from infra.admission.slots import Capacity
-from infra.cluster.loading import load_role
+from infra.cluster.loading import load_role, settings_of
 from infra.cluster.roles import ROLES, Role
 from infra.cluster.settings import ClusterSettings
 from infra.cluster.station import Station
+from infra.loading import capacity_of
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def build(args: Mapping[str, Any]) -> Application:
     models = dict(args.get("models", {}))
     least, most = cluster.replicas(role)
     gpus = cluster.gpus(role)
-    slots = _slots(role, models)
+    slots = capacity_of(settings_of(models)).of(role)
     deployment: Any = serve.deployment(
         Replica,
         name=role,
@@ -124,11 +124,3 @@ def build(args: Mapping[str, Any]) -> Application:
     # A Ray of this machine only is nobody else's business.
     host = "127.0.0.1" if cluster.address == "auto" else ""
     return cast(Application, deployment.bind(role, models, gpus, host))
-
-
-def _slots(role: Role, models: Mapping[str, Any]) -> int:
-    from infra.loading import capacity_of
-    from infra.settings import Settings
-
-    capacity: Capacity = capacity_of(Settings.model_validate(models))
-    return capacity.of(role)

@@ -28,10 +28,16 @@ def told_of(settings: Settings) -> dict[str, Any]:
     return told
 
 
+def settings_of(told: Mapping[str, Any]) -> Settings:
+    """Raises `pydantic.ValidationError` for settings that are none."""
+    return Settings.model_validate({name: told[name] for name in MODEL_SETTINGS if name in told})
+
+
 def load_role(role: Role, told: Mapping[str, Any], *, on_gpu: bool) -> tuple[Model, int]:
     """The model and its slots. Blocks for seconds. `on_gpu`: the only GPU that this process sees. Raises
-    `ModelError`; `pydantic.ValidationError` for settings that are none."""
-    settings = Settings.model_validate({key: told[key] for key in told.keys() & set(MODEL_SETTINGS)})
+    `ModelError`; `pydantic.ValidationError` for settings that are none. `voice_pace` among what is told slows
+    the voice down, for drills."""
+    settings = settings_of(told)
     devices = f"{role}=cuda:0" if on_gpu else ""
     store = Store(settings.models_dir)
     capacity = capacity_of(settings)

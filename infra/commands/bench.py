@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bench.report import Report
 
 app = typer.Typer(
-    help="Measure: turns, overlaps, heard, hearing, media, churn, sip, browser, amd, tools, llm, csm.",
+    help="Measure: turns, overlaps, heard, hearing, media, churn, sip, browser, amd, tools, llm, csm, cluster.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -251,6 +251,29 @@ def llm(
     """
     options = {"model": model, "gguf": gguf, "threads": threads, "persona": persona, "only": only}
     _bench("llm", as_json, options)
+
+
+@app.command()
+def cluster(
+    profile: Annotated[
+        str | None, typer.Option(help="Models for the latency: tiny (default), embedded.")
+    ] = None,
+    pairs: Annotated[
+        int | None, typer.Option(min=3, help="Questions asked of both sides; default 40.")
+    ] = None,
+    kills: Annotated[int | None, typer.Option(min=1, help="Voices killed, of each kind; default 3.")] = None,
+    only: Annotated[str | None, typer.Option(help="latency, voice or drills.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Models on Ray Serve against models in this process, and calls whose replicas are killed and stopped;
+    about 6 minutes. Needs the extra `cluster`.
+
+    Example: [bold]maya bench cluster --json[/bold]
+    """
+    if only not in (None, "latency", "voice", "drills"):
+        raise CommandError(f"--only {only}: it is latency, voice or drills.")
+    options = {"profile": profile, "pairs": pairs, "kills": kills, "only": only, "progress": _say}
+    _bench("cluster", as_json, options)
 
 
 @app.command()

@@ -32,7 +32,11 @@ fi
 say "Secrets in the source (detect-secrets)"
 FOUND=0
 # A key of ours in whatever quotes: 32 bytes are 43 letters.
-if list | xargs -0 grep -nEI 'maya_[A-Za-z0-9_-]{43}([^A-Za-z0-9_-]|$)' | cut -c1-120; then FOUND=1; fi
+OURS=$(list | xargs -0 grep -nEI 'maya_[A-Za-z0-9_-]{43}([^A-Za-z0-9_-]|$)' || true)
+if [ -n "$OURS" ]; then
+  FOUND=1
+  printf 'A key of Maya:\n%s\n' "$OURS" | cut -c1-120
+fi
 # It would write the baseline anew where only lines moved.
 COPY=$(mktemp)
 trap 'rm -f "$COPY"' EXIT

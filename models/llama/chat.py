@@ -18,6 +18,7 @@ from models.llama.binding import Context, Model
 from models.llama.drafting import CROWD_ROWS, DRAFT_ROWS
 from models.llama.engine import PREFIX_SEQUENCES, Closing, Done, Engine, Event, Occupancy, Sink, TurnEnd
 from models.llama.history import History
+from models.llama.sampling import GREEDY, Sampling
 from models.llama.templates import Piece, Template, begun_pieces, choose_template
 
 _CLOSING_MARKS = " .,;:?!-\u2026"
@@ -90,15 +91,15 @@ class LlamaChat:
         # Without this a process that ends without `aclose` would unload the library under the engine's feet.
         self._finalizer = weakref.finalize(self, self._engine.stop)
 
-    async def open(self, prefix: Sequence[Message]) -> "LlamaSession":
+    async def open(self, prefix: Sequence[Message], *, sampling: Sampling = GREEDY) -> "LlamaSession":
         """See `ChatModel.open`. Waits for the prefix's first evaluation; raises `ModelBusy`, or `ModelFailed`
-        when the prefix is too long."""
+        when the prefix is too long. `sampling` is this session's own."""
         ticket = next(self._tickets)
         tokens = self._tokens(self._template.prefix(prefix))
         events: asyncio.Queue[Event] = asyncio.Queue()
         meter = Meter()
         try:
-            self._engine.open(ticket, tokens, _sink(events), meter)
+            self._engine.open(ticket, tokens, _sink(events), meter, sampling)
             event = await events.get()
         except BaseException:
             self._engine.close(ticket)

@@ -44,13 +44,16 @@ class Constraint:
         opening: int,
         ends: Sequence[int],
         piece: Callable[[int], bytes],
+        choose: Callable[[NDArray[np.float32]], int] = greedy,
     ) -> None:
-        """`begin` makes a matcher at the grammar's beginning, None: there is no grammar, and no brace;
-        `opening` is the token of the brace alone, `ends` those that end a reply."""
+        """`choose` takes a token by its logits. Where the grammar does not allow it, the likeliest that it
+        allows is taken. `begin` makes a matcher at the grammar's beginning, None: there is no grammar, and no
+        brace; `opening` is the token of the brace alone, `ends` those that end a reply."""
         self._begin = begin
         self._opening = opening
         self._ends = tuple(ends)
         self._piece = piece
+        self._choose = choose
         self._matcher: Matcher | None = None
         self._complete = False
 
@@ -62,7 +65,7 @@ class Constraint:
     def choose(self, logits: NDArray[np.float32]) -> int:
         """The token to follow, by (vocabulary_size,) float32. Raises `ValueError` when the logits are not
         numbers, and `NothingAllowed`."""
-        token = greedy(logits)
+        token = self._choose(logits)
         if self._matcher is None:
             if OPENING not in self._piece(token):
                 return token

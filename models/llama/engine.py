@@ -22,7 +22,7 @@ from models.llama.audit import Audit, Counters, Meter
 from models.llama.binding import DecodeFailed
 from models.llama.constraint import OPENING, Constraint, Matcher
 from models.llama.reply_text import ReplyText
-from models.llama.sampling import greedy, probability
+from models.llama.sampling import GREEDY, Sampler, Sampling, probability
 from models.llama.scheduler import Entry, Scheduler, State
 
 _log = logging.getLogger(__name__)
@@ -128,10 +128,12 @@ class _Request:
 @dataclass(slots=True)
 class _Session:
     sequence: int
+    """-1 until one is found for it."""
     prefix: tuple[int, ...]
     waiting: Sink | None
     """Told when the prefix is in place."""
     meter: Meter
+    sampler: Sampler
     request: _Request | None = None
     ended: tuple[tuple[int, ...], TurnEnd] | None = None
     """What was last said of where words end, and of which. It holds whatever memory has gone through since,
@@ -192,10 +194,18 @@ class Engine:
 
     # -- From any thread -------------------------------------------------------------------------------------
 
-    def open(self, ticket: int, prefix: Sequence[int], sink: Sink, meter: Meter | None = None) -> None:
+    def open(
+        self,
+        ticket: int,
+        prefix: Sequence[int],
+        sink: Sink,
+        meter: Meter | None = None,
+        sampling: Sampling = GREEDY,
+    ) -> None:
         """Reserve a sequence that begins with `prefix` for the session `ticket` (a number never used before).
         `sink` hears `Done`, or `ModelBusy`, or `ModelFailed`. `meter` counts the session's tokens."""
-        self._post(lambda: self._open(ticket, tuple(prefix), sink, meter or Meter()), sink)
+        session = _Session(-1, tuple(prefix), sink, meter or Meter(), Sampler(sampling))
+        self._post(lambda: self._open(ticket, session, sink), sink)
 
     def prefill(self, ticket: int, number: int, target: Sequence[int], sink: Sink) -> None:
         """Make `target` the session's memory. `number` names the request for `cancel`."""
@@ -349,8 +359,9 @@ class Engine:
         long as the guesses are what was chosen and the reply goes on."""
         self._audit.guessed(len(rows) - 1)
         constraint = self._constraint_of(sequence)
+        choose = self._sessions[self._tickets[sequence]].sampler if constraint is None else constraint.choose
         for row in rows:
-            token = greedy(row) if constraint is None else constraint.choose(row)
+            token = choose(row)
             guessed = self._scheduler.sampled(sequence, token)
             if guessed:
                 self._audit.guessed_right()
@@ -362,7 +373,7 @@ class Engine:
         request = self._sessions[self._tickets[sequence]].request
         return None if request is None else request.constraint
 
-    def _constrain(self, grammar: str) -> Constraint:
+    def _constrain(self, grammar: str, choose: Sampler) -> Constraint:
         vocabulary = self._vocabulary
         [opening, *_] = vocabulary.tokenize(OPENING.decode(), special=False)
         return Constraint(
@@ -370,6 +381,7 @@ class Engine:
             opening=opening,
             ends=self._end_tokens,
             piece=vocabulary.piece,
+            choose=choose,
         )
 
     def _forget_guesses(self, sequence: int) -> None:
@@ -476,7 +488,8 @@ class Engine:
 
     # -- Commands --------------------------------------------------------------------------------------------
 
-    def _open(self, ticket: int, prefix: tuple[int, ...], sink: Sink, meter: Meter) -> None:
+    def _open(self, ticket: int, session: _Session, sink: Sink) -> None:
+        prefix = session.prefix
         if not self._free:
             busy = len(self._sessions)
             self._tell(sink, ModelBusy(f"all {busy} sequences of the language model are in use"))
@@ -486,9 +499,9 @@ class Engine:
             if problem is not None:
                 self._tell(sink, problem)
                 return
-        sequence = self._free.popleft()
-        session = self._sessions[ticket] = _Session(sequence, prefix, sink, meter)
-        self._tickets[sequence] = ticket
+        session.sequence = self._free.popleft()
+        self._sessions[ticket] = session
+        self._tickets[session.sequence] = ticket
         if not prefix:
             self._begin(session, None)
             return
@@ -552,7 +565,8 @@ class Engine:
             if request.grammar != session.grammar:
                 self._scheduler.forget_reply(session.sequence)
             session.grammar = request.grammar
-            request.constraint = None if request.grammar is None else self._constrain(request.grammar)
+            if request.grammar is not None:
+                request.constraint = self._constrain(request.grammar, session.sampler)
             if not self._follow_begun(session, request):
                 return
         watched = () if question is None else (question.last_word, len(question.prompt) - 1)

@@ -1,4 +1,4 @@
-"""Choosing the next token: greedy, and noticing when greedy decoding has run into a loop.
+"""Choosing the next token, greedy unless a call asks otherwise, and noticing when a reply runs into a loop.
 
 A repetition penalty would bend facts ("eight to six" said of Monday may not be said of Tuesday), so the guard
 changes no choice: it ends a reply that repeats one block of tokens over and over, as small models do.
@@ -6,10 +6,13 @@ changes no choice: it ends a reply that repeats one block of tokens over and ove
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+_RANGE = 16.0
+"""What is less likely than exp(-16) of the likeliest is not looked at: a vocabulary has 150,000 tokens."""
 LOOP_REPEATS = 3
 LOOP_MIN_TOKENS = 12
 """A loop is LOOP_REPEATS equal blocks in a row that fill at least this many tokens."""
@@ -23,6 +26,48 @@ def greedy(logits: NDArray[np.float32]) -> int:
     if not np.isfinite(logits[token]):
         raise ValueError("the model's logits are not finite numbers")
     return token
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How one call's tokens are chosen."""
+
+    temperature: float = 0.0
+    """0: always the likeliest. 1: as likely as the model says."""
+    top_p: float = 1.0
+    """Only of the likeliest tokens that have this much of the probability together (arXiv 1904.09751)."""
+    seed: int = 0
+    """Equal seeds and equal logits choose equal tokens."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature <= 2 or not 0 < self.top_p <= 1:
+            raise ValueError("temperature is from 0 to 2, and top_p above 0 and at most 1")
+
+
+GREEDY = Sampling()
+
+
+class Sampler:
+    """Chooses one call's tokens."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self._sampling = sampling
+        self._chance = np.random.default_rng(sampling.seed)
+
+    def __call__(self, logits: NDArray[np.float32]) -> int:
+        """A token by (vocabulary_size,) float32. Raises `ValueError` when the logits are not numbers."""
+        likeliest = greedy(logits)
+        if self._sampling.temperature == 0:
+            return likeliest
+        candidates = np.flatnonzero(logits > logits[likeliest] - _RANGE * self._sampling.temperature)
+        weights = np.exp(
+            (logits[candidates] - logits[likeliest]) / self._sampling.temperature, dtype=np.float64
+        )
+        order = np.argsort(-weights, kind="stable")
+        heaped = np.cumsum(weights[order])
+        kept = int(np.searchsorted(heaped, self._sampling.top_p * heaped[-1])) + 1
+        drawn = self._chance.random() * heaped[min(kept, len(order)) - 1]
+        return int(candidates[order[int(np.searchsorted(heaped, drawn, side="right"))]])
 
 
 def probability(tokens: Sequence[int], logits: NDArray[np.float32]) -> float:

@@ -12,6 +12,7 @@ from models.base import ModelBusy, ModelError, ModelFailed
 from models.llama.audit import Meter, Usage
 from models.llama.binding import DecodeFailed
 from models.llama.engine import Closing, Done, Engine, Event, TurnEnd
+from models.llama.sampling import GREEDY, Sampling
 from models.llama.scheduler import Entry
 
 END = 99
@@ -609,3 +610,67 @@ def test_words_that_do_not_follow_the_grammar_fail_their_own_reply_alone() -> No
     rig.vocabulary.matcher = unreadable  # type: ignore[attr-defined]
     assert isinstance(begun(rig, (69, 70), "nonsense", number=3)[1], ModelFailed)
     assert rig.reply(1, (1, 2, 3, 95))[0] == "96 97 98 "
+
+
+# Calls beside each other
+
+
+def test_each_call_samples_by_its_own_settings() -> None:
+    """The pretended model likes the next number little better than the others."""
+    rig = Rig(calls=3)
+    said = []
+    for ticket, sampling in enumerate((GREEDY, Sampling(1.0, seed=1), Sampling(1.0, seed=2))):
+        events: Queue[Event] = Queue()
+        rig.engine.open(ticket, (1, 2, 3), events.put, sampling=sampling)
+        assert events.get(timeout=10) == Done()
+    rig.memory.gate.clear()
+    heard = [rig.begin(ticket, (1, 2, 3, 20), max_tokens=6)[1] for ticket in range(3)]
+    rig.memory.gate.set()
+    said = [read(events)[0] for events in heard]
+    assert said[0] == "21 22 23 24 25 26 "
+    assert len(set(said)) == 3
+    rig.engine.stop()
+
+
+def test_a_cancel_among_eight_calls_takes_one_step_and_the_others_go_on() -> None:
+    rig = Rig(calls=8)
+    for ticket in range(8):
+        rig.open(ticket)
+    rig.memory.gate.clear()
+    begun = [rig.begin(ticket, (1, 2, 3, 4 * ticket), max_tokens=20) for ticket in range(8)]
+    rig.memory.gate.set()
+    assert isinstance(begun[7][1].get(timeout=10), str)
+    rig.memory.gate.clear()  # the step under way, or the next one, waits here
+    rig.engine.cancel(3, begun[3][0])
+    steps = len(rig.memory.steps)
+    rig.memory.gate.set()
+    for ticket, (_, others) in enumerate(begun):
+        if ticket not in (3, 7):
+            assert read(others)[1] == Done()
+    later = [entry.sequence for step in rig.memory.steps[steps + 1 :] for entry in step]
+    assert 3 not in later
+    rig.engine.stop()
+
+
+def test_eight_calls_of_one_persona_evaluate_its_prompt_once() -> None:
+    rig = Rig(calls=8)
+    for ticket in range(8):
+        assert rig.open(ticket, prefix=(1, 2, 3, 4)) == Done()
+    assert rig.evaluated(0) == [1, 2, 3, 4]
+    rig.engine.stop()
+
+
+def test_a_long_prompt_beside_a_reply_costs_it_no_step() -> None:
+    rig = Rig(calls=2)
+    rig.open(0)
+    rig.open(1)
+    rig.memory.gate.clear()
+    _, events = rig.begin(0, (1, 2, 3, 40), max_tokens=12)
+    rig.begin(1, (1, 2, 3, *[50] * 400), max_tokens=1)
+    rig.memory.gate.set()
+    assert read(events)[1] == Done()
+    with_reply = [n for n, step in enumerate(rig.memory.steps) if any(e.sequence == 0 for e in step)]
+    first = with_reply[0]
+    assert with_reply == list(range(first, first + 12)), "a token in every step"
+    assert all(len(rig.memory.steps[n]) <= 32 for n in with_reply)
+    rig.engine.stop()

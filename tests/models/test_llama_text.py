@@ -1,5 +1,7 @@
 """From tokens to text: split UTF-8, stop strings, loops, and which turns still fit."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from models.base import Message, ModelFailed
 from models.llama.history import History, turns
 from models.llama.reply_text import ReplyText
-from models.llama.sampling import greedy, looping
+from models.llama.sampling import Sampler, Sampling, greedy, looping
 
 
 def say(reply: ReplyText, *pieces: bytes) -> list[str]:
@@ -87,6 +89,47 @@ def test_no_room_at_all() -> None:
 )
 def test_looping(tokens: list[int], loops: bool) -> None:
     assert looping(tokens) is loops
+
+
+def draws(sampling: Sampling, logits: list[float], n: int = 2000) -> list[float]:
+    sampler, row = Sampler(sampling), np.array(logits, np.float32)
+    drawn = [sampler(row) for _ in range(n)]
+    return [drawn.count(token) / n for token in range(len(logits))]
+
+
+def test_a_temperature_of_nothing_is_greedy() -> None:
+    assert draws(Sampling(), [0.0, 1.0, 0.9], n=50) == [0.0, 1.0, 0.0]
+
+
+def test_tokens_come_as_often_as_they_are_likely() -> None:
+    logits = [math.log(0.5), math.log(0.3), math.log(0.2), -40.0]
+    assert draws(Sampling(1.0), logits) == pytest.approx([0.5, 0.3, 0.2, 0.0], abs=0.04)
+    sharper = [0.25 / 0.38, 0.09 / 0.38, 0.04 / 0.38, 0.0]
+    assert draws(Sampling(0.5), logits) == pytest.approx(sharper, abs=0.04)
+
+
+def test_only_the_likeliest_tokens_are_drawn_from() -> None:
+    logits = [math.log(0.2), math.log(0.5), math.log(0.3)]
+    assert draws(Sampling(1.0, top_p=0.7), logits) == pytest.approx([0.0, 0.625, 0.375], abs=0.04)
+    assert draws(Sampling(1.0, top_p=0.01), logits, n=50) == [0.0, 1.0, 0.0]
+
+
+def test_equal_seeds_draw_equal_tokens() -> None:
+    row = np.zeros(50, np.float32)
+    first, again, other = Sampler(Sampling(1.0)), Sampler(Sampling(1.0)), Sampler(Sampling(1.0, seed=1))
+    drawn = [first(row) for _ in range(20)]
+    assert drawn == [again(row) for _ in range(20)] != [other(row) for _ in range(20)]
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(-0.1, 1.0), (3.0, 1.0), (1.0, 0.0), (1.0, 1.1)])
+def test_sampling_outside_its_ranges_is_refused(temperature: float, top_p: float) -> None:
+    with pytest.raises(ValueError, match="top_p"):
+        Sampling(temperature, top_p)
+
+
+def test_a_sampler_refuses_nonsense() -> None:
+    with pytest.raises(ValueError, match="finite"):
+        Sampler(Sampling(1.0))(np.array([0.0, np.nan], np.float32))
 
 
 def test_greedy_takes_the_likeliest_and_refuses_nonsense() -> None:

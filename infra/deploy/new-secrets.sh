@@ -19,11 +19,22 @@ fresh() { # $1: name, $2: content
 fresh postgres_password "$(random)"
 fresh grafana_password "$(random)"
 fresh store_url "postgresql://maya:$(cat secrets/postgres_password)@postgres/maya"
+KEY=
+new_key() { # $1: role, $2: name; its line goes to the keys' file, the key itself to $KEY
+  local made
+  made=$("$MAYA" keys new --role "$1" --name "$2" --days 365)
+  printf '%s\n' "$made" | sed -n "s/^  \([^ ]*:$1:[^ ]*\)\$/\1/p" >>secrets/keys/access_keys
+  KEY=$(printf '%s\n' "$made" | sed -n 's/^  \(maya_[^ ]*\)$/\1/p')
+}
+
 if [ ! -e secrets/keys/access_keys ]; then
-  MADE=$("$MAYA" keys new --role admin --name "$(id -un | tr -cd 'A-Za-z0-9._-')" --days 365)
-  printf '%s\n' "$MADE" | sed -n 's/^  \([^ ]*:admin:[^ ]*\)$/\1/p' >secrets/keys/access_keys
+  new_key admin "$(id -un | tr -cd 'A-Za-z0-9._-')"
   echo "made secrets/keys/access_keys, for this key, shown this once:"
-  printf '%s\n' "$MADE" | sed -n 's/^  \(maya_[^ ]*\)$/  \1/p'
+  echo "  $KEY"
+fi
+if [ ! -e secrets/metrics_key ]; then
+  new_key viewer prometheus
+  fresh metrics_key "$KEY"
 fi
 chmod 0755 secrets/keys
 if [ ! -e secrets/twilio_auth_token ]; then

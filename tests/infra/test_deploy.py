@@ -127,10 +127,11 @@ def test_new_secrets_are_what_the_compose_file_wants(made: Path) -> None:
     assert len(password) == 48
     assert (made / "secrets/store_url").read_text().strip() == f"postgresql://maya:{password}@postgres/maya"
     assert (made / "secrets").stat().st_mode & 0o077 == 0
-    from infra.access.keys import parse_key_file
+    from infra.access.keys import digest_of, parse_key_file
 
-    (key,) = parse_key_file((made / "secrets/keys/access_keys").read_text())
-    assert key.role == "admin"
+    admin, prometheus = parse_key_file((made / "secrets/keys/access_keys").read_text())
+    assert (admin.role, prometheus.role) == ("admin", "viewer")
+    assert digest_of((made / "secrets/metrics_key").read_text().strip()) == prometheus.digest
 
 
 def test_secrets_that_are_there_stay(made: Path) -> None:

@@ -25,12 +25,11 @@ from pipeline.persona import Persona
 from pipeline.resample import from_pcm, resample, to_pcm
 from pipeline.service import CallService
 
-FRUIT = ("apples", "bananas", "cherries", "grapes", "lemons", "oranges", "peaches", "melons")
+FRUIT = ("apples", "bananas", "cherries", "grapes", "lemons")
 ANSWER = (
     "On Monday we sell apples from the valley, on Tuesday there are bananas from the harbour, "
     "on Wednesday you can buy cherries in a basket, on Thursday we have grapes from the hills, "
-    "on Friday there are lemons from the south, on Saturday we bring oranges in a box, "
-    "and on Sunday you will find peaches at the gate, with melons beside them."
+    "and on Friday there are lemons from the south."
 )
 """A clause for each fruit: one that is missing or comes twice is heard."""
 PERSONA = Persona(name="Drill", greeting="Market.", system="Be short.")
@@ -58,6 +57,9 @@ class Cut:
     """A reply in whose midst a voice was lost, or was not. Seconds."""
 
     silence_s: float
+    """The longest one that was not the voice's own, within `AROUND_S` of the loss."""
+    longest_s: float
+    """The longest one there, the voice's own pauses included."""
     lost: int
     repeated: int
     text: str
@@ -113,14 +115,21 @@ async def tts_cut(
         silences = line.silences()
         end_s = max(silence.start_s for silence in silences)
         around = [
-            silence.length_s
+            silence
             for silence in silences
             if silence.end_s > lost_s and silence.start_s < lost_s + AROUND_S and silence.end_s < end_s + 0.01
+        ]
+        # A silence counts whole where the line ran dry within it; else it is the voice's own.
+        caused = [
+            silence.length_s
+            for silence in around
+            if any(dry.start_s < silence.end_s and dry.end_s > silence.start_s for dry in line.dry)
         ]
         heard = line.heard()[round((began_s - 0.2) * LINE_RATE_HZ) : round((end_s + 0.2) * LINE_RATE_HZ)]
     text = await words(ears, heard)
     counts = [len(re.findall(rf"\b{fruit[:-1]}", text)) for fruit in FRUIT]
-    return Cut(max(around, default=0.0), counts.count(0), sum(count > 1 for count in counts), text)
+    longest_s = max((silence.length_s for silence in around), default=0.0)
+    return Cut(max(caused, default=0.0), longest_s, counts.count(0), sum(count > 1 for count in counts), text)
 
 
 async def words(ears: Transcriber, heard: Pcm) -> str:

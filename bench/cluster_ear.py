@@ -45,6 +45,8 @@ class EarLine:
         self.began_s = self._loop.time()
         self._played: list[tuple[float, Pcm]] = []
         self._end_s = 0.0
+        self.dry: list[Silence] = []
+        """When nothing was left to play, though more came later."""
         self._marks: list[tuple[float, str]] = []
         self._over: str | None = None
         self._speech: list[Pcm] = []
@@ -115,6 +117,8 @@ class EarLine:
     async def send_audio(self, pcm: Pcm) -> None:
         self._check_open()
         at_s = max(self.now(), self._end_s)
+        if at_s > self._end_s + BLOCK_S:
+            self.dry.append(Silence(self._end_s, at_s))
         self._played.append((at_s, pcm.copy()))
         self._end_s = at_s + len(pcm) / LINE_RATE_HZ
 

@@ -8,6 +8,7 @@ sentences of the bundled voice (mean error of a sentence's length: 10 %).
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate
 
 from pipeline.line import LINE_RATE_HZ
@@ -77,6 +78,7 @@ def _estimated(words: list[re.Match[str]], spoken_samples: int, complete: bool) 
     ]
 
 
+@lru_cache(maxsize=8_192)
 def _seconds(word: str) -> tuple[float, float]:
     """How long a written word is spoken, and the pause after it."""
     spoken = speakable(word)

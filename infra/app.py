@@ -55,6 +55,7 @@ def create_app(
                 calls.answer,
                 lines=calls.admission,
                 on_order_over=dialler.over if dialler is not None else lambda order, detail: None,
+                elsewhere=calls.resuming,
             )
         )
     for router in ways.routers if ways is not None else ():

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from infra.admission.desk import Admission, LeaseExpired, NoLineFree
 from infra.admission.slots import Capacity
 from infra.cluster.front import Cluster, cluster_of
+from infra.isolation import keep_apart
 from infra.loading import capacity_of
 from infra.observe.context import in_call
 from infra.observe.health import Checks
@@ -20,6 +21,7 @@ from infra.outbound.policy import AnsweringMachinePolicy
 from infra.reception import House, Reception, read_house
 from infra.records.keys import KeyRing
 from infra.records.recorder import CallRecords
+from infra.resuming import KIND, Resuming, front_end_name
 from infra.settings import Settings
 from infra.store.serving import open_store, watch_with
 from infra.store.store import CallStore
@@ -28,6 +30,7 @@ from pipeline.events import CallObserver, Observers
 from pipeline.line import Line, LineClosed, LineInfo
 from pipeline.persona import Persona
 from pipeline.service import CallOutcome, CallService
+from telephony.twilio.elsewhere import RESUMED_PARAMETER
 from telephony.twilio.routes import ORDER_PARAMETER
 
 log = logging.getLogger(__name__)
@@ -76,6 +79,8 @@ class Calls:
         self.records: CallRecords | None = None
         self.store: CallStore | None = None
         """Where calls are stored; None where the settings want none."""
+        self.resuming: Resuming | None = None
+        """Calls that go on after their process or their line was lost."""
         self.dialler: Dialler | None = None
         self.draining = False
         self.handed_over = False
@@ -131,11 +136,29 @@ class Calls:
         return outcome
 
     async def _answer(self, line: Line, renew: Callable[[], None]) -> CallOutcome:
+        if line.info.kind == KIND and RESUMED_PARAMETER in line.info.parameters:
+            return await self._go_on(line)
         order_id = line.info.parameters.get(ORDER_PARAMETER)
         if order_id is not None and line.info.kind in _DIAL:
             return await self._answer_our_own(line, order_id, renew)
         persona = self._reception.persona_for(line.info) if self._reception is not None else None
         return await self._service.answer(line, persona)
+
+    async def _go_on(self, line: Line) -> CallOutcome:
+        """With a call that another process held, or that this one lost the line of."""
+        info = line.info
+        known = await self.resuming.claim(info.call_id) if self.resuming is not None else None
+        if known is None:
+            await line.hang_up("apology")
+            return CallOutcome(False, "lost")
+        reception = self._reception
+        persona = None if reception is None else reception.called(known.persona)
+        if persona is None and reception is not None:
+            persona = reception.persona_for(info)
+        if persona is not None and info.parameters[RESUMED_PARAMETER] == "outbound":
+            persona = persona.calling()
+        log.warning("call %s goes on at %.1f s", info.call_id, known.so_far.at_s)
+        return await self._service.answer(line, persona, so_far=known.so_far)
 
     async def _answer_our_own(self, line: Line, order_id: str, renew: Callable[[], None]) -> CallOutcome:
         """Somebody has answered a call that we made."""
@@ -276,6 +299,10 @@ async def open_calls(settings: Settings, load: Callable[[], Models]) -> AsyncIte
     house = await asyncio.to_thread(read)
     keys = KeyRing.load(os.environ, settings.recording.key_file)
     records = CallRecords(settings.calls_dir, settings.recording, keys) if settings.record else None
+    if not settings.store.front_end:
+        name = front_end_name(settings)
+        named = settings.store.model_copy(update={"front_end": name})
+        settings = settings.model_copy(update={"store": named})
     store = await asyncio.to_thread(open_store, settings, keys)
     began = time.monotonic()
     log.info("loading models, profile %s", settings.profile)
@@ -291,18 +318,22 @@ async def open_calls(settings: Settings, load: Callable[[], Models]) -> AsyncIte
     calls.cluster = cluster_of(models)
     calls.store = store
     calls.watchers.append(watch_with(records, store))
+    calls.resuming = Resuming(store)
+    calls.watchers.append(calls.resuming.observer)
     calls.records = records
     watch_house(settings, calls, service, models)
     watching: asyncio.Task[None] | None = None
+    apart: asyncio.Task[None] | None = None
     try:
         await service.start()
         await reception.open()
         watching = asyncio.create_task(reception.watch(), name="reception")
+        apart = asyncio.create_task(keep_apart(), name="isolation")
         log.info("ready for calls after %.1f s", time.monotonic() - began)
         yield calls
     finally:
-        if watching is not None:
-            watching.cancel()
+        for task in filter(None, (watching, apart)):
+            task.cancel()
         await service.aclose()
         admission.aclose()
         await models.aclose()

@@ -95,6 +95,10 @@ class Reception:
     def persona_for(self, info: LineInfo) -> Persona:
         return self._house.persona_for(info, self._wall())
 
+    def called(self, name: str) -> Persona | None:
+        """By the name that it gives itself."""
+        return next((persona for persona in self._house.personas() if persona.name == name), None)
+
     def named(self, name: str) -> Persona | None:
         return self._house.by_name(name)
 

@@ -225,6 +225,8 @@ class Call:
         self._answered_s = _now()
         resumed = self._so_far is not None
         self._observer.observe(CallStarted(0.0, self._line.info, self._persona.name, resumed))
+        if self._so_far is not None and self._so_far.recording_paused:
+            self._desk.record(paused=True)
         try:
             outcome = await self._hold()
         except BaseException as error:

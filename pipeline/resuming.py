@@ -21,6 +21,8 @@ from pipeline.events import (
     CallEvent,
     CallObserver,
     CallStarted,
+    RecordingPaused,
+    RecordingResumed,
     ToolRan,
     TurnTimes,
 )
@@ -70,6 +72,8 @@ class CallSoFar:
 
     turns: tuple[PastTurn, ...] = ()
     at_s: float = 0.0
+    recording_paused: bool = False
+    """What is said is not to be kept, until the call resumes its recording."""
 
     @property
     def last_turn(self) -> int:
@@ -132,6 +136,7 @@ class CallMemory:
     def __init__(self) -> None:
         self._turns: dict[int, PastTurn] = {}
         self._replies: dict[int, _Reply] = {}
+        self._recording_paused = False
         self._cut: tuple[float, PastTurn, _Reply] | None = None
         """The reply that was cut last: when, and how it stood."""
         self.persona = ""
@@ -174,6 +179,8 @@ class CallMemory:
                 self._turns[event.turn] = replace(
                     turn, heard=event.heard, interrupted=event.interrupted, over=True
                 )
+            case RecordingPaused() | RecordingResumed():
+                self._recording_paused = isinstance(event, RecordingPaused)
             case CallEnded():
                 self.ended = event
                 self._undo_cut(event)
@@ -190,7 +197,8 @@ class CallMemory:
             self._replies[turn.number] = reply
 
     def so_far(self, at_s: float) -> CallSoFar:
-        return CallSoFar(tuple(self._as_left(self._turns[number]) for number in sorted(self._turns)), at_s)
+        turns = tuple(self._as_left(self._turns[number]) for number in sorted(self._turns))
+        return CallSoFar(turns, at_s, self._recording_paused)
 
     def _as_left(self, turn: PastTurn) -> PastTurn:
         reply = self._replies.get(turn.number)

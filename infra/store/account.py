@@ -5,7 +5,7 @@ encrypted. Rows are whole: the latest of each is all there is to know.
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from infra.store.tables import KEYS, LEG_BITS
 from infra.store.words import Words, plain
 from pipeline.events import (
     AgentClause,
+    AgentClauseHeard,
     AgentTurn,
     CallEnded,
     CallerTurn,
@@ -62,6 +63,10 @@ class _Turn:
     text: str = ""
     heard: str = ""
     clauses: list[str] = field(default_factory=list)
+    fillers: list[bool] = field(default_factory=list)
+    """Of all that was handed to playout: what is no clause of the answer."""
+    wholly_heard: int = 0
+    """So many of that."""
     interrupted: bool = False
     caller_at_s: float | None = None
     began_at_s: float | None = None
@@ -114,6 +119,10 @@ class CallAccount:
         time of day in milliseconds since 1970."""
         event = self._pauses.kept(event)
         self._now_ms = now_ms
+        if isinstance(event, CallStarted) and event.resumed:
+            # Turns and clock are counted on.
+            self._said = max(self._said, self._leg.turns)
+            self._leg = replace(self._leg, before_s=0.0, turns=0)
         at_s: float | None = getattr(event, "at_s", None)
         if at_s is not None:
             self._duration_s = max(self._duration_s, self._leg.before_s + at_s)
@@ -130,6 +139,8 @@ class CallAccount:
             case AgentClause():
                 self._clause(event)
                 return False
+            case AgentClauseHeard():
+                self._clause_heard(event.turn)
             case AgentTurn():
                 self._agent_turn(event)
             case ToolRan():
@@ -171,10 +182,20 @@ class CallAccount:
 
     def _clause(self, event: AgentClause) -> None:
         turn = self._turn(event.turn)
+        turn.fillers.append(event.filler)
+        if event.filler:
+            return
         turn.state = "replying"
         turn.began_at_s = event.at_s if turn.began_at_s is None else turn.began_at_s
         turn.clauses.append(event.text)
         turn.text = " ".join(filter(None, turn.clauses))
+
+    def _clause_heard(self, number: int) -> None:
+        """Where another front-end would go on."""
+        turn = self._turn(number)
+        turn.wholly_heard += 1
+        whole = turn.clauses[: turn.fillers[: turn.wholly_heard].count(False)]
+        turn.heard = max(turn.heard, " ".join(filter(None, whole)), key=len)
 
     def _agent_turn(self, event: AgentTurn) -> None:
         turn = self._turn(event.turn)
@@ -191,14 +212,14 @@ class CallAccount:
     def played(self, turn: int, samples: int) -> None:
         """So many samples of the reply under way have left for the caller's ear (8 kHz)."""
         under_way = self._turns.get(turn)
-        if under_way is None or under_way.state != "replying":
+        if under_way is None or under_way.state != "replying" or True in under_way.fillers:
             return
         if NOT_RECORDED in under_way.clauses:
             heard = NOT_RECORDED if samples else ""
         else:
             # How long each clause lasts is known when the reply is over: until then as long as such words do.
             heard = heard_words(under_way.text, samples, samples, complete=False)
-        if heard != under_way.heard:
+        if len(heard) > len(under_way.heard):
             under_way.heard = heard
             self._dirty_turns.add(turn)
 

@@ -32,7 +32,18 @@ ANSWER = (
     "and on Friday there are lemons from the south."
 )
 """A clause for each fruit: one that is missing or comes twice is heard."""
-PERSONA = Persona(name="Drill", greeting="Market.", system="Be short.")
+PERSONA = Persona(
+    name="Drill",
+    greeting="Market.",
+    system="Be short.",
+    pardon="Sorry?",
+    apology="Sorry.",
+    still_there="Hello?",
+    go_on="Yes?",
+    last_minute="Time is up.",
+    goodbye="Bye.",
+)
+"""Few words: they are voiced anew for each call."""
 QUESTION_S = 0.8
 AROUND_S = 3.0
 """A silence that begins so long after a replica was lost is not its doing."""

@@ -1,14 +1,38 @@
 """The way of spans to a collector: OTLP over HTTP, counted. Needs the extra `traces`."""
 
+import logging
+import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+_TOLD_EVERY_S: Final = 60.0
+
+
+class _Seldom(logging.Filter):
+    """A collector that is away is told of once a minute, not with every try."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = -_TOLD_EVERY_S
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = time.monotonic()
+        if now - self._last < _TOLD_EVERY_S:
+            return False
+        self._last = now
+        return True
+
+
+_SELDOM: Final = _Seldom()
+
 
 def over_http(endpoint: str, timeout_s: float) -> SpanExporter:
     """`timeout_s` is for one batch, tries included."""
+    logging.getLogger(OTLPSpanExporter.__module__).addFilter(_SELDOM)
     return OTLPSpanExporter(endpoint, timeout=timeout_s)
 
 

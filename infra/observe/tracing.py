@@ -86,7 +86,6 @@ class Traces:
         self._tracer = self._provider.get_tracer("maya")
         # The SDK says so for every single span that finds the queue full.
         logging.getLogger("opentelemetry.sdk._shared_internal").setLevel(logging.ERROR)
-        logging.getLogger("opentelemetry.exporter").addFilter(_OnceAMinute())
 
     def observer(self, info: LineInfo) -> "CallTrace":
         return CallTrace(self._tracer, info)
@@ -94,21 +93,6 @@ class Traces:
     def close(self) -> None:
         """Send what is left. Blocks for up to `_CLOSING_MS` and what an export under way takes."""
         self._processor._batch_processor.shutdown(_CLOSING_MS)
-
-
-class _OnceAMinute(logging.Filter):
-    """A collector that is away is told of once a minute, not with every batch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._last = -60.0
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        now = time.monotonic()
-        if now - self._last < 60:
-            return False
-        self._last = now
-        return True
 
 
 class CallTrace:

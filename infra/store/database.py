@@ -80,7 +80,7 @@ class Database:
                     refused += self._replay(job.journal, job.journal_end)
                 refused += apply(self.engine, job.rows, self.beat)
                 if job.left_behind:
-                    more, adopted = self._adopt()
+                    more, adopted = self.adopt()
                     refused += more
             except Exception as problem:  # whatever it is, the rows are kept and tried again
                 error = problem
@@ -96,7 +96,8 @@ class Database:
                 gathered = {}
         return refused + (apply(self.engine, gathered) if gathered else 0)
 
-    def _adopt(self) -> tuple[int, int]:
+    def adopt(self) -> tuple[int, int]:
+        """Rows refused, journals of processes that are gone taken over. For `_run`, or where nothing runs."""
         refused = adopted = 0
         for path in journals(self.journals):
             with left_behind(path) as ours:
@@ -109,7 +110,7 @@ class Database:
 
 def adopt(engine: Engine, folder: Path) -> int:
     """Commit what processes that are gone have left, now. Raises what SQLAlchemy raises, and `OSError`."""
-    return Database(engine, folder, lambda _: None, lambda _: None)._adopt()[1]
+    return Database(engine, folder, lambda _: None, lambda _: None).adopt()[1]
 
 
 def size_of(rows: Mapping[Any, Row]) -> int:

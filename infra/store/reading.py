@@ -84,7 +84,7 @@ class Reader:
         statement = (
             select(latencies)
             .where(latencies.c.at_ms >= round(1000 * since))
-            .order_by(latencies.c.at_ms.desc())
+            .order_by(latencies.c.at_ms.desc(), latencies.c.call_id, latencies.c.seq.desc())
             .limit(limit)
         )
         with asking("the latencies cannot be read"), self._engine.connect() as connection:

@@ -316,7 +316,7 @@ class CallStore:
         with asking("a token cannot be checked"), self._writing.begin() as connection:
             insert = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
             using = insert(nonces).values(nonce=nonce, until_s=until).on_conflict_do_nothing()
-            first = connection.execute(using).rowcount == 1
+            first = connection.execute(using.returning(nonces.c.nonce)).first() is not None
             self._used += 1
             if self._used % _NONCE_SWEEP == 1:
                 old = database_time_s(connection) - _NONCE_KEPT_S

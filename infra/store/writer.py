@@ -80,7 +80,8 @@ class Writer:
         self._limit = limit_bytes
         self._wall = wall
         self._clock = clock
-        self._pens: set[Pen] = set()
+        self._pens: dict[Pen, None] = {}
+        """In their order."""
         self._pending: Rows = {}
         self._urgent = False
         self._in_flight: Job | None = None
@@ -204,7 +205,7 @@ class Writer:
                 self._urgent |= pen.account.take(event, round(1000 * self._wall()))
             except Exception:
                 log.exception("a call's event could not be stored; the call goes on")
-            self._pens.add(pen)
+            self._pens[pen] = None
 
     def _step(self, now: float) -> None:
         hurry = self._closing or bool(self._flushes)
@@ -242,7 +243,7 @@ class Writer:
                 account.played(*playing)
             if not account.dirty:
                 if account.ended:
-                    self._pens.discard(pen)
+                    self._pens.pop(pen, None)
                 continue
             if not pen.placing:
                 folder = pen.place()
@@ -317,7 +318,7 @@ class Writer:
             # Rows that stand here already may become newer.
             known = {key: row for key, row in rows.items() if key in self._held}
             self._shed(len(rows) - len(known))
-            rows = known
+            rows, size = known, size_of(known)
         self._held |= rows
         self._held_bytes += size
         keys = list(self._held)

@@ -20,6 +20,7 @@ from models.llama import LlamaChat, LlamaSession
 from models.llama.binding import Context, Model
 from models.llama.drafting import DRAFT_ROWS
 from models.llama.quantize import quantize
+from models.llama.sampling import Sampling
 from models.llama.scheduler import Entry
 from models.llama.templates import CHATML, Piece
 from models.store import Store
@@ -448,6 +449,58 @@ async def test_cancel_in_decode_takes_one_step(chat: LlamaChat) -> None:
     at_close = chat.counters().evaluated
     await session.prefill([question])
     assert chat.counters().evaluated - at_close <= 3
+
+
+async def test_a_long_prompt_of_one_call_does_not_stop_the_reply_of_another(
+    chat: LlamaChat, vocabulary: Model
+) -> None:
+    speaking, listening, late = [await chat.open(PREFIX) for _ in range(CALLS)]
+    long = "Please remember that my number is five five five zero one four two. " * 20
+    steps = len(vocabulary.tokenize(long, special=False)) // 32
+    assert steps >= 8
+    heard: list[str] = []
+    order: list[str] = []
+
+    async def speak() -> None:
+        async with aclosing(speaking.reply([user("Tell me about cats.")], max_tokens=60)) as pieces:
+            async for piece in pieces:
+                heard.append(piece)
+                order.append("piece")
+
+    async def ask() -> None:
+        await answer(late, user("Who are you?"), max_tokens=1)
+        order.append("short")
+
+    async def listen() -> None:
+        await answer(listening, user(long), max_tokens=1)
+        order.append("long")
+
+    talk = asyncio.create_task(speak())
+    while not heard:  # noqa: ASYNC110 - until it decodes
+        await asyncio.sleep(0.01)
+    before = len(heard)
+    await asyncio.gather(listen(), ask())
+    during = order.index("long") - before - order.count("short")
+    talk.cancel()
+    assert during >= min(steps, 60 - before) - 2, (
+        "a token in every step, but for those before the prompt came"
+    )
+    assert order.index("short") < order.index("long"), (
+        "who asks for little does not wait for who asks for much"
+    )
+    assert chat.counters().reevaluated == 0
+
+
+async def test_a_call_that_draws_its_tokens_changes_nothing_for_one_that_does_not(chat: LlamaChat) -> None:
+    question = user("Tell me about cats.")
+    alone = await chat.open(PREFIX)
+    expected = await answer(alone, question)
+    await alone.aclose()
+    greedy = await chat.open(PREFIX)
+    drawing = [await chat.open(PREFIX, sampling=Sampling(1.5, seed=seed)) for seed in (1, 2)]
+    said, *drawn = await asyncio.gather(*(answer(s, question) for s in (greedy, *drawing)))
+    assert said.split()[:3] == expected.split()[:3]
+    assert len({said, *drawn}) == 3
 
 
 async def test_every_sequence_taken_is_busy_and_a_closed_one_is_free(chat: LlamaChat) -> None:

@@ -1,4 +1,4 @@
-"""Calls without sound or models, that only report what calls report: for a page that must keep up with them."""
+"""Calls without sound or models, that only report what calls report: for a page that must keep up."""
 
 import asyncio
 import random

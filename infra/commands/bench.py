@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bench.report import Report
 
 app = typer.Typer(
-    help="Measure: turns, overlaps, heard, hearing, media, churn, sip, browser, amd, tools, llm, csm, "
+    help="Measure: turns, overlaps, heard, hearing, media, churn, sip, browser, amd, tools, llm, csm, faults, "
     "cluster.",
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -147,6 +147,32 @@ def hearing(
 
 
 @app.command()
+def flood(
+    calls: Annotated[int | None, typer.Option(min=1, help="Calls that are on; 20 by default.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=1, help="How long each half is measured.")] = None,
+    per_s: Annotated[int | None, typer.Option(min=1, help="Requests a second; 1,000 by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Live calls while strangers flood the web server: packet gaps with and without.
+
+    Example: [bold]maya bench flood --json[/bold]
+    """
+    _bench("flood", as_json, {"calls": calls, "seconds": seconds, "per_s": per_s})
+
+
+@app.command()
+def sizing(
+    seconds: Annotated[float | None, typer.Option(min=60, help="Simulated time of each trial.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Calls per GPU and per core from 1 to 10,000, simulated from measured and computed service times.
+
+    Example: [bold]maya bench sizing --json[/bold]
+    """
+    _bench("sizing", as_json, {"seconds": seconds})
+
+
+@app.command()
 def media(
     first: Annotated[int | None, typer.Option(help="Calls to begin with.")] = None,
     step: Annotated[int | None, typer.Option(help="Calls to add at a time.")] = None,
@@ -207,6 +233,22 @@ def browser(
     Example: [bold]maya bench browser --json[/bold]
     """
     _bench("browser", as_json, {"calls": calls, "progress": _say})
+
+
+@app.command()
+def console(
+    calls: Annotated[int | None, typer.Option(min=1, help="Live calls; default 200.")] = None,
+    viewers: Annotated[int | None, typer.Option(min=1, help="Viewers beside Chromium; default 3.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="How long to measure each time.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="How often with the page and without.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What the operator's page costs a server with many live calls, and how late it is; two minutes.
+
+    Example: [bold]maya bench console --json[/bold]
+    """
+    options = {"calls": calls, "viewers": viewers, "seconds": seconds, "rounds": rounds, "progress": _say}
+    _bench("console", as_json, options)
 
 
 @app.command()
@@ -275,6 +317,20 @@ def cluster(
         raise CommandError(f"--only {only}: it is latency, voice or drills.")
     options = {"profile": profile, "pairs": pairs, "kills": kills, "only": only, "progress": _say}
     _bench("cluster", as_json, options)
+
+
+@app.command()
+def faults(
+    profile: Annotated[
+        str | None, typer.Option(help="Also with real models: embedded, tiny; default: stand-ins only.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """What a caller notices when the front-end that holds the call is killed; half a minute.
+
+    Example: [bold]maya bench faults --json[/bold]
+    """
+    _bench("faults", as_json, {"profile": profile, "progress": _say})
 
 
 @app.command()

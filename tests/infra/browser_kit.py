@@ -82,7 +82,7 @@ class _Kept:
         self._events.append(event)
 
 
-class _Shell(uvicorn.Server):
+class Shell(uvicorn.Server):
     """Says when it listens."""
 
     def __init__(self, config: uvicorn.Config, up: threading.Event) -> None:
@@ -114,7 +114,7 @@ def page_served(models: Models, persona: Persona | None = None, **changes: Any) 
         desk = BrowserDesk(config, service.answer, accepting=lambda: server.accepting)
         app = FastAPI()
         app.include_router(create_router(desk))
-        shell = _Shell(
+        shell = Shell(
             uvicorn.Config(
                 app,
                 port=server.port,

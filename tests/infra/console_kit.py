@@ -20,6 +20,7 @@ from infra.local_server import free_port
 from infra.settings import Settings
 from pipeline.events import CallEvent, CallObserver
 from pipeline.line import LineInfo
+from tests.infra.browser_kit import Shell
 
 
 class ConsoleServer:
@@ -60,12 +61,11 @@ class ConsoleServer:
 @contextmanager
 def console_served(folder: Path, **changes: Any) -> Iterator[ConsoleServer]:
     """Serve everything that `maya serve` does on the web, from a thread with a loop of its own."""
-    port = free_port()
     told = {
         "insecure": True,
         "profile": "scripted",
         "calls_dir": folder / "calls",
-        "port": port,
+        "port": free_port(),
         "talk": False,
     }
     server = ConsoleServer(Settings.model_validate(told | changes))
@@ -80,19 +80,20 @@ def console_served(folder: Path, **changes: Any) -> Iterator[ConsoleServer]:
             front = Front(server.app, server.settings.access)
             config = uvicorn.Config(
                 front.app,
-                port=port,
+                port=server.settings.port,
                 http=front.protocol,
                 lifespan="off",
                 log_config=None,
-                timeout_graceful_shutdown=1,
+                timeout_graceful_shutdown=5,
             )
-            shell = uvicorn.Server(config)
-            server.stop = lambda: setattr(shell, "should_exit", True)
-            serving = asyncio.create_task(shell.serve())
-            while not shell.started and not serving.done():
-                await asyncio.sleep(0.02)
-            up.set()
-            await serving
+            shell = Shell(config, up)
+
+            def stop() -> None:
+                calls.draining = True  # as `maya serve` does before it stops
+                shell.should_exit = True
+
+            server.stop = stop
+            await shell.serve()
 
     def run() -> None:
         try:

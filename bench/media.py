@@ -31,9 +31,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,10 @@ _START_LIMIT_S = 60.0
 _ATTEMPTS = 3
 _DISTURBED = 0.1
 """A step that failed while other work took so much of the server's core is measured again."""
+
+
+How = Literal["idle", "together", "apart", "process"]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,7 @@ def run(
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if len(cores) < 2:
         raise CannotCall("bench media needs Linux and two cores: one for the server, one for its callers")
-    with _server(cores[0]) as (process, port):
+    with _server("--core", str(cores[0])) as (process, port):
         os.sched_setaffinity(0, {cores[1]})
         try:
             levels = range(first, most + 1, step)
@@ -112,7 +117,115 @@ def run(
     return _report(steps)
 
 
-def _run_loop(main: Coroutine[None, None, list[Step]]) -> list[Step]:
+def run_saturated(
+    *,
+    calls: int = 20,
+    seconds: float = 15.0,
+    how: Sequence[How] = ("idle", "together", "process", "apart"),
+    progress: Callable[[str], None] = lambda line: None,
+) -> Report:
+    """Gaps between the packets of a call that the server sends while the bundled models keep every core busy:
+    `idle` without them, `together` in threads as Python and Linux treat them, `apart` as production does
+    (`infra.isolation`), `process` in a process of their own. The callers run at a higher priority where that
+    is allowed. 40 s each. Raises `CannotCall`."""
+    figures: dict[str, object] = {"calls": calls}
+    for each in how:
+        with _saturated_server(each) as (process, port), _urgent():
+            found = _run_loop(_gaps(process.pid, port, calls, seconds))
+        figures |= {f"{name}_{each}": figure for name, figure in found.items()}
+        progress(str({name: figure for name, figure in figures.items() if name.endswith(each)}))
+    return Report(
+        figures=figures,
+        notes=[
+            "gaps: between arrivals of one call's packets within the agent's speech, but for its first 0.4 s",
+            "two transcriptions, four replies, one voice of the bundled models at any time, on all cores",
+        ],
+    )
+
+
+@contextlib.contextmanager
+def _urgent() -> Iterator[None]:
+    """The load's own lateness is not to be the server's."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, -10)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, before)
+
+
+@contextlib.contextmanager
+def _saturated_server(how: How) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    beside: subprocess.Popen[bytes] | None = None
+    if how == "process":
+        command = [sys.executable, "-m", "bench.media_saturation"]
+        beside = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+        assert beside.stdout is not None  # noqa: S101  (a pipe)
+        if not beside.stdout.readline():
+            raise CannotCall("the models could not be loaded; their own words stand above")
+    try:
+        saturated = ["--saturated", how] if how in ("together", "apart") else []
+        with _server(*saturated) as server:
+            yield server
+    finally:
+        if beside is not None:
+            beside.kill()
+            beside.wait()
+
+
+async def _gaps(pid: int, port: int, calls: int, seconds: float) -> dict[str, object]:
+    pacer = Pacer()
+    pacing = asyncio.create_task(pacer.run(), name="pacer")
+    try:
+        await _add_callers(pacer, port, calls)
+        await asyncio.sleep(5.0)
+        pacer.late_s = type(pacer.late_s)("d")
+        began, ran_s = time.monotonic(), _cpu_s(pid)
+        await asyncio.sleep(seconds)
+        ended, ran_s = time.monotonic(), _cpu_s(pid) - ran_s
+        lost = sum(caller.closed for caller in pacer.callers)
+    finally:
+        pacing.cancel()
+        for caller in pacer.callers:
+            caller.hang_up()
+        await asyncio.gather(pacing, return_exceptions=True)
+    gaps = np.concatenate(
+        [_gaps_ms(passage, began, ended) for caller in pacer.callers for passage in caller.passages]
+    )
+    return {
+        "gap_p50_ms": round(float(np.percentile(gaps, 50)), 1),
+        "gap_p99_ms": round(float(np.percentile(gaps, 99)), 1),
+        "gap_p999_ms": round(float(np.percentile(gaps, 99.9)), 1),
+        "gap_max_ms": round(float(gaps.max()), 1),
+        "starved": sum(caller.starved for caller in pacer.callers),
+        "lost": lost,
+        "generator_late_p99_ms": round(float(np.percentile(np.asarray(pacer.late_s), 99)) * 1000, 2),
+        "server_cores_busy": round(ran_s / (ended - began), 2),
+    }
+
+
+def _gaps_ms(passage: Passage, began: float, ended: float) -> NDArray[np.float64]:
+    """Between the arrivals of consecutive packets of a passage in [began, ended)."""
+    arrived = np.asarray(passage.arrived_s)[_LEAD_PACKETS:]
+    gaps: NDArray[np.float64] = np.diff(arrived)[(arrived[1:] >= began) & (arrived[1:] < ended)] * 1000
+    return gaps
+
+
+async def _add_callers(pacer: Pacer, port: int, level: int) -> None:
+    line = Speech.of(_INTERRUPTION, speak(_INTERRUPTION, "ruth")).audio_frames
+    cycle = round(CYCLE_S / AUDIO_FRAME_S)
+    while len(pacer.callers) < level:
+        number = len(pacer.callers)
+        # First words within two seconds, so that all talk soon; then spread over the cycle.
+        caller = LoadCaller(number, line, cycle - (number * 7) % 50, 50 + (number * 37) % 100)
+        await caller.open(port)
+        pacer.callers.append(caller)
+        await asyncio.sleep(0.02)
+
+
+def _run_loop(main: Coroutine[None, None, Result]) -> Result:
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -122,21 +235,13 @@ def _run_loop(main: Coroutine[None, None, list[Step]]) -> list[Step]:
 async def _ramp(
     pid: int, port: int, levels: range, seconds: float, settle_s: float, progress: Callable[[str], None]
 ) -> list[Step]:
-    line = Speech.of(_INTERRUPTION, speak(_INTERRUPTION, "ruth")).audio_frames
-    cycle = round(CYCLE_S / AUDIO_FRAME_S)
     pacer = Pacer()
     pacing = asyncio.create_task(pacer.run(), name="pacer")
     steps: list[Step] = []
     failures = 0
     try:
         for level in levels:
-            while len(pacer.callers) < level:
-                number = len(pacer.callers)
-                # First words within two seconds, so that all talk soon; then spread over the cycle.
-                caller = LoadCaller(number, line, cycle - (number * 7) % 50, 50 + (number * 37) % 100)
-                await caller.open(port)
-                pacer.callers.append(caller)
-                await asyncio.sleep(0.02)
+            await _add_callers(pacer, port, level)
             await asyncio.sleep(settle_s)
             for _ in range(_ATTEMPTS):
                 steps.append(await _measure(pid, pacer, seconds))
@@ -229,11 +334,11 @@ def _report(steps: list[Step]) -> Report:
 
 
 @contextlib.contextmanager
-def _server(core: int) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+def _server(*options: str) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
-    command = [sys.executable, "-m", "bench.media_server", "--port", str(port), "--core", str(core)]
+    command = [sys.executable, "-m", "bench.media_server", "--port", str(port), *options]
     process = subprocess.Popen(command, start_new_session=True)
     try:
         deadline = time.monotonic() + _START_LIMIT_S

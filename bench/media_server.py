@@ -5,20 +5,23 @@ Speech detection is the real Silero network. Transcriber, language model and voi
 stand-ins, which compute little, so that what is measured is the media plane. Every reply is longer than the
 time between two interruptions: the agent talks nearly all the time.
 
-With `--saturate` threads keep every core busy with inference of the bundled models, as their own calls would:
-each on its own, for ever, at whatever niceness production gives it.
+With `--saturated` the bundled models work without rest in the same process (`bench.media_saturation`), in
+the threads in which they would work for calls.
 """
 
 import argparse
 import asyncio
 import os
+import socket
 import sys
 import tempfile
 from pathlib import Path
 
 from pydantic import SecretStr
 
+from bench.media_saturation import bundled_models, saturate
 from bench.tone_voice import ToneSynthesizer
+from infra import isolation
 from infra.admission.settings import CapacitySettings
 from infra.logs import configure_logging
 from infra.server import bind, serve_on
@@ -87,10 +90,26 @@ def bench_settings(port: int, folder: Path, *, calls: int = 1_000, auth_token: s
     )
 
 
+async def _serve_saturated(settings: Settings, listener: socket.socket, *, apart: bool) -> None:
+    """Beside the bundled models at work in this very process; not `apart`: as if nobody had thought of it."""
+    if not apart:
+        isolation.MODEL_NICENESS = 0
+        isolation.SWITCH_INTERVAL_S = 0.005
+    models = await asyncio.to_thread(bundled_models)
+    working = asyncio.create_task(saturate(models), name="saturation")
+    try:
+        await serve_on(settings, listener, talkative_models)
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        await models.aclose()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--core", type=int, help="run on this core only")
+    parser.add_argument("--saturated", choices=("apart", "together"), help="beside models that never rest")
     arguments = parser.parse_args()
     if arguments.core is not None:
         # Before the first thread: later ones inherit it.
@@ -103,7 +122,10 @@ def main() -> None:
             settings = bench_settings(arguments.port, Path(folder))
             listener = bind("127.0.0.1", arguments.port)
             with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(serve_on(settings, listener, talkative_models))
+                if arguments.saturated:
+                    runner.run(_serve_saturated(settings, listener, apart=arguments.saturated == "apart"))
+                else:
+                    runner.run(serve_on(settings, listener, talkative_models))
     except ModelError as missing:
         sys.exit(f"maya: {missing}")
 

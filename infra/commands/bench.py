@@ -178,12 +178,20 @@ def media(
     step: Annotated[int | None, typer.Option(help="Calls to add at a time.")] = None,
     most: Annotated[int | None, typer.Option(help="Calls to end with.")] = None,
     seconds: Annotated[float | None, typer.Option(help="How long to measure each time.")] = None,
+    saturated: Annotated[
+        bool, typer.Option("--saturated", help="Only packet gaps while the bundled models take every core.")
+    ] = False,
+    calls: Annotated[int | None, typer.Option(min=1, help="With --saturated: calls; default 20.")] = None,
     as_json: Json = False,
 ) -> None:
     """Calls on one core, added jitter and memory per call, with stand-in models.
 
     Example: [bold]maya bench media --json[/bold]
     """
+    if saturated:
+        loaded = {"calls": calls, "seconds": seconds, "progress": _say}
+        _bench("media", as_json, loaded, function="run_saturated")
+        return
     options = {"first": first, "step": step, "most": most, "seconds": seconds, "progress": _say}
     _bench("media", as_json, options)
 

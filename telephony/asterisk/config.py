@@ -38,7 +38,9 @@ class AsteriskConfig(BaseModel):
     """AudioSocket takes only the UUIDs that `POST /asterisk/calls` announced, each once."""
     asterisk_url: str = ""
     """Asterisk's own web server, such as "http://10.0.0.5:8088", when it is we who connect."""
-    max_pending_sockets: Annotated[int, Field(ge=1, le=10_000)] = 32
+    max_pending_sockets: Annotated[int, Field(ge=1, le=10_000)] = 1_024
+    """Of addresses that are allowed: hundreds of calls may come at once, and each is to hear that no line is
+    free."""
     start_timeout_s: Seconds = 5.0
     media_timeout_s: Seconds = 30.0
     """A phone that suppresses silence may send nothing for long."""

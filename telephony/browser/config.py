@@ -29,7 +29,7 @@ class BrowserConfig:
     """How long a login is good."""
     max_calls: int = 16
     """Calls through the page at once."""
-    max_pending_sockets: int = 32
+    max_pending_sockets: int = 512
     start_timeout_s: float = 10.0
     media_timeout_s: float = 10.0
 

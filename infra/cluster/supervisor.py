@@ -122,6 +122,9 @@ class Supervisor:
         self.starts += 1
         errors = threading.Thread(target=self._listen, args=(process,), daemon=True)
         errors.start()
+        # Whatever it has started may hold its pipes open: these would not end with it.
+        reaper = threading.Thread(target=_reap, args=(process,), daemon=True)
+        reaper.start()
         heard = False
         with contextlib.suppress(OSError):
             if process.stdin is not None:
@@ -134,8 +137,7 @@ class Supervisor:
                     self.last_words.append(str(news["error"]))
                 heard = heard or bool(news.get("replicas"))
                 self._on_news(news)
-        process.wait()
-        end_session(process.pid)
+        reaper.join()
         errors.join(1.0)
         return heard
 
@@ -155,3 +157,8 @@ class Supervisor:
                 if process is not None and process.stdin is not None:
                     process.stdin.write(json.dumps(news) + "\n")
                     process.stdin.flush()
+
+
+def _reap(process: "subprocess.Popen[str]") -> None:
+    process.wait()
+    end_session(process.pid)

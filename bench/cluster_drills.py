@@ -25,13 +25,20 @@ from pipeline.persona import Persona
 from pipeline.resample import from_pcm, resample, to_pcm
 from pipeline.service import CallService
 
-FRUIT = ("apples", "bananas", "cherries", "grapes", "lemons")
+CLAUSES = (
+    ("monday", "apple", "valley"),
+    ("tuesday", "banana", "harbour"),
+    ("wednesday", "cherr", "basket"),
+    ("thursday", "grape", "hill"),
+    ("friday", "lemon", "south"),
+)
 ANSWER = (
     "On Monday we sell apples from the valley, on Tuesday there are bananas from the harbour, "
     "on Wednesday you can buy cherries in a basket, on Thursday we have grapes from the hills, "
     "and on Friday there are lemons from the south."
 )
-"""A clause for each fruit: one that is missing or comes twice is heard."""
+"""`CLAUSES` are words of its clauses. Of a clause that is missing, two and more of three are not heard; of one
+that comes twice, two and more are heard twice: a single word may be one that was cut."""
 PERSONA = Persona(
     name="Drill",
     greeting="Market.",
@@ -138,9 +145,12 @@ async def tts_cut(
         ]
         heard = line.heard()[round((began_s - 0.2) * LINE_RATE_HZ) : round((end_s + 0.2) * LINE_RATE_HZ)]
     text = await words(ears, heard)
-    counts = [len(re.findall(rf"\b{fruit[:-1]}", text)) for fruit in FRUIT]
+    text = text.replace("harbor", "harbour")
+    counts = [[len(re.findall(rf"\b{word}", text)) for word in clause] for clause in CLAUSES]
+    lost = sum(clause.count(0) >= 2 for clause in counts)
+    repeated = sum(sum(count > 1 for count in clause) >= 2 for clause in counts)
     longest_s = max((silence.length_s for silence in around), default=0.0)
-    return Cut(max(caused, default=0.0), longest_s, counts.count(0), sum(count > 1 for count in counts), text)
+    return Cut(max(caused, default=0.0), longest_s, lost, repeated, text)
 
 
 async def words(ears: Transcriber, heard: Pcm) -> str:

@@ -15,6 +15,8 @@ Span = tuple[float, float]
 
 SEAM_S = 0.010
 """So much of what was delivered is compared with what is said again, and so long new sound fades in."""
+HEARD_SHARE = 0.7
+"""A word that was heard so far is not said again: it is understood, and would sound twice."""
 PACE_S = 0.067
 """Seconds a character, where nothing better is known."""
 CATCH_UP_S = 0.15
@@ -106,9 +108,9 @@ class Said:
         self._repeats, self._seam = False, None
 
     def _word_at(self, spans: Sequence[Span]) -> int:
-        """The first word that was not heard whole."""
+        """The first word that was not heard."""
         if spans:
-            return sum(end <= self.delivered_s for _, end in spans)
+            return sum(start + HEARD_SHARE * (end - start) <= self.delivered_s for start, end in spans)
         left_s = self.delivered_s - self._base_s
         for number, word in enumerate(self._words[self._first :], self._first):
             left_s -= PACE_S * (len(word) + 1)

@@ -37,8 +37,8 @@ ANSWER = (
     "on Wednesday you can buy cherries in a basket, on Thursday we have grapes from the hills, "
     "and on Friday there are lemons from the south."
 )
-"""`CLAUSES` are words of its clauses. Of a clause that is missing, two and more of three are not heard; of one
-that comes twice, two and more are heard twice: a single word may be one that was cut."""
+"""`CLAUSES` are words of its clauses. Of a clause that is missing, two and more of three are not heard; of
+one that comes twice, two and more are heard twice: a single word may be one that was cut."""
 PERSONA = Persona(
     name="Drill",
     greeting="Market.",

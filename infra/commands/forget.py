@@ -54,7 +54,9 @@ def forget(
         if store is not None:
             store.close()
     if as_json:
-        typer.echo(json.dumps({**asdict(done), "complete": done.complete}, indent=2, default=str))
+        kept = {str(folder): why for folder, why in done.kept.items()}
+        told = {**asdict(done), "kept": kept, "complete": done.complete}
+        typer.echo(json.dumps(told, indent=2, default=str))
     else:
         _tell(done)
     if not done.complete:

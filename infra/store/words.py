@@ -48,8 +48,10 @@ def same_number(number: str) -> str:
         bare = "".join(number.split())
         if bare.startswith("sip:"):
             bare = bare.removeprefix("sip:").partition(";")[0]
-        digits = "".join(character for character in bare if character not in "-()./")
-        return "+" + digits.lstrip("+") if bare.startswith("+") else digits.casefold()
+        digits = "".join(character for character in bare if character not in "-()./+")
+        if not digits.isdigit():
+            return bare.casefold()  # a SIP user, or a word such as "anonymous"
+        return "+" + digits if bare.startswith("+") else digits
 
 
 class Words:

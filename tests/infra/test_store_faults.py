@@ -244,7 +244,7 @@ def test_a_journal_without_room_keeps_what_it_can_and_counts_the_rest(
     for number in range(1, 150):
         tell(observer, turn(number, f"question {number}", "word " * 4_000))
         if number % 5 == 0:
-            store.flush(1.0, committed=False)
+            store.flush(0.05, committed=False)
     until(lambda: store.lost > 0)
     assert store._writer is not None
     assert size_of(store._writer._held) < 2 * 2**20

@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.console_server import PROBE
+from bench.console_server import PROBE, WARM_UP_S
 from bench.report import Report, percentile, spread
 from infra.errors import CommandError
 from infra.local_server import free_port
@@ -65,6 +65,7 @@ def run(
         told = _measure(calls, viewers if page else 0, seconds, seen, page=page)
         shares[page].append(100 * told["cpu_s"] / told["wall_s"])
         progress(f"{'with' if page else 'without'} the page: {shares[page][-1]:.1f} % of a core")
+    looked_s = max(1, viewers) * rounds * (WARM_UP_S + seconds)
     with_, without = (percentile(shares[page], 50) for page in (True, False))
     return Report(
         figures={
@@ -76,8 +77,8 @@ def run(
             **spread("update", seen.update_ms),
             **spread("shown", seen.shown_ms),
             "rows_shown": seen.rows,
-            "messages_per_viewer_s": round(seen.messages / max(1, viewers * rounds * seconds), 2),
-            "kib_per_viewer_s": round(seen.received_bytes / 1024 / max(1, viewers * rounds * seconds), 1),
+            "messages_per_viewer_s": round(seen.messages / looked_s, 2),
+            "kib_per_viewer_s": round(seen.received_bytes / 1024 / looked_s, 1),
         },
         notes=()
         if seen.shown_ms

@@ -60,7 +60,7 @@ async def _serve(settings: Settings, house: Calls, calls: int, seconds: float, *
             http=front.protocol,
             lifespan="off",
             log_config=None,
-            timeout_graceful_shutdown=1,
+            timeout_graceful_shutdown=5,
         )
     )
     serving = asyncio.create_task(server.serve())
@@ -80,6 +80,7 @@ async def _serve(settings: Settings, house: Calls, calls: int, seconds: float, *
     told = {"cpu_s": cpu_s(pid) - used_s, "wall_s": time.monotonic() - began}
     print(json.dumps(told), flush=True)
     probing.cancel()
+    house.draining = True  # as `maya serve` does before it stops: streams end
     server.should_exit = True
     await serving
 

@@ -5,6 +5,7 @@ inference would be."""
 import asyncio
 import contextlib
 import os
+from pathlib import Path
 
 import numpy as np
 
@@ -63,6 +64,8 @@ async def saturate(models: Models) -> None:
 
 def main() -> None:
     os.nice(MODEL_NICENESS)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(MODEL_NICENESS))
     models = bundled_models()
     print("busy", flush=True)
     asyncio.run(saturate(models))

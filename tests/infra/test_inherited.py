@@ -1,5 +1,6 @@
 """A socket from whoever started us."""
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterator
@@ -23,10 +24,8 @@ def given() -> Iterator[list[socket.socket]]:
     yield sockets
     for number, each in enumerate(sockets):
         each.close()
-        try:
+        with contextlib.suppress(OSError):
             os.close(FIRST + number)
-        except OSError:
-            pass
 
 
 def environ(count: int, names: str = "", pid: int | None = None) -> dict[str, str]:

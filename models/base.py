@@ -135,8 +135,7 @@ class ChatSession(Protocol):
         begun: str = "",
     ) -> AsyncGenerator[str, None]:
         """Yield the assistant's next message in pieces of text as they are decoded. Closing the
-        iterator cancels within one step (<= 32 prompt tokens, or a decoded token and up to 3 guesses). Raises
-        `ModelFailed`.
+        iterator cancels within one step (32 tokens of all calls together, or so). Raises `ModelFailed`.
 
         `grammar` (GBNF, start symbol `root`) holds the message to it from the first `{` on: words before it
         are free, and the message ends where the grammar does. A message may have no `{` at all; with "" none

@@ -1,7 +1,7 @@
 """The thread that owns the model's context and decodes for every call at once.
 
 Other threads post commands; between two steps the engine runs them, so that a cancel or a close takes effect
-within one step (at most 32 prompt tokens and one token of each reply; a few more where there are guesses).
+within one step (at most 32 tokens of all calls together; more where over 16 replies are decoded at once).
 Results go to *sinks*, called on this thread: they must not block. Nothing that a command, a sink or the model
 raises ends the thread: it ends the session concerned.
 """

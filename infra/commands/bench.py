@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from bench.report import Report
 
 app = typer.Typer(
-    help="Measure: turns, overlaps, heard, hearing, media, churn, sip, browser, amd, tools, llm, csm, "
-    "faults, cluster.",
+    help="Measure: turns, overlaps, heard, hearing, media, churn, sip, browser, console, amd, tools, llm, "
+    "csm, faults, cluster.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )

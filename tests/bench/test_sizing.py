@@ -1,0 +1,64 @@
+"""The simulation behind the sizing page: what it must show whatever its times are."""
+
+from dataclasses import replace
+
+import pytest
+
+from bench.sizing import CARDS, SIZES, TICK_S, TIMES, WAIT_LIMIT_S, Card, most_calls, plan, simulate
+
+QUICK = Card("quick", 24, 0.005, 0.0001, 0.005, 0.001, 0.002, 0.0001, 0.004, 200)
+SECONDS = 60.0
+
+
+def test_the_same_seed_is_the_same_run() -> None:
+    assert simulate(QUICK, 10, seconds=SECONDS) == simulate(QUICK, 10, seconds=SECONDS)
+    assert simulate(QUICK, 10, seconds=SECONDS) != simulate(QUICK, 10, seconds=SECONDS, seed=2)
+
+
+def test_one_call_waits_for_its_own_work_alone() -> None:
+    found = simulate(QUICK, 1, seconds=SECONDS)
+    work_s = QUICK.stt_s + QUICK.prefill_s + 14 * (QUICK.step_s + QUICK.step_each_s) + QUICK.tick_s
+    assert found.wait_p50_s == pytest.approx(work_s, rel=0.3)
+    assert found.late == 0
+    assert found.kept
+
+
+def test_more_calls_wait_longer_and_keep_the_card_busier() -> None:
+    few, many = simulate(QUICK, 5, seconds=SECONDS), simulate(QUICK, 80, seconds=SECONDS)
+    assert few.busy < many.busy
+    assert few.wait_p95_s < many.wait_p95_s
+
+
+def test_a_tick_that_takes_longer_than_its_sound_is_late() -> None:
+    slow = replace(QUICK, tick_s=1.3 * TICK_S)
+    found = simulate(slow, 1, seconds=SECONDS)
+    assert found.late > 0.1
+    assert not found.kept
+    assert most_calls(slow, seconds=SECONDS).calls == 0
+
+
+def test_the_most_calls_keep_the_promises_and_one_more_does_not() -> None:
+    tight = replace(QUICK, step_s=0.02, step_each_s=0.001)
+    found = most_calls(tight, seconds=SECONDS)
+    assert 1 < found.calls < tight.slots
+    assert found.wait_p95_s <= WAIT_LIMIT_S
+    assert not simulate(tight, found.calls + 1, seconds=SECONDS).kept
+
+
+def test_memory_is_the_limit_where_time_is_not() -> None:
+    assert most_calls(replace(QUICK, slots=7), seconds=SECONDS).calls == 7
+
+
+def test_plans_grow_with_the_calls_and_have_one_to_spare() -> None:
+    plans = [plan(size, 40) for size in SIZES]
+    for name in plans[0]:
+        values = [each[name] for each in plans]
+        assert values == sorted(values)
+    assert plan(1_000, 40)["gpus"] == 51
+    assert plan(1_000, 40)["front_end_cores"] == 21
+
+
+def test_each_time_says_where_it_comes_from() -> None:
+    assert all(time.source and time.value > 0 for time in TIMES.values())
+    assert {time.origin for time in TIMES.values()} == {"measured", "computed", "assumed"}
+    assert all(card.slots >= 1 and card.tick_s > 0 for card in CARDS)

@@ -3,8 +3,11 @@
 The event loop of a call server needs a core for some microseconds every millisecond; models take every core
 for as long as they are given it. On Linux niceness belongs to a thread, and one that is started by a thread
 inherits its niceness: those that compute are made nicer, the loop's stays as it is. Of the interpreter's own
-lock the loop waits for at most `SWITCH_INTERVAL_S`, for inference itself runs without it. What that is
-worth, and why inference needs no process of its own: `maya bench media --saturated`.
+lock the loop waits for at most `SWITCH_INTERVAL_S`, for inference itself runs without it.
+
+`maya bench media --saturated`, 20 calls beside the bundled models on two cores, p99 and largest gap between a
+call's packets: 54 and 91 ms without this, 29 and 49 ms with it, 24 and 29 ms with the models in a process of
+their own. So inference stays in threads; whoever wants more puts models into other processes by `--cluster`.
 """
 
 import asyncio

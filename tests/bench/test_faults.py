@@ -1,0 +1,51 @@
+"""Two real front-ends and one call: the one that holds it is killed in mid-reply."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.faults import front_end_killed, gap_ms, turns_lost
+from infra.store.rows import CallRow, StoredCall, TurnRow
+from telephony.simulator.caller import Hearing, StreamDrop
+from telephony.simulator.report import Report
+
+
+@pytest.mark.realtime
+def test_a_killed_front_end_costs_the_caller_seconds_and_no_word(tmp_path: Path) -> None:
+    figures = front_end_killed("scripted", tmp_path, lambda line: None)
+    gap = figures["frontend_kill_gap_ms"]
+    assert isinstance(gap, float)
+    assert gap <= 5_000
+    assert figures["streams"] == 2
+    assert figures["recordings"] == 2, "the first part is kept, and another written"
+    assert (figures["turns_lost"], figures["clauses_lost"], figures["clauses_repeated"]) == (0, 0, 0)
+    assert figures["conversation_intact"]
+
+
+def report(*voiced_s: tuple[float, float], drops: tuple[StreamDrop, ...]) -> Report:
+    agent = np.zeros(8000 * 10, np.int16)
+    for start, stop in voiced_s:
+        agent[round(8000 * start) : round(8000 * stop)] = 8000 * np.sign(
+            np.sin(np.arange(round(8000 * stop) - round(8000 * start)) / 5)
+        )
+    hearing = Hearing(agent, agent, (), (), ())
+    return Report((), (), None, "agent hung up", 10.0, "CA1", hearing=hearing, drops=drops)
+
+
+def test_the_gap_is_from_the_lost_stream_to_the_next_sound() -> None:
+    heard = report((1.0, 3.0), (5.5, 6.0), drops=(StreamDrop(3.0, 4.0),))
+    assert gap_ms(heard) == pytest.approx(2500, abs=15)
+    assert gap_ms(report((1.0, 3.0), drops=(StreamDrop(3.0),))) is None
+    assert gap_ms(report((1.0, 3.0), drops=())) is None
+
+
+def test_a_turn_that_is_not_whole_is_lost() -> None:
+    call = CallRow(1, "CA1", "twilio", "", "", "", "", 0, 0.0, 0.0, None, 0.0, "live", "", "", 2, 0)
+    turns = (
+        TurnRow(0, 0, "done", "", "Hello.", "Hello.", False),
+        TurnRow(0, 1, "replying", "when", "At nine", "", False),
+        TurnRow(1, 1, "done", "when", "At nine.", "At nine.", False),
+        TurnRow(1, 2, "asked", "and", "", "", False),
+    )
+    assert turns_lost(StoredCall(call, turns), 2) == 1

@@ -1,0 +1,257 @@
+"""Which calls go on, where, and from where: over the real store, and over one that is away."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from infra.resuming import Resuming, address_of, front_end_name, stored_so_far
+from infra.settings import Settings
+from infra.store.errors import StoreUnavailable
+from infra.store.rows import StoredCall, TurnRow, Unfinished
+from infra.store.settings import StoreSettings
+from infra.store.store import CallStore
+from models.base import Message
+from pipeline.events import (
+    AgentClause,
+    AgentClauseHeard,
+    AgentTurn,
+    CallEnded,
+    CallerTurn,
+    CallEvent,
+    CallObserver,
+    CallStarted,
+    RecordingPaused,
+    TurnTimes,
+)
+from pipeline.line import LineInfo
+
+INFO = LineInfo("CA1", "twilio", caller="+15550100", called="+15550199", parameters={"k": "v"})
+GREETING = "Hello, how can I help?"
+CLAUSES = ("We open at nine.", "Then we have our lunch.", "And at noon we close.")
+STARTED = CallStarted(0.0, INFO, "Test Desk")
+IN_REPLY: tuple[CallEvent, ...] = (
+    STARTED,
+    AgentClause(0.1, 0, GREETING),
+    AgentTurn(2.0, 0, GREETING, GREETING, False, TurnTimes(0)),
+    CallerTurn(4.0, 1, "when are you open"),
+    *(AgentClause(5.0, 1, clause) for clause in CLAUSES),
+    AgentClauseHeard(6.5, 1),
+)
+
+
+@dataclass
+class Away:
+    """A store whose database cannot be reached."""
+
+    front_end: str = "127.0.0.1_8080_aaaaaa"
+    asked: list[str] = field(default_factory=list)
+
+    def unfinished(self, call_id: str) -> Unfinished | None:
+        self.asked.append(call_id)
+        raise StoreUnavailable("away")
+
+    def call(self, call_id: str) -> StoredCall | None:
+        raise StoreUnavailable("away")
+
+    def claim(self, call_id: str, front_end: str = "") -> bool:
+        raise StoreUnavailable("away")
+
+    def use_once(self, nonce: str, until: float) -> bool:
+        raise StoreUnavailable("away")
+
+
+class House:
+    """Front-ends that share one store, each with its own connection to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.stores: list[CallStore] = []
+
+    def front_end(self, name: str) -> tuple[Resuming, CallStore]:
+        store = CallStore.open(StoreSettings(front_end=name), self._folder)
+        self.stores.append(store)
+        return Resuming(store), store
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    house = House(tmp_path)
+    yield house
+    for store in house.stores:
+        store.close()
+
+
+def observers(resuming: Resuming, store: CallStore) -> list[CallObserver]:
+    own = resuming.observer(INFO)
+    assert own is not None
+    return [store.observer(INFO), own]
+
+
+def tell(watching: list[CallObserver], *events: CallEvent) -> None:
+    for event in events:
+        for observer in watching:
+            observer.observe(event)
+
+
+async def test_a_call_of_a_front_end_that_was_killed(house: House) -> None:
+    killed, first = house.front_end("10.0.0.1_8080_aaaaaa")
+    second, _ = house.front_end("10.0.0.2_8080_bbbbbb")
+    tell(observers(killed, first), *IN_REPLY)
+    assert first.flush()
+    found = await second.find("CA1")
+    assert found is not None
+    assert (found.info.caller, found.info.called) == ("+15550100", "+15550199")
+    assert found.held_by == "http://10.0.0.1:8080", "it is asked first; it may live"
+    resumption = await second.claim("CA1")
+    assert resumption is not None
+    assert resumption.persona == "Test Desk"
+    so_far = resumption.so_far
+    assert so_far.messages == (Message("user", "when are you open"),)
+    assert so_far.under_way is not None
+    assert so_far.under_way.unheard == CLAUSES[1:]
+    assert so_far.at_s >= 5.0, "not before what is known of it"
+
+
+async def test_only_one_front_end_goes_on_with_it(house: House) -> None:
+    killed, first = house.front_end("10.0.0.1_8080_aaaaaa")
+    others = [house.front_end(f"10.0.0.{n}_8080_bbbbbb")[0] for n in (2, 3, 4)]
+    tell(observers(killed, first), *IN_REPLY)
+    assert first.flush()
+    for other in others:
+        assert await other.find("CA1")
+    claimed = await asyncio.gather(*(other.claim("CA1") for other in others))
+    assert sum(one is not None for one in claimed) == 1
+
+
+async def test_what_the_second_front_end_did_is_known_to_the_third(house: House) -> None:
+    killed, first = house.front_end("10.0.0.1_8080_aaaaaa")
+    second, store = house.front_end("10.0.0.2_8080_bbbbbb")
+    third, _ = house.front_end("10.0.0.3_8080_cccccc")
+    tell(observers(killed, first), *IN_REPLY)
+    assert first.flush()
+    assert await second.claim("CA1")
+    sorry = AgentClause(60.1, 1, "Sorry, the line dropped.", filler=True)
+    rest = [AgentClause(60.2, 1, clause) for clause in CLAUSES[1:]]
+    heard = [AgentClauseHeard(at_s, 1) for at_s in (61.5, 63.0)]
+    again = (CallStarted(60.0, INFO, "Test Desk", True), CallerTurn(60.0, 1, "when are you open"))
+    tell(observers(second, store), *again, sorry, *rest, *heard)
+    assert store.flush()
+    resumption = await third.claim("CA1")
+    assert resumption is not None
+    lost = resumption.so_far.under_way
+    assert lost is not None
+    assert (lost.caller, lost.clauses, lost.unheard) == ("when are you open", CLAUSES, CLAUSES[2:])
+    whole = store.call("CA1")
+    assert whole is not None
+    assert (whole.call.turns, round(whole.call.duration_s)) == (1, 63), "turns and clock are counted on"
+
+
+async def test_a_call_that_ended_on_purpose_does_not_go_on(house: House) -> None:
+    one, first = house.front_end("10.0.0.1_8080_aaaaaa")
+    other, _ = house.front_end("10.0.0.2_8080_bbbbbb")
+    tell(observers(one, first), *IN_REPLY, CallEnded(9.0, "goodbye", "completed"))
+    assert first.flush()
+    for resuming in (one, other):
+        assert await resuming.find("CA1") is None
+        assert await resuming.claim("CA1") is None
+    assert await other.find("CAunknown") is None
+
+
+async def test_a_line_that_was_lost_goes_on_in_the_same_process_from_its_own_memory(house: House) -> None:
+    one, first = house.front_end("10.0.0.1_8080_aaaaaa")
+    cut = AgentTurn(7.0, 1, " ".join(CLAUSES), "We open at nine. Then", True, TurnTimes(1))
+    tell(observers(one, first), *IN_REPLY, cut, CallEnded(7.0, "connection lost", "completed"))
+    assert first.flush()
+    found = await one.find("CA1")
+    assert found is not None
+    assert found.held_by is None
+    assert found.info == INFO, "with all that the way in told"
+    resumption = await one.claim("CA1")
+    assert resumption is not None
+    assert resumption.so_far.under_way is not None
+    assert resumption.so_far.under_way.unheard == CLAUSES[1:]
+
+
+async def test_a_restarted_front_end_asks_nobody_but_itself(house: House) -> None:
+    before, first = house.front_end("10.0.0.1_8080_aaaaaa")
+    tell(observers(before, first), *IN_REPLY)
+    assert first.flush()
+    after, _ = house.front_end("10.0.0.1_8080_bbbbbb")
+    found = await after.find("CA1")
+    assert found is not None
+    assert found.held_by is None
+    assert await after.claim("CA1")
+
+
+async def test_a_pause_of_the_recording_goes_on(house: House) -> None:
+    one, first = house.front_end("10.0.0.1_8080_aaaaaa")
+    tell(observers(one, first), *IN_REPLY[:3], RecordingPaused(3.0, "a secret is to be said"))
+    assert first.flush()
+    other, _ = house.front_end("10.0.0.2_8080_bbbbbb")
+    resumption = await other.claim("CA1")
+    assert resumption is not None
+    assert resumption.so_far.recording_paused
+
+
+async def test_where_the_store_is_away_only_what_this_process_knows_goes_on() -> None:
+    store = Away()
+    resuming = Resuming(store)
+    own = resuming.observer(INFO)
+    assert own is not None
+    tell([own], *IN_REPLY)
+    assert await resuming.find("CA1") is not None
+    resumption = await resuming.claim("CA1")
+    assert resumption is not None
+    assert resumption.so_far.last_turn == 1
+    assert await resuming.find("CA2") is None
+    assert await resuming.claim("CA2") is None
+    assert await resuming.use_once("nonce", 0.0), "nobody is turned away for it"
+
+
+async def test_calls_of_other_ways_in_end_with_their_line() -> None:
+    assert Resuming(None).observer(LineInfo("x", "sip")) is None
+
+
+async def test_what_is_over_is_forgotten() -> None:
+    moment = [0.0]
+    resuming = Resuming(None, clock=lambda: moment[0])
+    lost, over = LineInfo("CA1", "twilio"), LineInfo("CA2", "twilio")
+    for info, reason in ((lost, "connection lost"), (over, "goodbye")):
+        own = resuming.observer(info)
+        assert own is not None
+        tell([own], CallStarted(0.0, info, "Test Desk"), CallEnded(1.0, reason, "completed"))
+    resuming.observer(LineInfo("CA3", "twilio"))
+    assert await resuming.find("CA1") is not None
+    assert await resuming.find("CA2") is None
+    moment[0] = 200.0
+    resuming.observer(LineInfo("CA4", "twilio"))
+    assert await resuming.find("CA1") is None
+
+
+def test_words_that_were_not_to_be_stored_are_not_said() -> None:
+    row = TurnRow(0, 1, "replying", "[not recorded]", "[not recorded]", "", False, ("[not recorded]",))
+    known = Unfinished("CA1", 0, "Test Desk", "twilio", "", "", "a", None, 100.0, (), row)
+    so_far = stored_so_far(known, 130.0)
+    assert so_far.messages == ()
+    assert so_far.under_way is not None
+    assert so_far.under_way.unheard == ()
+    assert so_far.at_s == 30.0
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("127.0.0.1", "http://127.0.0.1:8081"), ("10.1.2.3", "http://10.1.2.3:8081")],
+)
+def test_a_front_ends_name_says_where_it_is(host: str, url: str) -> None:
+    settings = Settings(host=host, port=8081, public_url="https://maya.example.com")
+    name = front_end_name(settings)
+    assert address_of(name) == url
+    assert name != front_end_name(settings), "new at each start"
+    assert StoreSettings(front_end=name).front_end == name
+
+
+def test_a_name_that_the_operator_chose_says_nothing() -> None:
+    assert address_of("berlin-1") is None

@@ -1,0 +1,250 @@
+"""Calls whose stream was lost: what Twilio is told then, and what becomes of the stream that it opens."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+import websockets
+from fastapi import FastAPI
+
+from pipeline.line import AudioReceived, Line, LineClosed, LineInfo
+from telephony.twilio.elsewhere import FORWARDED_HEADER, RESUMED_PARAMETER, Answered, Found, pass_on
+from telephony.twilio.routes import create_router
+from tests.telephony.twilio_support import AUTH_TOKEN, CALL, Outcome, config, media, signature, start, stop
+
+INFO = LineInfo(CALL, "twilio", caller="+15550100", called="+15550199")
+
+
+class Elsewhere:
+    """What all front-ends know, as the test has it."""
+
+    def __init__(self, found: Found | None = None) -> None:
+        self.found = found
+        self.asked: list[str] = []
+        self.used: set[str] = set()
+
+    async def find(self, call_id: str) -> Found | None:
+        self.asked.append(call_id)
+        return self.found
+
+    async def use_once(self, nonce: str, until_s: float) -> bool:
+        first = nonce not in self.used
+        self.used.add(nonce)
+        return first
+
+
+class Agent:
+    """Listens until its line closes. Keeps who was on, and how each call ended."""
+
+    def __init__(self) -> None:
+        self.infos: list[LineInfo] = []
+        self.ends: list[str] = []
+        self.samples = 0
+
+    async def __call__(self, line: Line) -> Outcome:
+        self.infos.append(line.info)
+        try:
+            async for event in line.events():
+                if isinstance(event, AudioReceived):
+                    self.samples += len(event.pcm)
+        except LineClosed as closed:
+            self.ends.append(closed.reason)
+            return Outcome(True, closed.reason)
+        raise AssertionError("a line ends by LineClosed")
+
+
+class FrontEnd:
+    def __init__(self, host: str, agent: Agent, public_host: str) -> None:
+        self.host = host
+        self.agent = agent
+        self.public = public_host
+        self.web = httpx.AsyncClient(base_url=f"http://{host}")
+
+    async def post(self, path: str, headers: dict[str, str] | None = None, **fields: str) -> str:
+        form = {"CallSid": CALL, "From": "+15550100", "To": "+15550199"} | fields
+        signed = {"X-Twilio-Signature": signature(f"http://{self.public}{path}", form, AUTH_TOKEN)}
+        response = await self.web.post(path, data=form, headers=signed | (headers or {}))
+        assert response.status_code in (200, 204), response.text
+        return response.text
+
+    @asynccontextmanager
+    async def stream(self, twiml: str, sid: str) -> AsyncIterator[Any]:
+        parameters = dict(re.findall(r'<Parameter name="(\w+)" value="([^"]+)" />', twiml))
+        signed = {"X-Twilio-Signature": signature(f"ws://{self.public}/twilio/media")}
+        url = f"ws://{self.host}/twilio/media"
+        async with websockets.connect(url, additional_headers=signed) as socket:
+            await socket.send(start(stream_sid=sid, **parameters))
+            yield socket
+
+
+@asynccontextmanager
+async def front_end(elsewhere: Elsewhere | None, public_host: str = "") -> AsyncIterator[FrontEnd]:
+    import socket
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    host = f"127.0.0.1:{listener.getsockname()[1]}"
+    agent = Agent()
+    app = FastAPI()
+    settings = config(public_url=f"http://{public_host or host}")
+    app.include_router(create_router(settings, agent, elsewhere=elsewhere))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app, ws="websockets-sansio", ws_ping_interval=None, lifespan="off", log_config=None,
+            timeout_graceful_shutdown=2,
+        )
+    )  # fmt: skip
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started:  # noqa: ASYNC110  (uvicorn offers no event)
+        await asyncio.sleep(0.005)
+    front = FrontEnd(host, agent, public_host or host)
+    try:
+        async with front.web, asyncio.timeout(20):
+            yield front
+    finally:
+        server.should_exit = True
+        await running
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+async def test_a_call_of_a_front_end_that_is_gone_goes_on_here() -> None:
+    async with front_end(Elsewhere(Found(INFO))) as here:
+        twiml = await here.post("/twilio/after")
+        assert "<Connect><Stream" in twiml
+        assert "<Redirect" in twiml, "a second loss is no end either"
+        async with here.stream(twiml, "MZ2") as socket:
+            await socket.send(media(0, stream_sid="MZ2"))
+            await until(lambda: here.agent.samples)
+            await socket.send(stop(stream_sid="MZ2"))
+        (info,) = here.agent.infos
+        assert (info.call_id, info.caller, info.called) == (CALL, "+15550100", "+15550199")
+        assert info.parameters == {RESUMED_PARAMETER: "inbound"}
+
+
+async def test_of_a_call_that_we_placed_the_far_end_stays_the_caller() -> None:
+    async with front_end(Elsewhere(Found(INFO))) as here:
+        fields = {"From": "+15550199", "To": "+15550100", "Direction": "outbound-api"}
+        twiml = await here.post("/twilio/after", **fields)
+        assert 'name="caller" value="+15550100"' in twiml
+        assert f'name="{RESUMED_PARAMETER}" value="outbound"' in twiml
+
+
+@pytest.mark.parametrize("elsewhere", [None, Elsewhere(None)])
+async def test_where_nothing_is_known_the_caller_hears_an_apology(elsewhere: Elsewhere | None) -> None:
+    async with front_end(elsewhere) as here:
+        twiml = await here.post("/twilio/after")
+        assert "sorry" in twiml
+        assert "<Hangup" in twiml
+
+
+async def test_a_call_that_ended_on_purpose_is_not_even_asked_about() -> None:
+    elsewhere = Elsewhere(Found(INFO))
+    async with front_end(elsewhere) as here:
+        async with here.stream(await here.post("/twilio/voice"), "MZ1") as socket:
+            await socket.send(stop(stream_sid="MZ1"))
+            await until(lambda: here.agent.ends)
+        twiml = await here.post("/twilio/after")
+        assert "<Hangup" in twiml
+        assert "<Say" not in twiml
+        assert elsewhere.asked == []
+
+
+async def test_a_line_that_broke_goes_on_in_the_process_that_had_it() -> None:
+    elsewhere = Elsewhere()
+    async with front_end(elsewhere) as here:
+        async with here.stream(await here.post("/twilio/voice"), "MZ1") as socket:
+            await until(lambda: here.agent.infos)
+            socket.transport.abort()
+        await until(lambda: here.agent.ends)
+        assert here.agent.ends == ["connection lost"]
+        elsewhere.found = Found(INFO)
+        async with here.stream(await here.post("/twilio/after"), "MZ2"):
+            await until(lambda: len(here.agent.infos) == 2)
+
+
+async def test_twilio_may_know_before_us_that_a_stream_is_gone() -> None:
+    """The old socket still stands: the new stream ends the old call, then goes on with it."""
+    async with (
+        front_end(Elsewhere(Found(INFO))) as here,
+        here.stream(await here.post("/twilio/voice"), "MZ1"),
+    ):
+        await until(lambda: here.agent.infos)
+        async with here.stream(await here.post("/twilio/after"), "MZ2") as second:
+            await until(lambda: len(here.agent.infos) == 2)
+            assert here.agent.ends == ["connection lost"]
+            await second.send(media(0, stream_sid="MZ2"))
+            await until(lambda: here.agent.samples)
+
+
+async def test_a_stream_that_never_comes_about_is_not_asked_for_for_ever() -> None:
+    async with front_end(Elsewhere(Found(INFO))) as here:
+        told = ["<Connect>" in await here.post("/twilio/after") for _ in range(5)]
+        assert told == [True, True, True, False, False]
+
+
+async def test_a_token_is_good_once_at_all_front_ends_together() -> None:
+    shared = Elsewhere()
+    async with front_end(shared) as first, front_end(shared, first.host) as second:
+        twiml = await first.post("/twilio/voice")
+        async with second.stream(twiml, "MZ1"):
+            await until(lambda: second.agent.infos)
+            async with first.stream(twiml, "MZ2") as replayed:
+                with pytest.raises(websockets.ConnectionClosed) as closed:
+                    await replayed.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1008
+        assert first.agent.infos == []
+
+
+# Front-ends beside each other
+
+
+async def test_what_twilio_asks_about_a_neighbours_call_goes_to_the_neighbour() -> None:
+    async with front_end(None) as holder:
+        elsewhere = Elsewhere(Found(INFO, f"http://{holder.host}"))
+        async with front_end(elsewhere, holder.host) as other:
+            async with holder.stream(await holder.post("/twilio/voice"), "MZ1") as socket:
+                await socket.send(stop(stream_sid="MZ1"))
+                await until(lambda: holder.agent.ends)
+            twiml = await other.post("/twilio/after")
+            assert "<Hangup" in twiml
+            assert "<Connect" not in twiml
+
+
+async def test_a_neighbour_that_is_gone_is_stood_in_for() -> None:
+    async with front_end(None) as gone:
+        url = f"http://{gone.host}"
+    async with front_end(Elsewhere(Found(INFO, url))) as here:
+        assert "<Connect><Stream" in await here.post("/twilio/after")
+        assert "<Connect><Stream" in await here.post("/twilio/dialled", DialCallStatus="busy")
+        assert await here.post("/twilio/status", CallStatus="completed") == ""
+
+
+async def test_nothing_is_passed_on_twice() -> None:
+    async with front_end(None) as holder:
+        elsewhere = Elsewhere(Found(INFO, f"http://{holder.host}"))
+        async with front_end(elsewhere, holder.host) as other:
+            twiml = await other.post("/twilio/after", {FORWARDED_HEADER: "1"})
+            assert "<Connect><Stream" in twiml
+
+
+async def test_passing_on_keeps_signature_and_body() -> None:
+    async with front_end(None) as holder:
+        form = {"CallSid": CALL}
+        signed = {"x-twilio-signature": signature(f"http://{holder.host}/twilio/after", form, AUTH_TOKEN)}
+        headers = signed | {"content-type": "application/x-www-form-urlencoded", "host": "elsewhere"}
+        body = f"CallSid={CALL}".encode()
+        answered = await pass_on(f"http://{holder.host}", "/twilio/after", "", headers, body)
+        assert isinstance(answered, Answered)
+        assert b"<Say>" in answered.body
+        assert await pass_on(f"http://{holder.host}", "/twilio/after", "", {}, body) is None
+        assert await pass_on("file:///etc", "/hostname", "", {}, b"") is None

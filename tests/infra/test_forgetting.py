@@ -1,6 +1,7 @@
 """`maya forget`: whatever is kept of a caller goes, while servers run; the rest stays, and says why."""
 
 import json
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def test_a_call_that_is_on_stays_recorded_until_it_is_over(tmp_path: Path) -> No
         observer.observe(event)
     assert store.flush()
     while not (calls / "CA1" / "transcript.json").exists():
-        pass
+        time.sleep(0.01)
     told = json.loads(forget(tmp_path, code=1).stdout)
     assert told["stored"]["on_now"] == ["CA1"]
     assert (
@@ -104,9 +105,9 @@ def test_who_left_the_number_with_a_message_is_named(tmp_path: Path) -> None:
     calls = tmp_path / "calls"
     records = CallRecords(calls)
     held(records, None, info("CA2", OTHER), [message(1), ended()])
+    records.close()
     (calls / "CA3").mkdir()
     (calls / "CA3" / "transcript.json").write_text("{")
-    records.close()
     told = json.loads(forget(tmp_path, code=1).stdout)
     assert [Path(folder).name for folder in told["named_in"]] == ["CA2"]
     assert [Path(folder).name for folder in told["unreadable"]] == ["CA3"]

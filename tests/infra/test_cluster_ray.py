@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pytest_asyncio
 
 pytest.importorskip("ray.serve", reason="needs the extra `cluster`")
 
@@ -61,7 +62,7 @@ def of_session(session: int) -> list[str]:
     return alive
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def models(cluster: Cluster) -> AsyncIterator[Models]:
     made = models_of(cluster, EnergyVoiceActivity())
     cluster.attach()

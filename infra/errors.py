@@ -66,6 +66,7 @@ def is_expected(error: BaseException) -> bool:
         (__name__, "CommandError"),
         ("infra.access.errors", "AccessConfigError"),
         ("infra.inherited", "InheritedSocketError"),
+        ("infra.observe.errors", "ObserveConfigError"),
         ("infra.records.keys", "RecordingKeyError"),
         ("infra.records.reader", "RecordingError"),
         ("infra.settings", "SettingsError"),

@@ -18,7 +18,7 @@ from infra.app import create_app, twilio_config
 from infra.calls import Calls, open_calls
 from infra.inherited import WEB, inherited_sockets, notify
 from infra.loading import load
-from infra.observe.observatory import open_observatory
+from infra.observe.observatory import check_observe, open_observatory
 from infra.outbound.office import check_outbound, open_outbound
 from infra.settings import Settings, SettingsError
 from infra.ways_in import check_ways_in, open_ways_in
@@ -44,6 +44,7 @@ def serve(settings: Settings) -> None:
     settings.check_serving()
     check_access(settings.access, settings.outbound.api_keys)
     check_outbound(settings)
+    check_observe(settings)
     check_ways_in(settings)
     listener = inherited.get(WEB)
     handed_over = listener is not None

@@ -50,6 +50,13 @@ class _CountLines(logging.Handler):
         self._counter.labels(record.levelname.lower()).inc()
 
 
+def check_observe(settings: Settings) -> None:
+    """What `open_observatory` would only find out when the models have been loaded. Raises
+    `ObserveConfigError`."""
+    if settings.observe.traces_endpoint:
+        Traces(settings.observe).close()
+
+
 @asynccontextmanager
 async def open_observatory(
     settings: Settings, calls: Calls, ways: WaysIn | None = None

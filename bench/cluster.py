@@ -98,7 +98,7 @@ async def on_ray(
 async def _latency(
     profile: str, pairs: int, details: dict[str, object], progress: Callable[[str], None]
 ) -> dict[str, object]:
-    settings = Settings(profile=profile, cluster=ClusterSettings(address="auto"))  # type: ignore[arg-type]
+    settings = Settings(profile=profile, cluster=ClusterSettings(address="auto"))
     here = await asyncio.to_thread(load, replace_cluster(settings))
     audio = await _questions(here)
     taken: dict[str, list[float]] = {"here": [], "ray": []}

@@ -3,11 +3,12 @@
 import asyncio
 import logging
 import uuid
+from typing import Any
 
 from infra.cluster.fleet import Fleet
 from infra.cluster.link import Link, ReplicaLost, ReplicaSlow
 from infra.cluster.wire import Packet, body_of, glimpse_in, transcript_in
-from models.base import Glimpse, ModelFailed, Samples, Transcript
+from models.base import Glimpse, ModelFailed, ModelLate, Samples, Transcript
 
 log = logging.getLogger(__name__)
 
@@ -19,10 +20,30 @@ class RemoteTranscriber:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
 
-    async def transcribe(self, audio: Samples, *, language: str = "en", hot_words: str = "") -> Transcript:
+    async def transcribe(
+        self,
+        audio: Samples,
+        *,
+        language: str = "en",
+        hot_words: str = "",
+        deadline_s: float | None = None,
+    ) -> Transcript:
         ticket = uuid.uuid4().hex
-        header = {"op": "transcribe", "ticket": ticket, "language": language, "hot_words": hot_words}
-        packet = await self._ask(header, audio, within_s=self._fleet.patience.hear, counted=True)
+        header: dict[str, Any] = {
+            "op": "transcribe",
+            "ticket": ticket,
+            "language": language,
+            "hot_words": hot_words,
+        }
+        if deadline_s is not None:
+            # The replica puts the earliest deadline first; the clock that counts is this one.
+            header["deadline_s"] = deadline_s
+        asking = self._ask(header, audio, within_s=self._fleet.patience.hear, counted=True)
+        try:
+            async with asyncio.timeout(deadline_s):
+                packet = await asking
+        except TimeoutError:
+            raise ModelLate(f"No transcriber heard the turn within {deadline_s} s.") from None
         return transcript_in(packet.header["transcript"])
 
     async def glimpse(self, audio: Samples, *, language: str = "en") -> Glimpse:
@@ -30,7 +51,7 @@ class RemoteTranscriber:
         packet = await self._ask(header, audio, within_s=self._fleet.patience.glimpse, counted=False)
         return glimpse_in(packet.header["glimpse"])
 
-    async def _ask(self, header: dict[str, str], audio: Samples, *, within_s: float, counted: bool) -> Packet:
+    async def _ask(self, header: dict[str, Any], audio: Samples, *, within_s: float, counted: bool) -> Packet:
         body = body_of(audio)
         tried: set[str] = set()
         last: Exception | None = None

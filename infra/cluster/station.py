@@ -245,6 +245,7 @@ class _Peer:
                 packet.samples,
                 language=str(header.get("language", "en")),
                 hot_words=str(header.get("hot_words", "")),
+                deadline_s=_seconds(header.get("deadline_s")),
             )
         self._send({"id": number, "transcript": transcript_out(transcript)})
 
@@ -407,3 +408,8 @@ async def in_chunks(speaking: AsyncGenerator[Samples, None], least: int) -> Asyn
                 waiting.clear()
     if waiting:
         yield np.concatenate(waiting)
+
+
+def _seconds(value: object) -> float | None:
+    """A deadline, or None: what is no number of seconds sets none."""
+    return float(value) if isinstance(value, int | float) and 0 < value < float("inf") else None

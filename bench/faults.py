@@ -123,10 +123,13 @@ def killer(ends: Sequence[FrontEnd], spoken_for_s: float, progress: Progress) ->
 def gap_ms(report: CallReport) -> float | None:
     """From the loss of the first stream to the first audible sample of the agent behind it; None: it was
     never heard again."""
-    if report.hearing is None or not report.drops:
+    if report.hearing is None or not report.drops or report.drops[0].reopened_s is None:
         return None
-    lost = round(report.drops[0].lost_s * LINE_RATE_HZ)
-    later = [run.start for run in voiced_runs(report.hearing.agent) if run.start >= lost]
+    lost, reopened = (
+        round(at_s * LINE_RATE_HZ) for at_s in (report.drops[0].lost_s, report.drops[0].reopened_s)
+    )
+    # What was on its way to the ear when the stream was lost is still heard: it is the old stream's.
+    later = [run.start for run in voiced_runs(report.hearing.agent) if run.start >= reopened]
     return round(1000 * (later[0] - lost) / LINE_RATE_HZ, 1) if later else None
 
 

@@ -36,6 +36,8 @@ def report(*voiced_s: tuple[float, float], drops: tuple[StreamDrop, ...]) -> Rep
 def test_the_gap_is_from_the_lost_stream_to_the_next_sound() -> None:
     heard = report((1.0, 3.0), (5.5, 6.0), drops=(StreamDrop(3.0, 4.0),))
     assert gap_ms(heard) == pytest.approx(2500, abs=15)
+    on_its_way = report((1.0, 3.0), (3.02, 3.06), (5.5, 6.0), drops=(StreamDrop(3.0, 4.0),))
+    assert gap_ms(on_its_way) == pytest.approx(2500, abs=15)
     assert gap_ms(report((1.0, 3.0), drops=(StreamDrop(3.0),))) is None
     assert gap_ms(report((1.0, 3.0), drops=())) is None
 

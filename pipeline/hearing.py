@@ -10,6 +10,10 @@ from pipeline.resample import from_pcm, resample
 
 Answer = TypeVar("Answer")
 
+WORDS_WITHIN_S = 8.0
+"""Nobody holds a line that long for an answer: work that is later would only delay the others'. Whoever has a
+deadline is heard before partial transcripts, which have none."""
+
 
 class Hearing:
     """One for all calls of a process. Audio is (n,) int16 at 8 kHz. Errors of the transcriber propagate.
@@ -23,16 +27,22 @@ class Hearing:
         self._under_way = 0
 
     async def words(self, pcm: Pcm, *, language: str, hot_words: str) -> str:
-        audio = await self._prepared(pcm)
-        transcribing = self._transcriber.transcribe(audio, language=language, hot_words=hot_words)
-        return (await self._counted(transcribing)).text.strip()
+        """Raises `ModelLate` when they are not there within `WORDS_WITHIN_S`."""
+        return await self._transcribed(pcm, language, hot_words, WORDS_WITHIN_S)
 
     async def part(self, pcm: Pcm, *, language: str, hot_words: str) -> str | None:
         """The words so far of somebody who still speaks. None at once while anybody waits for the
         transcriber: it is a help, and must not be a burden."""
         if self._under_way:
             return None
-        return await self.words(pcm, language=language, hot_words=hot_words)
+        return await self._transcribed(pcm, language, hot_words, None)
+
+    async def _transcribed(self, pcm: Pcm, language: str, hot_words: str, deadline_s: float | None) -> str:
+        audio = await self._prepared(pcm)
+        transcribing = self._transcriber.transcribe(
+            audio, language=language, hot_words=hot_words, deadline_s=deadline_s
+        )
+        return (await self._counted(transcribing)).text.strip()
 
     async def glimpse(self, pcm: Pcm, *, language: str) -> Glimpse:
         return await self._transcriber.glimpse(await self._prepared(pcm), language=language)

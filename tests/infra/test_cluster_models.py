@@ -11,7 +11,7 @@ from infra.cluster.chat import RemoteChat
 from infra.cluster.choice import Patience
 from infra.cluster.hearing import RemoteTranscriber
 from infra.cluster.voice import RemoteSynthesizer, RemoteVoice
-from models.base import SHARED, AgentSpeech, CallerSpeech, Glimpse, Message, ModelFailed, Samples
+from models.base import SHARED, AgentSpeech, CallerSpeech, Glimpse, Message, ModelFailed, ModelLate, Samples
 from models.scripted import BreaksOff, ScriptedChat, ScriptedSynthesizer, ScriptedTranscriber
 from tests.infra.cluster_kit import House, house, stand, until
 
@@ -62,6 +62,16 @@ async def test_a_turn_that_fails_everywhere_fails() -> None:
     async with house(*stands) as there:
         with pytest.raises(ModelFailed):
             await RemoteTranscriber(there.fleet).transcribe(TURN)
+
+
+async def test_a_deadline_is_kept_on_both_sides() -> None:
+    model = ScriptedTranscriber(latency_s=0.4)
+    async with house(stand("a", "stt", model)) as there:
+        remote = RemoteTranscriber(there.fleet)
+        with pytest.raises(ModelLate):
+            await remote.transcribe(TURN, deadline_s=0.1)
+        assert (await remote.transcribe(TURN, deadline_s=5.0)).text == "Hello there."
+        assert set(model.deadlines_s) == {0.1, 5.0}
 
 
 async def test_cancelling_drops_the_request() -> None:

@@ -3,10 +3,11 @@
 import asyncio
 
 import numpy as np
+import pytest
 
-from models.base import STT_RATE_HZ, Glimpse
+from models.base import STT_RATE_HZ, Glimpse, ModelLate
 from models.scripted import ScriptedTranscriber
-from pipeline.hearing import Hearing
+from pipeline.hearing import WORDS_WITHIN_S, Hearing
 from pipeline.line import LINE_RATE_HZ
 from telephony.simulator.virtual_loop import run_virtual
 
@@ -34,6 +35,15 @@ def test_a_partial_transcript_is_not_taken_while_anybody_waits() -> None:
 
     assert run_virtual(beside()) == (None, "words")
     assert len(transcriber.durations_s) == 2
+
+
+def test_words_have_a_deadline_and_partial_transcripts_go_behind_them() -> None:
+    transcriber = ScriptedTranscriber(latency_s=WORDS_WITHIN_S + 1)
+    hearing = Hearing(transcriber, inline=True)
+    with pytest.raises(ModelLate):
+        run_virtual(hearing.words(SECOND, **EXPECTED))
+    run_virtual(hearing.part(SECOND, **EXPECTED))
+    assert transcriber.deadlines_s == [WORDS_WITHIN_S, None]
 
 
 def test_a_cancelled_request_frees_the_transcriber() -> None:

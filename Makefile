@@ -20,5 +20,5 @@ setup:
 	@infra/setup/setup.sh
 
 clean:
-	rm -rf .venv .venv313 .venv-peers .venv-pipecat .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv313 .venv-peers .venv-pipecat .venv-security .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@echo "Models and the built llama.cpp wheel stay in $${XDG_CACHE_HOME:-$$HOME/.cache}/maya; remove that folder to start from nothing."

@@ -36,6 +36,10 @@ say "pipecat, to be measured beside ours, in .venv-pipecat"
 infra/setup/pipecat.sh
 infra/setup/browser.sh
 infra/setup/sip_peers.sh
+infra/setup/postgres.sh
+infra/setup/prometheus.sh
+say "Secrets in the source, known holes, bill of materials, in .venv-security"
+infra/setup/security.sh
 say "pytest"
 .venv/bin/python -m pytest "$@"
 say "All checks passed; $AFTER."

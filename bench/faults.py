@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import faults_store
 from bench.faults_server import FORGOT, SENTENCES
 from bench.report import Report
 from infra.local_server import LocalServer, free_port
@@ -213,7 +214,7 @@ def front_end_killed(profile: str, folder: Path, progress: Progress) -> dict[str
 
 
 def run(profile: str = "scripted", progress: Progress = lambda line: None) -> Report:
-    """Blocks for half a minute, with real models for a minute more."""
+    """Blocks for two minutes, with real models for three."""
     figures: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
         figures |= front_end_killed("scripted", Path(folder), progress)
@@ -221,9 +222,14 @@ def run(profile: str = "scripted", progress: Progress = lambda line: None) -> Re
         with tempfile.TemporaryDirectory() as folder:
             real = front_end_killed(profile, Path(folder), progress)
         figures |= {f"{profile}_{name}": value for name, value in real.items()}
+    progress("the database is away, the disk is full")
+    store = faults_store.as_json(faults_store.measure())
+    figures |= {f"store_{name}": value for name, value in store.items()}
     return Report(
         figures,
         notes=(
+            "store_turns_lost: turns of stand-in calls that were over and are not in the database after it was "
+            "killed for half a minute and after its disk was full",
             "The gap is measured in the caller's audio: from the loss of the stream to the agent's next "
             "audible sample.",
             "Both front-ends and the caller run on this machine: Twilio's own way back to us comes on top.",

@@ -45,7 +45,7 @@ def stand_ins(settings: Settings) -> Models:
 def main() -> None:
     settings = load_settings(os.environ)
     configure_logging(settings.log_level)
-    infra.server.load = stand_ins
+    infra.server.load = stand_ins  # type: ignore[attr-defined]
     infra.server.serve(settings)
 
 

@@ -153,6 +153,19 @@ class Resuming:
         info = LineInfo(call_id, KIND, caller=known.caller, called=known.called)
         return Found(info, None if self._nobody_to_ask(known) else address_of(known.front_end))
 
+    async def ended_well(self, call_id: str) -> bool:
+        """Another front-end has ended the call as it wanted to."""
+        if self._store is None:
+            return False
+        try:
+            known = await self._ask(lambda store: store.call(call_id))
+        except (StoreError, TimeoutError) as error:
+            log.error("call %s: how it ended cannot be known: %s", call_id, error)
+            return False
+        if known is None or known.call.ended_at is None:
+            return False
+        return known.call.outcome == "completed" and not line_was_lost(known.call.reason)
+
     def _nobody_to_ask(self, known: Unfinished) -> bool:
         """It is ours, or was a process's that listened where we listen now, or whose address is not known."""
         assert self._store is not None  # noqa: S101  (it told us)

@@ -66,6 +66,8 @@ class RemoteTranscriber:
                 return await self._fleet.patient_once(link, dict(header), body, within_s=within_s)
             except (ReplicaLost, ReplicaSlow) as error:
                 last = error
+            except ModelLate:
+                raise
             except ModelFailed as error:
                 link.failed()
                 last = error

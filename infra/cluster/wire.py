@@ -21,6 +21,7 @@ from models.base import (
     ModelBusy,
     ModelError,
     ModelFailed,
+    ModelLate,
     ModelMissing,
     Samples,
     Speech,
@@ -37,6 +38,7 @@ _NO_AUDIO, _KNOWN_AUDIO = -1, -2
 _ERRORS: tuple[tuple[str, type[ModelError]], ...] = (
     ("busy", ModelBusy),
     ("missing", ModelMissing),
+    ("late", ModelLate),
     ("failed", ModelFailed),
     ("model", ModelError),
 )

@@ -30,7 +30,7 @@ from pipeline.events import TurnTimes
 ALIVE_S: Final = 10.0
 """A front-end whose last beat is older is taken for dead."""
 STAGES: Final = ("endpoint_wait", "transcription", "first_token", "first_clause", "first_audio", "playout")
-LOST_LINES: Final = ("connection lost", "no media", "no sign of life")
+LOST_LINES: Final = ("connection lost", "no media", "no sign of life", "server shut down")
 """Beginnings of reasons with which a call ends that its caller did not end."""
 _AT_ONCE: Final = 500
 

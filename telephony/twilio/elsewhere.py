@@ -44,6 +44,10 @@ class CallsElsewhere(Protocol):
         """None for a call that is over or was never known, or where there is no knowing."""
         ...
 
+    async def ended_well(self, call_id: str) -> bool:
+        """True for a call that another front-end has ended on purpose."""
+        ...
+
     async def use_once(self, nonce: str, until_s: float) -> bool:
         """False where `nonce` was used before, on any front-end. `until_s`: seconds since 1970, when it ends
         being good."""
@@ -55,6 +59,9 @@ class NowhereElse:
 
     async def find(self, call_id: str) -> Found | None:
         return None
+
+    async def ended_well(self, call_id: str) -> bool:
+        return False
 
     async def use_once(self, nonce: str, until_s: float) -> bool:
         return True

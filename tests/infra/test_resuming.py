@@ -158,6 +158,19 @@ async def test_a_call_that_ended_on_purpose_does_not_go_on(house: House) -> None
         assert await resuming.find("CA1") is None
         assert await resuming.claim("CA1") is None
     assert await other.find("CAunknown") is None
+    assert await other.ended_well("CA1")
+    assert not await other.ended_well("CAunknown")
+
+
+@pytest.mark.parametrize(
+    "end", [None, CallEnded(9.0, "apology", "failed"), CallEnded(9.0, "connection lost", "completed")]
+)
+async def test_only_a_goodbye_is_a_good_end(house: House, end: CallEnded | None) -> None:
+    one, first = house.front_end("10.0.0.1_8080_aaaaaa")
+    other, _ = house.front_end("10.0.0.2_8080_bbbbbb")
+    tell(observers(one, first), *IN_REPLY, *([end] if end is not None else []))
+    assert first.flush()
+    assert not await other.ended_well("CA1")
 
 
 async def test_a_line_that_was_lost_goes_on_in_the_same_process_from_its_own_memory(house: House) -> None:
@@ -209,6 +222,7 @@ async def test_where_the_store_is_away_only_what_this_process_knows_goes_on() ->
     assert await resuming.find("CA2") is None
     assert await resuming.claim("CA2") is None
     assert await resuming.use_once("nonce", 0.0), "nobody is turned away for it"
+    assert not await resuming.ended_well("CA1")
 
 
 async def test_calls_of_other_ways_in_end_with_their_line() -> None:

@@ -26,11 +26,15 @@ class Elsewhere:
     def __init__(self, found: Found | None = None) -> None:
         self.found = found
         self.asked: list[str] = []
+        self.well = False
         self.used: set[str] = set()
 
     async def find(self, call_id: str) -> Found | None:
         self.asked.append(call_id)
         return self.found
+
+    async def ended_well(self, call_id: str) -> bool:
+        return self.well
 
     async def use_once(self, nonce: str, until_s: float) -> bool:
         first = nonce not in self.used
@@ -144,6 +148,15 @@ async def test_where_nothing_is_known_the_caller_hears_an_apology(elsewhere: Els
         twiml = await here.post("/twilio/after")
         assert "sorry" in twiml
         assert "<Hangup" in twiml
+
+
+async def test_after_a_goodbye_at_a_front_end_that_has_left_nobody_says_sorry() -> None:
+    elsewhere = Elsewhere(None)
+    elsewhere.well = True
+    async with front_end(elsewhere) as here:
+        twiml = await here.post("/twilio/after")
+        assert "<Hangup" in twiml
+        assert "<Say" not in twiml
 
 
 async def test_a_call_that_ended_on_purpose_is_not_even_asked_about() -> None:

@@ -228,8 +228,8 @@ def run(profile: str = "scripted", progress: Progress = lambda line: None) -> Re
     return Report(
         figures,
         notes=(
-            "store_turns_lost: turns of stand-in calls that were over and are not in the database after it was "
-            "killed for half a minute and after its disk was full",
+            "store_turns_lost: turns of stand-in calls that were over and are not in the database after it "
+            "was killed for half a minute and after its disk was full",
             "The gap is measured in the caller's audio: from the loss of the stream to the agent's next "
             "audible sample.",
             "Both front-ends and the caller run on this machine: Twilio's own way back to us comes on top.",

@@ -67,7 +67,7 @@ def database_down(seconds: float, calls: int) -> StoreFault:
     """PostgreSQL is killed in mid-call and started again after `seconds`."""
     binaries = _postgres_programs()
     if binaries is None:
-        return _skipped("database down", "PostgreSQL is not installed (infra/setup/postgres.sh)")
+        return _skipped("database down", "PostgreSQL is not installed (infra/setup/programs.sh)")
     with tempfile.TemporaryDirectory(prefix="maya-bench-") as folder, _postgres(binaries) as server:
         store = CallStore.open(StoreSettings(url=server.url), Path(folder))
         try:

@@ -34,10 +34,7 @@ say "Ours beside torchtune, transformers and moshi, in .venv-peers"
 infra/setup/peers.sh
 say "pipecat, to be measured beside ours, in .venv-pipecat"
 infra/setup/pipecat.sh
-infra/setup/browser.sh
-infra/setup/sip_peers.sh
-infra/setup/postgres.sh
-infra/setup/prometheus.sh
+infra/setup/programs.sh
 say "Secrets in the source, known holes, bill of materials, in .venv-security"
 infra/setup/security.sh
 say "pytest"

@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest.importorskip("playwright", reason="infra/setup/browser.sh installs it")
+pytest.importorskip("playwright", reason="infra/setup/programs.sh installs it")
 
 from bench.browser import run
 from infra.errors import CommandError
@@ -10,7 +10,7 @@ from tests.infra.browser_kit import CHROMIUM
 
 
 @pytest.mark.realtime
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: infra/setup/browser.sh installs Debian's")
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: infra/setup/programs.sh installs Debian's")
 def test_a_click_is_followed_by_a_greeting() -> None:
     told: list[str] = []
     report = run(calls=1, progress=told.append)

@@ -119,10 +119,10 @@ def _known(user: str) -> bool:
 
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
-    """Skips where it is not installed (infra/setup/postgres.sh)."""
+    """Skips where it is not installed (infra/setup/programs.sh)."""
     binaries = programs()
     if binaries is None:
-        pytest.skip("PostgreSQL is not installed: infra/setup/postgres.sh")
+        pytest.skip("PostgreSQL is not installed: infra/setup/programs.sh")
     # Not in tmp_path: whom it runs as could not enter root's.
     folder = Path(tempfile.mkdtemp(prefix="maya-postgres-"))
     try:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("playwright", reason="infra/setup/browser.sh installs it")
+pytest.importorskip("playwright", reason="infra/setup/programs.sh installs it")
 
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
@@ -43,7 +43,7 @@ from tests.infra.served import served
 
 pytestmark = [
     pytest.mark.realtime,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: infra/setup/browser.sh installs Debian's"),
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: infra/setup/programs.sh installs Debian's"),
 ]
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 PASSWORD = "correct horse battery"

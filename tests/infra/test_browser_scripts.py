@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("playwright", reason="infra/setup/browser.sh installs it")
+pytest.importorskip("playwright", reason="infra/setup/programs.sh installs it")
 
 from playwright.sync_api import sync_playwright
 
@@ -16,7 +16,7 @@ from telephony import g711
 from tests.infra.browser_kit import CHROMIUM, browser, open_page, page_served, stand_ins
 
 pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium: infra/setup/browser.sh installs Debian's"
+    CHROMIUM is None, reason="no Chromium: infra/setup/programs.sh installs Debian's"
 )
 
 Run = Callable[..., Any]

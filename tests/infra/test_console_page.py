@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("playwright", reason="infra/setup/browser.sh installs it")
+pytest.importorskip("playwright", reason="infra/setup/programs.sh installs it")
 
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
@@ -39,7 +39,7 @@ from tests.infra.records_kit import KEY, as_text
 
 pytestmark = [
     pytest.mark.realtime,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: infra/setup/browser.sh installs Debian's"),
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: infra/setup/programs.sh installs Debian's"),
 ]
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>"\'><b>&amp;\u202e'

@@ -36,7 +36,7 @@ CALL = a_conversation()
 ON_A_CLUSTER = {"maya_cluster_replicas", "maya_cluster_moved_calls_total"}
 """Only where models run on Ray Serve; `infra.observe.observatory` names them the same."""
 
-needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="infra/setup/prometheus.sh")
+needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="infra/setup/programs.sh")
 
 
 def promtool(*arguments: object, stdin: str | None = None) -> str:

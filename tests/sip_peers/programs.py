@@ -35,7 +35,7 @@ def needs(program: str) -> pytest.MarkDecorator:
     """Mark of tests beside `program`."""
     return pytest.mark.skipif(
         found(program) is None,
-        reason=f"NOT TESTED beside {program}: install it by infra/setup/sip_peers.sh or as Debian's package "
+        reason=f"NOT TESTED beside {program}: install it by infra/setup/programs.sh or as Debian's package "
         f"{PACKAGES[program]}",
     )
 

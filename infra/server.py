@@ -24,6 +24,7 @@ from infra.settings import Settings, SettingsError
 from infra.ways_in import check_ways_in, open_ways_in
 from models.base import Models
 from telephony.collector import spare_what_is_loaded
+from telephony.socket_uvicorn import MediaWebSocket
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ async def serve_on(
         config = uvicorn.Config(
             front.app,
             http=front.protocol,
-            ws="websockets-sansio",
+            ws=MediaWebSocket,
             ws_max_size=_LARGEST_MESSAGE_BYTES,
             ws_per_message_deflate=False,
             ws_ping_interval=None,  # media flows all the time, and Twilio's side is not known to answer

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Final, Generic, Protocol, TypeVar
 
 from pipeline.line import LineClosed
-from telephony.socket import Socket, SocketClosed
+from telephony.socket import SendsAtOnce, Socket, SocketClosed
 
 CALLER_HUNG_UP: Final = "caller hung up"
 CONNECTION_LOST: Final = "connection lost"
@@ -25,16 +25,31 @@ _LAST_WORDS_S: Final = 1.0
 
 
 class Patience:
-    """`asyncio.timeout_at` for what happens a hundred times a second in each of a hundred calls: it knows its
-    loop, and costs a third. Raises `TimeoutError` out of the block. `when` None: no limit."""
+    """`asyncio.timeout_at` for what happens a hundred times a second in each of a hundred calls: used again
+    and again, by one task at a time, with a timer that stays set from one use to the next, for limits are
+    moved on far more often than they are reached. Raises `TimeoutError` out of the block.
 
-    __slots__ = ("_before", "_handle", "_loop", "_over", "_task", "_when")
+        with patience.until(when): ...
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, when: float | None) -> None:
+    `when` None: no limit. `rest` once it is not used any more.
+    """
+
+    __slots__ = ("_before", "_handle", "_handle_at", "_loop", "_over", "_task", "_when")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._when = when
+        self._task: asyncio.Task[object] | None = None
+        self._before = 0
+        self._when: float | None = None
         self._over = False
         self._handle: asyncio.TimerHandle | None = None
+        self._handle_at = 0.0
+
+    def until(self, when: float | None) -> "Patience":
+        if self._task is not None:
+            raise RuntimeError("patience serves one task at a time")
+        self._when = when
+        return self
 
     def __enter__(self) -> "Patience":
         task = asyncio.current_task(self._loop)
@@ -42,18 +57,25 @@ class Patience:
             raise RuntimeError("patience is a task's")
         self._task = task
         self._before = task.cancelling()
+        self._over = False
         if self._when is not None:
-            self._handle = self._loop.call_at(self._when, self._end)
+            self._set(self._when)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
-        if self._over and self._task.uncancel() <= self._before and kind is asyncio.CancelledError:
+        task, self._task = self._task, None
+        self._when = None
+        if not self._over:
+            return
+        assert task is not None  # noqa: S101  (whoever enters is one)
+        if task.uncancel() <= self._before and kind is asyncio.CancelledError:
             raise TimeoutError from error
+
+    @property
+    def in_use(self) -> bool:
+        return self._task is not None
 
     @property
     def over(self) -> bool:
@@ -64,15 +86,33 @@ class Patience:
         return self._when
 
     def reschedule(self, when: float) -> None:
-        """Another limit, which may have passed. Nothing where it is over."""
-        if self._over:
+        """Another limit, which may have passed. Nothing where it is over, or nobody waits."""
+        if self._over or self._task is None:
             return
-        if self._handle is not None:
-            self._handle.cancel()
         self._when = when
-        self._handle = self._loop.call_at(when, self._end)
+        self._set(when)
 
-    def _end(self) -> None:
+    def rest(self) -> None:
+        """Nothing is left behind on the loop."""
+        if self._handle is not None and self._task is None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _set(self, when: float) -> None:
+        if self._handle is not None:
+            if self._handle_at <= when:
+                return
+            self._handle.cancel()
+        self._handle_at = when
+        self._handle = self._loop.call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        set_for, self._handle = self._handle_at, None
+        if self._task is None or self._when is None or self._over:
+            return
+        if self._when > set_for:
+            self._set(self._when)
+            return
         self._over = True
         self._task.cancel()
 
@@ -130,6 +170,9 @@ class Pump(Generic[AnySocket, AnyCore, AnyEvent]):
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
         self._reading: Patience | None = None
+        self._read_patience = Patience(self._loop)
+        self._send_patience = Patience(self._loop)
+        self._send_now = socket.send_now if isinstance(socket, SendsAtOnce) else None
         self._last_message_at = 0.0
         self._in_a_row = 0
 
@@ -143,7 +186,15 @@ class Pump(Generic[AnySocket, AnyCore, AnyEvent]):
     async def send(self, *messages: str | bytes) -> None:
         """In this order. Raises `LineClosed`, with the reader's reason where the reader finds one."""
         self.must_live()
-        await self._send(messages)
+        if self._send_now is not None and not self._send_patience.in_use:
+            sent = 0
+            for message in messages:
+                if not self._send_now(message):
+                    break
+                sent += 1
+            messages = messages[sent:]
+        if messages:
+            await self._send(messages)
 
     def end(self, reason: str, close_code: int = 1000) -> None:
         """End the call from our side: whoever reads or sends gets `LineClosed(reason)`."""
@@ -153,6 +204,8 @@ class Pump(Generic[AnySocket, AnyCore, AnyEvent]):
         self.close_code = close_code
         self._ended.set()
         self._wake_reader()
+        self._read_patience.rest()
+        self._send_patience.rest()
 
     async def wait_over(self) -> None:
         await self._ended.wait()
@@ -165,9 +218,15 @@ class Pump(Generic[AnySocket, AnyCore, AnyEvent]):
 
     async def _send(self, messages: Sequence[str | bytes]) -> None:
         try:
-            with Patience(self._loop, self._loop.time() + _STALLED_S):
-                for message in messages:
-                    await self.socket.send(message)
+            # Two tasks may send at once.
+            patience = Patience(self._loop) if self._send_patience.in_use else self._send_patience
+            try:
+                with patience.until(self._loop.time() + _STALLED_S):
+                    for message in messages:
+                        await self.socket.send(message)
+            finally:
+                if patience is not self._send_patience:
+                    patience.rest()
         except TimeoutError:
             self.end(f"{CONNECTION_LOST}: the peer takes nothing more")
             raise LineClosed(self.over or CONNECTION_LOST) from None
@@ -188,7 +247,7 @@ class Pump(Generic[AnySocket, AnyCore, AnyEvent]):
     async def _receive(self) -> str | bytes | None:
         """One message, or None when a deadline passed or there is something else to do."""
         try:
-            with Patience(self._loop, self.core.next_deadline()) as scope:
+            with self._read_patience.until(self.core.next_deadline()) as scope:
                 self._reading = scope
                 try:
                     return await self.socket.receive()

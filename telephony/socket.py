@@ -1,6 +1,6 @@
 """A message socket, as our line protocols need it: a WebSocket in production, a pair of queues in tests."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class SocketClosed(Exception):
@@ -23,4 +23,13 @@ class Socket(Protocol):
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Never raises; a second call does nothing."""
+        ...
+
+
+@runtime_checkable
+class SendsAtOnce(Protocol):
+    """A socket that can send without a wait."""
+
+    def send_now(self, message: str | bytes) -> bool:
+        """True: the message is on its way, behind all before it. False: nothing was done, and `send` it."""
         ...

@@ -6,6 +6,7 @@ from typing import Final
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from telephony.socket import SocketClosed
+from telephony.socket_uvicorn import media_websocket
 
 _CLOSE_PATIENCE_S: Final = 2.0
 """A peer that stopped reading blocks the close frame too; the server drops it when the handler returns."""
@@ -19,6 +20,7 @@ class StarletteSocket:
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
         self._closed: SocketClosed | None = None
+        self._below = media_websocket(websocket.scope)
 
     async def receive(self) -> str | bytes:
         while self._closed is None:
@@ -51,6 +53,10 @@ class StarletteSocket:
             # The server's own exception for a lost peer is an OSError, which starlette turns into
             # WebSocketDisconnect. Not remembered: what came before the loss may still be received.
             raise SocketClosed() from None
+
+    def send_now(self, message: str | bytes) -> bool:
+        """See `telephony.socket.SendsAtOnce`."""
+        return self._below is not None and self._closed is None and self._below.send_now(message)
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         fitting = reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")

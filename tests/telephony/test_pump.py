@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from pipeline.line import LineClosed
-from telephony.pump import PeerFault, Pump
+from telephony.pump import Patience, PeerFault, Pump
 from telephony.simulator.virtual_loop import run_virtual
 from telephony.socket import SocketClosed
 
@@ -191,5 +191,60 @@ def test_a_burst_of_messages_leaves_others_their_turn() -> None:
             await pump.next()
         beside.cancel()
         assert 2 <= turns <= 10
+
+    run_virtual(main())
+
+
+def test_patience_keeps_one_timer_for_all_its_uses_and_ends_each_at_its_own_limit() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        patience = Patience(loop)
+        for _ in range(100):
+            with patience.until(loop.time() + 10):
+                await asyncio.sleep(0.1)
+        began = loop.time()
+        with pytest.raises(TimeoutError), patience.until(began + 5):
+            await asyncio.sleep(60)
+        assert loop.time() == pytest.approx(began + 5)
+        with patience.until(None):
+            await asyncio.sleep(60)
+        began = loop.time()
+        with pytest.raises(TimeoutError), patience.until(began + 5):
+            patience.reschedule(began + 1)
+            await asyncio.sleep(60)
+        assert loop.time() == pytest.approx(began + 1)
+        patience.rest()
+
+    run_virtual(main())
+
+
+class WireAtOnce(Wire):
+    """Takes so many messages without a wait."""
+
+    room = 2
+
+    def send_now(self, message: str | bytes) -> bool:
+        if not self.room:
+            return False
+        self.room -= 1
+        self.sent.append(message)
+        return True
+
+
+def test_what_cannot_be_sent_at_once_is_sent_behind_what_was() -> None:
+    async def main() -> None:
+        wire = WireAtOnce()
+        pump = Pump[Wire, Words, str](wire, Words(), lambda word: None)
+        await pump.send("a", "b", "c", "d")
+        assert wire.sent == ["a", "b", "c", "d"]
+        wire.sending = asyncio.Event()
+        waiting = asyncio.create_task(pump.send("e"))
+        await asyncio.sleep(0.1)
+        wire.room = 5
+        also_waiting = asyncio.create_task(pump.send("f"))
+        await asyncio.sleep(0.1)
+        wire.sending.set()
+        await asyncio.gather(waiting, also_waiting)
+        assert wire.sent == ["a", "b", "c", "d", "e", "f"], "nothing overtakes a message that waits"
 
     run_virtual(main())

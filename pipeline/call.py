@@ -16,6 +16,7 @@ import numpy as np
 
 from models.base import SHARED, ChatSession, Glimpse, Voice
 from pipeline.audible import first_audible
+from pipeline.bell import Bell
 from pipeline.call_desk import CallDesk, CallTools
 from pipeline.call_voice import CallVoice
 from pipeline.caller_sound import CallerSound
@@ -180,7 +181,7 @@ class Call:
         self._clauses_told = 0
         self._said: list[SpokenClause] = []
         self._inbox: deque[TurnEvent] = deque()
-        self._wake = asyncio.Event()
+        self._wake = Bell()
         self._failure: Exception | None = None
         self._closing: tuple[Literal["apology", "goodbye"], HangUpReason] | None = None
         self._faults = 0
@@ -215,7 +216,7 @@ class Call:
     def end_politely(self, reason: HangUpReason = "shutdown") -> None:
         """Say goodbye and hang up: as a rule because the house closes. Returns at once."""
         self._closing = ("goodbye", reason)
-        self._wake.set()
+        self._wake.ring()
 
     def only_say_goodbye(self) -> None:
         """No greeting and no conversation: the last words, then hang up. Before `run`."""
@@ -280,7 +281,7 @@ class Call:
                 elif isinstance(event, MarkReached):
                     if event.heard:
                         self._playout.mark_reached(event.name, _now())
-                        self._wake.set()
+                        self._wake.ring()
                 elif isinstance(event, KeyPressed):
                     self._observer.observe(KeyReceived(self._at(), event.digit))
                     self._tell(KeyTouched(event.digit))
@@ -312,39 +313,37 @@ class Call:
 
     def _on_ear_failed(self, error: Exception) -> None:
         self._failure = error
-        self._wake.set()
+        self._wake.ring()
 
     # The conductor
 
     def _tell(self, event: TurnEvent) -> None:
         self._inbox.append(event)
-        self._wake.set()
+        self._wake.ring()
 
     async def _conduct(self) -> None:
-        loop = asyncio.get_running_loop()
         if self._closing is None:
             await self._obey(self._begin())
-        while True:
-            if self._failure is not None:
-                raise self._failure
-            if self._closing is not None:
-                closing, self._closing = self._closing, None
-                await self._obey(self._core.close(*closing, _now()))
-            while self._inbox:
-                await self._obey(self._core.receive(self._inbox.popleft(), _now()))
-            self._note_voice()
-            await self._obey(self._core.handle_timer(_now()))
-            await self._play()
-            if self._inbox:
-                continue
-            deadline = _earlier(self._core.next_deadline(), self._playout.next_deadline())
-            timer = None if deadline is None else loop.call_at(deadline, self._wake.set)
-            try:
-                await self._wake.wait()
-            finally:
-                if timer is not None:
-                    timer.cancel()
-            self._wake.clear()
+        core, inbox = self._core, self._inbox
+        try:
+            while True:
+                if self._failure is not None:
+                    raise self._failure
+                if self._closing is not None:
+                    closing, self._closing = self._closing, None
+                    await self._obey(core.close(*closing, _now()))
+                while inbox:
+                    if actions := core.receive(inbox.popleft(), _now()):
+                        await self._obey(actions)
+                self._note_voice()
+                if actions := core.handle_timer(_now()):
+                    await self._obey(actions)
+                await self._play()
+                if inbox:
+                    continue
+                await self._wake.wait(_earlier(core.next_deadline(), self._playout.next_deadline()))
+        finally:
+            self._wake.rest()
 
     def _begin(self) -> list[TurnAction]:
         so_far = self._so_far
@@ -360,8 +359,9 @@ class Call:
             self._observer.observe(CallerSpeaks(self._at()))
 
     async def _play(self) -> None:
+        playout = self._playout
         try:
-            for action in self._playout.due(_now()):
+            for action in playout.due(_now()):
                 if isinstance(action, SendAudio):
                     await self._line.send_audio(action.pcm)
                 else:
@@ -369,19 +369,17 @@ class Call:
         except LineClosed:
             # The reader learns why, and ends the call.
             return
-        if self._sound.clock.running:
-            self._report_played(self._playout.played(_now()))
+        now = _now()
+        if self._sound.clock.running and (pieces := playout.played(now)):
+            self._report_played(pieces)
         speaking = self._speaking
-        if (
-            speaking is not None
-            and speaking.times.first_played_s is None
-            and self._playout.started_s is not None
-        ):
-            speaking.times = replace(speaking.times, first_played_s=self._clock(self._playout.started_s))
-        if self._playout.drained and self._playout.active:
+        if speaking is not None and speaking.times.first_played_s is None and playout.started_s is not None:
+            speaking.times = replace(speaking.times, first_played_s=self._clock(playout.started_s))
+        if playout.drained and playout.active:
             await self._obey(self._core.receive(PlayedOut(), _now()))
         elif speaking is not None:
-            while self._clauses_told < self._playout.clauses_heard(_now()):
+            heard = playout.clauses_heard(now)
+            while self._clauses_told < heard:
                 self._clauses_told += 1
                 self._observer.observe(AgentClauseHeard(self._at(), speaking.times.turn))
 
@@ -563,7 +561,7 @@ class Call:
                 self._attempt_failed(number, "reply", error)
             return
         self._playout.finish()
-        self._wake.set()
+        self._wake.ring()
 
     def _commit(self, number: int, text: str, speech_end_sample: int) -> None:
         attempt = self._attempts.pop(number)
@@ -644,7 +642,7 @@ class Call:
         self._playout.append(pcm)
         if first and self._playout.active:
             self._inbox.append(ReplyAudible())
-        self._wake.set()
+        self._wake.ring()
 
     def _sound_keys(self, tones: Pcm) -> None:
         self._said.append(SpokenClause("", "", "keys"))

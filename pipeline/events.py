@@ -275,7 +275,8 @@ class Observers:
     """Several, told in their order."""
 
     def __init__(self, *observers: CallObserver) -> None:
-        self._observers = observers
+        told = [each._observers if isinstance(each, Observers) else (each,) for each in observers]
+        self._observers: tuple[CallObserver, ...] = tuple(each for some in told for each in some)
 
     def observe(self, event: CallEvent) -> None:
         for observer in self._observers:

@@ -85,6 +85,7 @@ class Playout:
         self._passage += 1
         self._audio = bytearray()
         """The whole passage, int16: what the line has not played must be at hand to be sent anew."""
+        self._appended = 0
         self._sent = 0
         self._gain = self._sent_gain = 1.0
         self._clauses: list[_Clause] = []
@@ -108,6 +109,7 @@ class Playout:
     def append(self, pcm: Pcm) -> None:
         """Queue (n,) int16 at 8 kHz."""
         self._audio += pcm.astype(np.int16, copy=False).tobytes()
+        self._appended += pcm.size
         if self._clauses:
             self._clauses[-1].samples += pcm.size
 
@@ -116,10 +118,6 @@ class Playout:
         self._finished = True
         if self._clauses:
             self._clauses[-1].complete = True
-
-    @property
-    def _appended(self) -> int:
-        return len(self._audio) // 2
 
     @property
     def _waiting(self) -> bool:
@@ -139,7 +137,7 @@ class Playout:
     def due(self, now: float) -> list[SendAudio | SendMark]:
         """Audio and marks to send at `now`, in order."""
         actions: list[SendAudio | SendMark] = []
-        while self._waiting:
+        while self._sent < self._appended:
             if self._edge_end_s is None or self._edge_end_s < now - HALF_SAMPLE_S:
                 self._edge_end_s = now
             if self._edge_end_s - now > self._lead_s + TIMER_SLACK_S:

@@ -12,7 +12,8 @@ import secrets
 import socket
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar
 
@@ -123,6 +124,8 @@ class Resuming:
         self._wall = wall
         self._clock = clock
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        # A question that is given up holds its thread until the database answers: never one that others need.
+        self._asking = ThreadPoolExecutor(4, thread_name_prefix="store-ask")
 
     def observer(self, info: LineInfo) -> CallObserver | None:
         if info.kind != KIND:
@@ -213,7 +216,7 @@ class Resuming:
     async def _ask(self, question: Callable[[StoredCalls], _T]) -> _T:
         store = self._store
         assert store is not None  # noqa: S101  (asked where there is one)
-        asking: Awaitable[_T] = asyncio.to_thread(question, store)
+        asking = asyncio.get_running_loop().run_in_executor(self._asking, question, store)
         async with asyncio.timeout(_STORE_PATIENCE_S):
             return await asking
 

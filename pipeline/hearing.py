@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from models.base import STT_RATE_HZ, Glimpse, Samples, Transcriber
@@ -23,7 +24,8 @@ class Hearing:
 
     def __init__(self, transcriber: Transcriber, *, inline: bool = False) -> None:
         self._transcriber = transcriber
-        self._inline = inline
+        # Threads of its own: what waits for a disk or a database elsewhere must make nobody deaf.
+        self._resampling = None if inline else ThreadPoolExecutor(2, thread_name_prefix="resampling")
         self._under_way = 0
 
     async def words(self, pcm: Pcm, *, language: str, hot_words: str) -> str:
@@ -55,9 +57,9 @@ class Hearing:
             self._under_way -= 1
 
     async def _prepared(self, pcm: Pcm) -> Samples:
-        if self._inline:
+        if self._resampling is None:
             return _for_transcriber(pcm)
-        return await asyncio.to_thread(_for_transcriber, pcm)
+        return await asyncio.get_running_loop().run_in_executor(self._resampling, _for_transcriber, pcm)
 
 
 def _for_transcriber(pcm: Pcm) -> Samples:

@@ -7,6 +7,8 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -45,12 +47,12 @@ class Clerk:
     def __init__(self, archive: Archive, shelf: SoundShelf) -> None:
         self.archive = archive
         self.shelf = shelf
-        self._turn = asyncio.Semaphore(_AT_ONCE)
+        # Threads of its own: what waits for a slow database here must not take those that calls need.
+        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="console")
         self._charts: dict[int, tuple[float, dict[str, Any]]] = {}
 
     async def ask(self, question: Callable[[], Found]) -> Found:
-        async with self._turn:
-            return await asyncio.to_thread(question)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, question)
 
     async def charts(self, hours: int) -> dict[str, Any]:
         now = asyncio.get_running_loop().time()
@@ -133,7 +135,7 @@ def add_past_routes(router: APIRouter, clerk: Clerk, house: Callable[[], dict[st
         wav = await _tried(sound)
         if isinstance(wav, Response):
             return wav
-        return _sent(request, wav, f"{_name_of(call_id)}.wav")
+        return _sent(clerk, request, wav, f"{_name_of(call_id)}.wav")
 
     @router.get("/calls/{call_id}/transcript.{kind}", include_in_schema=False)
     async def transcript(who: Viewer, call_id: CallId, kind: str, leg: LegNumber = None) -> Response:
@@ -177,7 +179,7 @@ async def _tried(question: Callable[[], Awaitable[Found | None]]) -> Found | Res
     return problem(404, "there is no such call") if found is None else found
 
 
-def _sent(request: Request, wav: Wav, name: str) -> Response:
+def _sent(clerk: Clerk, request: Request, wav: Wav, name: str) -> Response:
     headers = NOT_KEPT | {"Accept-Ranges": "bytes", "ETag": wav.etag} | _attached(name, "inline")
     # A part of another file must not be put behind the first part of this one: RFC 9110, section 13.1.5.
     same = request.headers.get("if-range", wav.etag) == wav.etag
@@ -189,12 +191,12 @@ def _sent(request: Request, wav: Wav, name: str) -> Response:
     headers["Content-Length"] = str(stop - first)
     if part is not None:
         headers["Content-Range"] = f"bytes {first}-{stop - 1}/{wav.size}"
-    return StreamingResponse(_pieces(wav, first, stop), 206 if part else 200, headers, "audio/wav")
+    return StreamingResponse(_pieces(clerk, wav, first, stop), 206 if part else 200, headers, "audio/wav")
 
 
-async def _pieces(wav: Wav, first: int, stop: int) -> AsyncIterator[bytes]:
+async def _pieces(clerk: Clerk, wav: Wav, first: int, stop: int) -> AsyncIterator[bytes]:
     for at in range(first, stop, _PIECE_BYTES):
-        yield await asyncio.to_thread(wav.read, at, min(stop, at + _PIECE_BYTES))
+        yield await clerk.ask(partial(wav.read, at, min(stop, at + _PIECE_BYTES)))
 
 
 def _attached(name: str, how: str = "attachment") -> dict[str, str]:

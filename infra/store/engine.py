@@ -57,7 +57,7 @@ def _sqlite(url: URL, writing: bool) -> Engine:
         # A connection is opened in a millisecond, and none is left behind in another thread.
         poolclass=QueuePool if writing else NullPool,
         connect_args={"timeout": _BUSY_S, "check_same_thread": False, "isolation_level": None},
-        **({"pool_size": 1, "max_overflow": 0} if writing else {}),
+        **({"pool_size": 1, "max_overflow": 0, "pool_timeout": _BUSY_S} if writing else {}),
     )
 
     @event.listens_for(engine, "connect")

@@ -1,10 +1,12 @@
 """Which calls go on, where, and from where: over the real store, and over one that is away."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from infra.resuming import Resuming, address_of, front_end_name, stored_so_far
@@ -14,6 +16,7 @@ from infra.store.rows import StoredCall, TurnRow, Unfinished
 from infra.store.settings import StoreSettings
 from infra.store.store import CallStore
 from models.base import Message
+from models.scripted import ScriptedTranscriber
 from pipeline.events import (
     AgentClause,
     AgentClauseHeard,
@@ -26,6 +29,7 @@ from pipeline.events import (
     RecordingPaused,
     TurnTimes,
 )
+from pipeline.hearing import Hearing
 from pipeline.line import LineInfo
 
 INFO = LineInfo("CA1", "twilio", caller="+15550100", called="+15550199", parameters={"k": "v"})
@@ -223,6 +227,26 @@ async def test_where_the_store_is_away_only_what_this_process_knows_goes_on() ->
     assert await resuming.claim("CA2") is None
     assert await resuming.use_once("nonce", 0.0), "nobody is turned away for it"
     assert not await resuming.ended_well("CA1")
+
+
+async def test_questions_that_hang_take_no_thread_that_calls_need() -> None:
+    answer = threading.Event()
+
+    class Hangs(Away):
+        def use_once(self, nonce: str, until: float) -> bool:
+            return answer.wait(20)
+
+    resuming = Resuming(Hangs())
+    asking = [asyncio.create_task(resuming.use_once(str(number), 0.0)) for number in range(50)]
+    try:
+        await asyncio.sleep(0)
+        async with asyncio.timeout(2):
+            # What hears a turn, and every other thread's work of this process.
+            await Hearing(ScriptedTranscriber()).words(np.zeros(8_000, np.int16), language="en", hot_words="")
+            await asyncio.to_thread(int)
+    finally:
+        answer.set()
+        await asyncio.gather(*asking)
 
 
 async def test_calls_of_other_ways_in_end_with_their_line() -> None:

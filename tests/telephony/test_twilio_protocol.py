@@ -651,3 +651,66 @@ def test_a_mark_is_heard_at_most_once_and_never_across_a_clear(script: list[str]
             ]
         elif step == "echo again" and returned:
             assert protocol.receive_message(random.choice(returned), 0.0) == []
+
+
+_AS_TWILIO_WRITES_IT = (
+    '{{"event":"media","sequenceNumber":"{number}","media":{{"track":"{track}","chunk":"{number}",'
+    '"timestamp":"{timestamp}","payload":"{payload}"}},"streamSid":"{sid}"}}'
+)
+_PAYLOADS = st.one_of(
+    st.binary(max_size=400).map(lambda mulaw: base64.b64encode(mulaw).decode()),
+    st.text("AZaz09+/= -_\u00e9\u0660", max_size=12),
+    st.sampled_from(
+        ["", "=", "====", "QQ=", "QQ==", "QQ==QQ==", "Q===", "\\u0041AAA", "AAA\\/", 'A","track":"x']
+    ),
+)
+_NUMBERS = st.one_of(
+    st.integers(0, 10_000).map(str),
+    st.text("0123456789+-.\u0663 e", max_size=17),
+    st.sampled_from(["9" * 15, "9" * 16, "0" * 15, "-5", "1.5", "", "\\u0031"]),
+)
+
+
+@settings(max_examples=400)
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "number": _NUMBERS,
+                "timestamp": _NUMBERS,
+                "payload": _PAYLOADS,
+                "track": st.sampled_from(["inbound", "inbound", "outbound"]),
+                "sid": st.sampled_from(["own", "own", "own", "MZother", "", 'x"']),
+            }
+        ),
+        max_size=8,
+    ),
+    st.sampled_from([State.STREAMING, State.STREAMING, State.EXPECT_START]),
+)
+def test_twilios_own_spelling_means_what_any_other_does(fields: list[dict[str, str]], state: State) -> None:
+    short, long = in_state(state), in_state(state)
+    for at, each in enumerate(fields):
+        own = short._stream_sid if each["sid"] == "own" else each["sid"]
+        message = _AS_TWILIO_WRITES_IT.format(**{**each, "sid": own})
+        results: list[Any] = []
+        for protocol, text in ((short, message), (long, message.replace("{", "{ ", 1))):
+            try:
+                events = protocol.receive_message(text, at / 50)
+                results.append([event.pcm.tobytes() for event in events if isinstance(event, AudioReceived)])
+                assert len(results[-1]) == len(events)
+            except RemoteProtocolError as error:
+                results.append((str(error), error.close_code))
+        assert results[0] == results[1]
+        assert (short.state, short.counters) == (long.state, long.counters)
+        assert short.next_deadline() == long.next_deadline()
+
+
+def test_what_twilio_sends_takes_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    protocol = streaming()
+    expected = audio(streaming().receive_message(MEDIA.replace("{", "{ ", 1), 0.02))
+
+    def never(text: str) -> None:
+        raise AssertionError(text)
+
+    monkeypatch.setattr("telephony.twilio.protocol.json.loads", never)
+    assert audio(protocol.receive_message(MEDIA, 0.02)) == expected

@@ -23,6 +23,7 @@ from infra.access.keys import new_key
 from infra.local_server import LocalServer, local_server
 from infra.outbound.ledger import DoNotCall
 from pipeline.line import LINE_RATE_HZ, Line, Pcm
+from telephony.answer import WhileAccepting
 from telephony.simulator.dial import Account
 from telephony.simulator.realtime import TEST_ACCOUNT_SID
 from telephony.simulator.voices import speak
@@ -312,7 +313,7 @@ class Trunk:
 
 async def test_calls_go_through_a_trunk(tmp_path: Path) -> None:
     trunk = Trunk()
-    async with SipServer(phone_config(), trunk, accepting=lambda: trunk.free) as provider:
+    async with SipServer(phone_config(), trunk, lines=WhileAccepting(lambda: trunk.free)) as provider:
         with serving(tmp_path, trunk=provider.port) as server:
             async with dialling(server, "+12025550124") as dial:
                 assert await dial.ended() == 0

@@ -87,7 +87,9 @@ def test_a_model_that_never_answers_ends_its_call_with_an_apology(mute: dict[str
     last = house.observed.agent[-1]
     assert (last.text, last.heard) == (PERSONA.apology, PERSONA.apology)
     assert line.hung_up == "goodbye", "the caller has heard the apology"
-    assert [fault.where for fault in house.observed.faults] == ["reply"]
+    # Nobody waits for words that come so late; they are asked for once more.
+    late = ["transcriber", "transcriber"] if "transcriber" in mute else ["reply"]
+    assert [fault.where for fault in house.observed.faults] == late
     assert [(end.reason, end.outcome) for end in house.observed.ended] == [("apologised", "failed")]
     assert house.chat.sessions == 0
 

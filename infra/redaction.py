@@ -28,7 +28,7 @@ _HEADER = re.compile(
 )
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9+/=_.~-]{8,}")
 _NAMED = re.compile(
-    r"(?i)\b([\w-]*(?:token|secret|passw(?:or)?d|passwd|api[_-]?key|signature|credential)s?)"
+    r"(?i)\b([\w-]{0,40}(?:token|secret|passw(?:or)?d|passwd|api[_-]?key|signature|credential)s?)"
     r"(['\"]?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&\"'})\]]+)"
 )
 _SECRET_NAME = re.compile(r"(?i)token|secret|passw|api[_-]?key|signature|credential|authorization|cookie")

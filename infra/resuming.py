@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 KIND: Final = "twilio"
 """The one way in whose calls outlive a line."""
+_QUIET_S: Final = 120.0
+"""Longer nothing happens on no call: its silences are broken, and then it ends."""
 _STORE_PATIENCE_S: Final = 2.5
 _GRACE_S: Final = 0.4
 """How long the end of a call may take from its front-end to the store: one that ended on purpose is over."""
@@ -124,6 +126,8 @@ class Resuming:
         self._wall = wall
         self._clock = clock
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._partly: set[str] = set()
+        """Calls whose beginning only the store knows."""
         # A question that is given up holds its thread until the database answers: never one that others need.
         self._asking = ThreadPoolExecutor(4, thread_name_prefix="store-ask")
 
@@ -203,7 +207,7 @@ class Resuming:
             if not await self._ask(lambda store: store.claim(call_id)):
                 log.warning("call %s: another front-end goes on with it", call_id)
                 return None
-            if ours is not None and known.front_end == own_name:
+            if ours is not None and known.front_end == own_name and call_id not in self._partly:
                 return ours
             whole = await self._ask(lambda store: store.call(call_id))
         except (StoreError, TimeoutError) as error:
@@ -211,6 +215,7 @@ class Resuming:
             return ours
         so_far = stored_so_far(known, self._wall())
         paused = whole is not None and _recording_paused(whole)
+        self._partly.add(call_id)
         return Resumption(replace(so_far, recording_paused=paused), known.persona)
 
     async def _ask(self, question: Callable[[StoredCalls], _T]) -> _T:
@@ -230,6 +235,7 @@ class Resuming:
         ]
         for call_id in over:
             del self._kept[call_id]
+            self._partly.discard(call_id)
 
 
 def _found(kept: _Kept | None) -> Found | None:
@@ -252,7 +258,9 @@ def stored_so_far(known: Unfinished, now_s: float) -> CallSoFar:
     # A turn that nobody finished, and behind which others came, was given up.
     past = [turn if turn.over or turn.number == last else replace(turn, over=True) for turn in turns.values()]
     latest_s = max((row.done_at_s or row.began_at_s or row.caller_at_s or 0.0 for row in rows), default=0.0)
-    at_s = max(now_s - known.started_at, latest_s)
+    elapsed_s = now_s - known.started_at
+    # Two machines' clocks, or one that was set, may be hours apart: a call is not over for that.
+    at_s = elapsed_s if latest_s <= elapsed_s <= latest_s + _QUIET_S else latest_s
     return CallSoFar(tuple(sorted(past, key=lambda turn: turn.number)), at_s)
 
 

@@ -8,9 +8,10 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, Table, bindparam, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from infra.store.account import Row
+from infra.store.engine import is_never_taken
 from infra.store.tables import CALL_TABLES, KEYS, calls, forgotten
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,9 @@ def apply(engine: Engine, rows: Mapping[Any, Row], also: Callable[[Connection], 
             # Its call was deleted in this very moment; the second time it is left out.
             if last:
                 break
-        except DataError:
+        except DBAPIError as error:
+            if not is_never_taken(error):
+                raise
             break
     refused = 0
     with engine.begin() as connection:
@@ -41,7 +44,9 @@ def apply(engine: Engine, rows: Mapping[Any, Row], also: Callable[[Connection], 
             try:
                 with connection.begin_nested():
                     _write(connection, {key: row})
-            except (DataError, IntegrityError) as error:
+            except DBAPIError as error:
+                if not (isinstance(error, IntegrityError) or is_never_taken(error)):
+                    raise
                 refused += 1
                 log.error("a row of %s of call %s cannot be stored: %s", key[0], row["call_id"], error.orig)
         if also is not None:

@@ -22,10 +22,11 @@ _REPLAYED_AT_ONCE: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be committed: first a journal up to a byte, then rows."""
+    """What is to be committed: first a journal from one byte up to another, then rows."""
 
     rows: Rows
     journal: Path | None = None
+    journal_start: int = 0
     journal_end: int = 0
     left_behind: bool = False
     """Also journals of processes that are gone."""
@@ -77,7 +78,7 @@ class Database:
                     migrate(self.engine)
                     self.migrated = True
                 if job.journal is not None:
-                    refused += self._replay(job.journal, job.journal_end)
+                    refused += self._replay(job.journal, job.journal_start, job.journal_end)
                 refused += apply(self.engine, job.rows, self.beat)
                 if job.left_behind:
                     more, adopted = self.adopt()
@@ -86,10 +87,10 @@ class Database:
                 error = problem
             self.done(Done(job, error, refused, adopted))
 
-    def _replay(self, path: Path, end: int | None = None) -> int:
+    def _replay(self, path: Path, start: int = 0, end: int | None = None) -> int:
         refused = 0
         gathered: dict[Any, Row] = {}
-        for rows in read(path, end):
+        for rows in read(path, start, end):
             gathered |= rows
             if len(gathered) >= _REPLAYED_AT_ONCE:
                 refused += apply(self.engine, gathered)

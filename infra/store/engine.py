@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.pool import NullPool, QueuePool
 
@@ -87,6 +87,8 @@ def asking(what: str) -> Iterator[None]:
 def is_away(error: Exception) -> bool:
     """Whether another try, later, may go well: the database is down, locked, full, read-only, or not yet
     migrated. Otherwise it is a change that it will never take."""
+    if is_never_taken(error):
+        return False
     if isinstance(error, OperationalError | InterfaceError | NoConnection):
         return True
     if isinstance(error, DBAPIError):
@@ -95,6 +97,14 @@ def is_away(error: Exception) -> bool:
         # Plain `DatabaseError`: a damaged file. `ProgrammingError`: tables that are not there.
         return type(error).__name__ not in ("DataError", "IntegrityError")
     return isinstance(error, OSError)
+
+
+def is_never_taken(error: Exception) -> bool:
+    """Whether these very values are more than the database can hold, now and later. PostgreSQL's class 54,
+    program limit exceeded, such as an index's row that is too long, comes as an `OperationalError`."""
+    if isinstance(error, DataError):
+        return True
+    return isinstance(error, DBAPIError) and str(getattr(error.orig, "sqlstate", "") or "").startswith("54")
 
 
 def said(error: Exception) -> str:

@@ -91,10 +91,11 @@ class Journal:
         raise FileExistsError(f"{self._folder / self._name} and its 999 successors exist")
 
 
-def read(path: Path, end: int | None = None) -> Iterator[Rows]:
-    """The rows up to byte `end`, line by line. Raises `OSError`."""
+def read(path: Path, start: int = 0, end: int | None = None) -> Iterator[Rows]:
+    """The rows from byte `start`, where a line begins, up to byte `end`, line by line. Raises `OSError`."""
     with path.open("rb") as file:
-        at = 0
+        file.seek(start)
+        at = start
         for line in file:
             at += len(line)
             if end is not None and at > end:

@@ -21,6 +21,8 @@ _SEALED: Final = "sealed:1:"
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
 _CIPHERS_KEPT: Final = 2_000
+_LONGEST_NUMBER: Final = 256
+"""Of what callers are found by; no number or SIP user that is one is longer, and an index takes no more."""
 LOCKED: Final = "[sealed]"
 """Stands for words whose key is not at hand."""
 LONGEST: Final = 100_000
@@ -117,12 +119,12 @@ class Words:
 
     def tag(self, number: str) -> str:
         """By which calls of `number` are found."""
-        same = same_number(plain(number))
+        same = same_number(plain(number)[:_LONGEST_NUMBER])
         return same if self._key is None or not same else _tag(self._key, same)
 
     def tags(self, number: str) -> list[str]:
         """All that `tag` may have been, whichever key was in use."""
-        same = same_number(plain(number))
+        same = same_number(plain(number)[:_LONGEST_NUMBER])
         return [same, *(_tag(key, same) for key in self._ring)] if same else []
 
     def _known(self, key_id: bytes) -> RecordingKey | None:

@@ -36,6 +36,9 @@ RETRY_S: Final = (0.25, 0.5, 1.0, 2.0)
 """Between tries while it is away; the last one repeats."""
 ADOPT_S: Final = 30.0
 """How often journals of processes that are gone are looked for."""
+_LAST_LAP_BYTES: Final = 262_144
+"""Of journal that is still to be replayed. What comes meanwhile waits in memory, as it does when all is well:
+else there would always be something new in the journal, and no end."""
 _TAKEN_AT_ONCE: Final = 2_000
 _JOURNALED_AT_ONCE: Final = 200
 
@@ -88,6 +91,9 @@ class Writer:
         self._since = 0.0
         self._set_aside = False
         """What is in flight has been kept besides."""
+        self._replayed = 0
+        """Bytes of the journal that are in the database."""
+        self._last_lap = False
         self._held: Rows = {}
         """What could not be journaled."""
         self._held_bytes = 0
@@ -148,9 +154,10 @@ class Writer:
     def _run(self) -> None:
         closing_at: float | None = None
         while True:
-            self._take_what_came()
             now = self._clock()
             try:
+                self._take_what_came()
+                now = self._clock()
                 self._step(now)
             except Exception:
                 log.exception("the store's writer stumbled; calls go on")
@@ -221,11 +228,13 @@ class Writer:
                 self._set_aside = True
                 if self._in_flight.journal is None:
                     self._keep(self._in_flight.rows)
-            if self.away or self._set_aside:
+            if self._set_aside or (self.away and not self._last_lap):
                 self._keep_pending()
         elif self.away:
             self._keep_pending()
             if now >= self._retry_at or self._closing:
+                # While it is down, what waits belongs on disk.
+                self._last_lap = not self._tries and self._journal.size - self._replayed <= _LAST_LAP_BYTES
                 self._start(Job(dict(self._held), *self._journaled(), left_behind=True), now)
         elif self._pending or now >= self._beat_at:
             adopt = now >= self._adopt_at
@@ -277,9 +286,12 @@ class Writer:
         self._tries = 0
         if not self.away:
             return
-        if job.journal is not None and job.journal_end >= self._journal.size:
+        if job.journal is not None:
+            self._replayed = job.journal_end
+        if self._journal.size and self._replayed >= self._journal.size:
             try:
                 self._journal.clear()
+                self._replayed = 0
             except OSError as error:
                 log.error("the store's journal cannot be emptied: %s", error)
         for key, row in job.rows.items():
@@ -287,7 +299,7 @@ class Writer:
                 del self._held[key]
         self._held_bytes = size_of(self._held)
         self._retry_at = now
-        if not self._held and (not self._journal.size or job.journal_end >= self._journal.size):
+        if not self._held and self._replayed >= self._journal.size:
             log.warning(
                 "the store's database is back after %.1f s; what waited is in it",
                 now - (self._away_since or now),
@@ -303,8 +315,10 @@ class Writer:
 
     # Keeping what cannot be committed
 
-    def _journaled(self) -> tuple[Path | None, int]:
-        return (self._journal.path, self._journal.size) if self._journal.size else (None, 0)
+    def _journaled(self) -> tuple[Path | None, int, int]:
+        if self._journal.size <= self._replayed:
+            return None, 0, 0
+        return self._journal.path, self._replayed, self._journal.size
 
     def _keep_pending(self) -> None:
         if self._pending:

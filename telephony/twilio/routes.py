@@ -196,7 +196,7 @@ class _Endpoints:
                 return answer
             if found is not None and self._desk.may_resume(call_sid):
                 return self._resume(form, found)
-            if ending is None and found is None and await self._elsewhere.ended_well(call_sid):
+            if found is None and await self._elsewhere.ended_well(call_sid):
                 # Its front-end has said goodbye, closed the stream and left, as in a rolling restart.
                 return _hang_up()
         return _say(self._config.apology)

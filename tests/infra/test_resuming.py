@@ -130,6 +130,35 @@ async def test_only_one_front_end_goes_on_with_it(house: House) -> None:
     assert sum(one is not None for one in claimed) == 1
 
 
+async def test_a_line_that_is_lost_again_at_the_second_front_end_forgets_nothing(house: House) -> None:
+    killed, first = house.front_end("10.0.0.1_8080_aaaaaa")
+    second, store = house.front_end("10.0.0.2_8080_bbbbbb")
+    told = observers(killed, first)
+    tell(told, *IN_REPLY, AgentTurn(9.0, 1, " ".join(CLAUSES), " ".join(CLAUSES), False, TurnTimes(1)))
+    assert first.flush()
+    assert await second.claim("CA1")
+    tell(
+        observers(second, store),
+        CallStarted(10.0, INFO, "Test Desk", True),
+        CallerTurn(12.0, 2, "and on sunday"),
+        AgentClause(13.0, 2, "Closed."),
+        AgentTurn(14.0, 2, "Closed.", "Closed.", False, TurnTimes(2)),
+        CallEnded(15.0, "connection lost", "completed"),
+    )
+    assert store.flush()
+    again = await second.claim("CA1")
+    assert again is not None
+    assert [turn.number for turn in again.so_far.turns if turn.number] == [1, 2]
+
+
+def test_a_clock_that_jumps_does_not_end_a_call() -> None:
+    row = TurnRow(0, 1, "done", "hello", "Hi.", "Hi.", False, ("Hi.",), done_at_s=9.0)
+    known = Unfinished("CA1", 0, "Test Desk", "twilio", "", "", "a", None, 1_000.0, (row,), None)
+    assert stored_so_far(known, 1_030.0).at_s == 30.0
+    for jumped in (1_000.0 - 3600, 1_030.0 + 3600):
+        assert stored_so_far(known, jumped).at_s == 9.0
+
+
 async def test_what_the_second_front_end_did_is_known_to_the_third(house: House) -> None:
     killed, first = house.front_end("10.0.0.1_8080_aaaaaa")
     second, store = house.front_end("10.0.0.2_8080_bbbbbb")

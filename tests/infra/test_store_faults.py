@@ -1,8 +1,10 @@
 """The store while its database is down, locked, full or half migrated: calls go on and no turn is lost."""
 
 import os
+import random
 import signal
 import sqlite3
+import string
 import subprocess
 import sys
 import threading
@@ -98,6 +100,45 @@ def test_postgresql_that_is_restarted_in_mid_call_loses_no_turn(
     assert len([line for line in said if "is away" in line]) == 1, "it is said once"
     assert len([line for line in said if "is back" in line]) == 1
     assert "wrong" not in caplog.text, "the password shows nowhere"
+
+
+def test_one_callers_endless_name_keeps_nobody_elses_call_from_the_store(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    store = opened(tmp_path, postgres.new_database())
+    noise = "".join(random.Random(7).choices(string.ascii_letters, k=20_000))
+    for call in (info("CA1", caller=f"sip:{noise}@example.com"), info("B" + noise), info("CA2")):
+        ask(hold(store, call, began(call)), 1)
+    assert store.flush(_PATIENCE_S)
+    assert not store.away
+    assert questions(store, "CA1") == questions(store, "CA2") == asked(1)
+    store.close()
+
+
+def test_what_waited_is_caught_up_with_while_calls_go_on(postgres: Postgres, tmp_path: Path) -> None:
+    store = opened(tmp_path, postgres.new_database())
+    observers = [hold(store, call, began(call)) for call in map(info, (f"CA{n}" for n in range(40)))]
+    assert store.flush()
+    postgres.stop(signal.SIGKILL)
+    number = 0
+    try:
+        for number in range(1, 31):
+            for observer in observers:
+                ask(observer, number)
+        until(lambda: store.away)
+    finally:
+        postgres.start()
+    deadline = time.monotonic() + _PATIENCE_S
+    while store.away:
+        assert time.monotonic() < deadline, "it never catches up"
+        number += 1
+        for observer in observers:
+            ask(observer, number)
+            time.sleep(0.002)
+    assert store.flush(_PATIENCE_S)
+    assert all(questions(store, f"CA{n}") == asked(*range(1, number + 1)) for n in range(40))
+    assert (store.waiting_bytes, store.lost) == (0, 0)
+    store.close()
 
 
 def test_postgresql_that_hangs_is_waited_for_on_disk(postgres: Postgres, tmp_path: Path) -> None:

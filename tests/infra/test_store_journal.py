@@ -18,7 +18,7 @@ def journal(folder: Path, limit: int = 2**20) -> Journal:
 
 
 def numbers_in(path: Path, end: int | None = None) -> list[int]:
-    return [row["turn"] for found in read(path, end) for row in found.values()]
+    return [row["turn"] for found in read(path, end=end) for row in found.values()]
 
 
 def test_rows_come_back_in_order_and_up_to_where_one_asks(tmp_path: Path) -> None:
@@ -29,6 +29,7 @@ def test_rows_come_back_in_order_and_up_to_where_one_asks(tmp_path: Path) -> Non
     one.append(rows(3, *range(4, 504)))
     assert numbers_in(one.path) == list(range(1, 504))
     assert numbers_in(one.path, size) == [1, 2]
+    assert [row["turn"] for found in read(one.path, size) for row in found.values()] == list(range(3, 504))
     assert one.path.stat().st_mode & 0o777 == 0o600
     one.clear()
     assert numbers_in(one.path) == []

@@ -20,7 +20,7 @@ COPY pipeline pipeline
 COPY models models
 COPY infra infra
 COPY bench bench
-ARG EXTRAS=speech,records,store,observe
+ARG EXTRAS=speech,records,postgres,traces
 RUN /opt/maya/bin/pip install --no-cache-dir -c requirements.lock ".[$EXTRAS]" \
     && MAYA_MODELS=/opt/models /opt/maya/bin/maya models pull --profile embedded
 

@@ -107,7 +107,7 @@ class Guard:
     def _note(self, address: str, status: int) -> None:
         """What became of a webhook of this address."""
         now = self._monotonic()
-        if status == 403:
+        if 400 <= status < 500:
             self._forgers.take(address, now)
         elif 200 <= status < 300:
             self._vouched[address] = now

@@ -158,15 +158,16 @@ def test_five_hundred_webhooks_at_once_are_let_through() -> None:
     assert house.statuses(500, "/twilio/voice", peer=TWILIO, x_twilio_signature="good") == [200] * 500
 
 
-def test_forged_webhooks_are_held_back_and_twilios_are_not() -> None:
+@pytest.mark.parametrize("refusal", [400, 403, 404, 405])
+def test_forged_webhooks_are_held_back_and_twilios_are_not(refusal: int) -> None:
     house = House()
     run_virtual(house.ask("/twilio/voice", peer=TWILIO, x_twilio_signature="good"))
-    house.status = 403
+    house.status = refusal
     forged = house.statuses(200, "/twilio/voice", peer=FORGER, x_twilio_signature="forged")
-    assert forged.count(403) == 20
+    assert forged.count(refusal) == 20
     assert forged.count(429) == 180
     # A server whose secret is being changed refuses Twilio's for a while.
-    assert house.statuses(200, "/twilio/voice", peer=TWILIO, x_twilio_signature="old") == [403] * 200
+    assert house.statuses(200, "/twilio/voice", peer=TWILIO, x_twilio_signature="old") == [refusal] * 200
     house.status = 200
     assert house.statuses(200, "/twilio/voice", peer=TWILIO, x_twilio_signature="good") == [200] * 200
 

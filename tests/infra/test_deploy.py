@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,14 @@ def test_an_image_runs_as_nobody_special(path: Path) -> None:
     assert "g++" not in final
     for folder in ("telephony", "pipeline", "models", "infra", "bench"):
         assert f"COPY {folder} {folder}" in text
+
+
+@pytest.mark.parametrize("path", IMAGES, ids=lambda path: path.name)
+def test_an_image_has_what_its_extras_name(path: Path) -> None:
+    (extras,) = re.findall(r"^ARG EXTRAS=(\S+)$", path.read_text(), re.MULTILINE)
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(extras.split(",")) <= set(known)
+    assert "postgres" in extras.split(","), "the compose file's store"
 
 
 def test_nothing_secret_gets_into_an_image() -> None:

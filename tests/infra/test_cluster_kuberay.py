@@ -5,6 +5,7 @@ ray.io_rayservices.yaml, v1: the names of the fields and what is required). Pods
 Kubernetes' own schemas, strictly.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import infra.cluster
 from infra.cluster.loading import settings_of
 from infra.cluster.roles import ROLES
 from infra.cluster.settings import ClusterSettings
+from infra.resuming import front_end_name
 
 jsonschema = pytest.importorskip("jsonschema")
 kubernetes_validate = pytest.importorskip("kubernetes_validate")
@@ -190,7 +192,20 @@ def test_the_front_ends_command_is_one_that_maya_knows(
             monkeypatch.setenv(variable["name"], variable["value"])
     monkeypatch.setenv("TWILIO_AUTH_TOKEN", "secret")
     monkeypatch.setenv("MAYA_PUBLIC_URL", "https://maya.example.com")
+    monkeypatch.setenv("MAYA_HOST", "10.1.2.3")
     result = CliRunner().invoke(app, front["command"][1:])
     assert result.exit_code == 0, result.output
     assert seen[0].cluster.address == "maya-head-svc:6379"
     assert seen[0].cluster.replicas("tts") == (2, 2)
+    assert front_end_name(seen[0]).startswith("10.1.2.3_8080_")
+
+
+def test_front_ends_share_a_store_and_are_found_under_their_pods_address(service: dict[str, Any]) -> None:
+    front = pods(service)["front"]["spec"]["containers"][1]
+    told = {variable["name"]: variable.get("valueFrom") for variable in front["env"]}
+    assert told["MAYA_STORE_URL"] == {"secretKeyRef": {"name": "maya", "key": "MAYA_STORE_URL"}}
+    assert told["MAYA_HOST"] == {"fieldRef": {"fieldPath": "status.podIP"}}
+    assert "--host" not in front["command"]  # it would win
+    image = (MANIFEST.parents[2] / "deploy" / "Dockerfile.cuda").read_text()
+    (extras,) = re.findall(r"^ARG EXTRAS=(\S+)$", image, re.MULTILINE)
+    assert f"--build-arg EXTRAS={extras},cluster " in MANIFEST.read_text()

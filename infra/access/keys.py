@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, Literal, get_args
 
-Role = Literal["viewer", "operator", "admin"]
+Role = Literal["metrics", "viewer", "operator", "admin"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
-"""Each may do what those before it may: look; order calls and end them; delete and export
-what callers said."""
+"""Each may do what those before it may: read the metrics, and nothing of any call; look, listen and download;
+order calls and end them; whatever else may come to need a key."""
 
 KEY_PREFIX: Final = "maya_"
 """By which scanners, and people who find one in a paste, know what it is."""

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes the files that compose.yaml wants in infra/deploy/secrets/, those that are missing: random passwords, a first
-# admin's key (shown once), and a place for Twilio's token. Changes none that is there.
+# admin's key (shown once), and a place for Twilio's token. Changes none that is there. Needs `maya` for the keys: on the
+# PATH, as `make setup` leaves it in .venv, or where $MAYA says.
 set -euo pipefail
 cd "$(dirname "$0")"
 MAYA=${MAYA:-$(command -v maya || echo ../../.venv/bin/maya)}
@@ -33,7 +34,7 @@ if [ ! -e secrets/keys/access_keys ]; then
   echo "  $KEY"
 fi
 if [ ! -e secrets/metrics_key ]; then
-  new_key viewer prometheus
+  new_key metrics prometheus
   fresh metrics_key "$KEY"
 fi
 chmod 0755 secrets/keys

@@ -59,7 +59,7 @@ def health_router(vital: Checks, welcome: Checks, live: Callable[[], dict[str, o
 
 def metrics_router(settings: ObserveSettings, metrics: Metrics, house: HouseCollector) -> APIRouter:
     router = APIRouter()
-    needs_key = require("viewer")
+    needs_key = require("metrics")
 
     @router.get("/metrics", include_in_schema=False)
     async def scrape(request: Request) -> Response:

@@ -38,7 +38,7 @@ def test_a_line_reads_as_it_was_written(line: str) -> None:
     [
         ("maya_thekeyitself", "no line of a key"),
         (f"ann:operator:2027-02-26:{HASH}:x", "no line of a key"),
-        (f"ann:boss:never:{HASH}", "viewer, operator, admin"),
+        (f"ann:boss:never:{HASH}", "metrics, viewer, operator, admin"),
         (f"an n:viewer:never:{HASH}", "name"),
         (f":viewer:never:{HASH}", "name"),
         (f"{'a' * 33}:viewer:never:{HASH}", "name"),

@@ -131,7 +131,7 @@ def test_new_secrets_are_what_the_compose_file_wants(made: Path) -> None:
     from infra.access.keys import digest_of, parse_key_file
 
     admin, prometheus = parse_key_file((made / "secrets/keys/access_keys").read_text())
-    assert (admin.role, prometheus.role) == ("admin", "viewer")
+    assert (admin.role, prometheus.role) == ("admin", "metrics")
     assert digest_of((made / "secrets/metrics_key").read_text().strip()) == prometheus.digest
 
 

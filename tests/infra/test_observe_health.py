@@ -157,7 +157,7 @@ async def test_whoever_sits_at_this_machine_may_scrape(tmp_path: Path) -> None:
 async def test_who_may_scrape(
     tmp_path: Path, mode: str, peer: str, headers: dict[str, str], status: int
 ) -> None:
-    key, line = _key("viewer")
+    key, line = _key("metrics")
     house = settings(tmp_path, access={"keys": [line]}, observe={"metrics": mode})
     async with running(house, peer) as (_, client):
         assert (await client.get("/metrics", headers=headers)).status_code == status
@@ -167,6 +167,14 @@ async def test_who_may_scrape(
             wrong = {**headers, "Authorization": "Bearer maya_wrong"}
             expected = 200 if status == 200 else 401
             assert (await client.get("/metrics", headers=wrong)).status_code == expected
+
+
+async def test_the_key_that_scrapes_opens_nothing_else(tmp_path: Path) -> None:
+    key, line = _key("metrics")
+    async with running(settings(tmp_path, access={"keys": [line]})) as (_, client):
+        shown = {"Authorization": f"Bearer {key}"}
+        for path in ("/console", "/console/live", "/console/calls/CA1/audio.wav", "/whoami"):
+            assert (await client.get(path, headers=shown)).status_code == 403, path
 
 
 def _key(role: str) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 An ASGI application around another. What calls need goes through: WebSockets untouched, and Twilio's webhooks,
 of which hundreds may come at once from few addresses, uncounted. Those are only held back from an address of
-the open internet that has sent wrong signatures and, for an hour, no right one.
+the open internet whose signed requests were refused and, for an hour, none answered.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _PROBES: Final = frozenset({"/healthz", "/readyz"})
 _STRANGERS: Final = "strangers"
 _REFUSED_PER_S: Final = 1.0
 _REFUSED_AT_ONCE: Final = 20
-"""Webhooks of one address whose signature was wrong."""
+"""Webhooks of one address that were refused, or that are none: anybody can send the header."""
 _VOUCHED_S: Final = 3600.0
 _MOST_VOUCHED: Final = 1_000
 _LONGEST_WEBHOOK: Final = 65_536
@@ -107,7 +107,7 @@ class Guard:
     def _note(self, address: str, status: int) -> None:
         """What became of a webhook of this address."""
         now = self._monotonic()
-        if 400 <= status < 500:
+        if 300 <= status < 500:  # Twilio is never sent elsewhere
             self._forgers.take(address, now)
         elif 200 <= status < 300:
             self._vouched[address] = now

@@ -158,7 +158,7 @@ def test_five_hundred_webhooks_at_once_are_let_through() -> None:
     assert house.statuses(500, "/twilio/voice", peer=TWILIO, x_twilio_signature="good") == [200] * 500
 
 
-@pytest.mark.parametrize("refusal", [400, 403, 404, 405])
+@pytest.mark.parametrize("refusal", [307, 400, 403, 404, 405])
 def test_forged_webhooks_are_held_back_and_twilios_are_not(refusal: int) -> None:
     house = House()
     run_virtual(house.ask("/twilio/voice", peer=TWILIO, x_twilio_signature="good"))

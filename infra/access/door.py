@@ -6,6 +6,7 @@ No FastAPI in here: requests come as `Visit`s. The keys' file is the one thing t
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -34,7 +35,8 @@ _FORWARDED: Final = (
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _TRIES_AT_ONCE: Final = 5
 _TRIES_PER_S: Final = 0.1
-"""Logins of one address; of all together ten times as often."""
+"""Logins of one address; wrong keys of all together ten times as often."""
+_TOO_MANY: Final = "too many logins tried"
 _LOOK_S: Final = 2.0
 """How often the keys' file is looked at, at most."""
 _PRIVATE: Final = tuple(
@@ -89,7 +91,9 @@ class Door:
         self._sessions = Sessions(signer, settings.session_s)
         self._forms = Forms(signer)
         self._tries = Buckets(_TRIES_PER_S, _TRIES_AT_ONCE)
-        self._all_tries = Buckets(10 * _TRIES_PER_S, 10 * _TRIES_AT_ONCE)
+        self._wrong_tries = Buckets(10 * _TRIES_PER_S, 10 * _TRIES_AT_ONCE)
+        self.turned_away: Counter[int] = Counter()
+        """Requests that the guard answered before the application was asked, by the answer's status."""
         self.secure = parts.scheme == "https"
         """Browsers reach us over TLS: cookies are kept to it."""
         self.path = parts.path.rstrip("/")
@@ -217,17 +221,20 @@ class Door:
         or expired key. Which of the two it was is not told."""
         now = self._monotonic()
         address = self.address_of(visit)
-        for tries, name in ((self._tries, address), (self._all_tries, _EVERYBODY)):
-            if wait_s := tries.take(name, now):
-                raise AccessRefused("too many logins tried", 429, wait_s)
         if not self._private(visit):
             raise AccessRefused("logins are taken over TLS only, and this came in the open", 403)
+        # Before anything is counted: a foreign page must not use up its visitor's tries.
         self._check_origin(visit)
+        if wait_s := self._tries.take(address, now):
+            raise AccessRefused(_TOO_MANY, 429, wait_s)
         if not self._forms.use(form, (visit.cookies or {}).get(self.form_cookie, ""), now):
             raise AccessRefused("this form was used already, or is too old: load the page again", 403)
         digest = digest_of(key.strip()[:LONGEST_KEY])
         found = self._find(digest)
         if found is None:
+            # The right key is let in however many wrong ones others try: else anybody could keep all out.
+            if wait_s := self._wrong_tries.take(_EVERYBODY, now):
+                raise AccessRefused(_TOO_MANY, 429, wait_s)
             log.warning("a login from %s was refused: no such key, or it has ended", address)
             raise AccessRefused("wrong key, or one that has expired", 401)
         log.info("%s, %s, has logged in from %s", found.name, found.role, address)

@@ -60,8 +60,6 @@ class Guard:
         self._strangers = Buckets(settings.strangers_per_s, int(2 * settings.strangers_per_s) + 1)
         self._forgers = Buckets(_REFUSED_PER_S, _REFUSED_AT_ONCE)
         self._vouched: OrderedDict[str, float] = OrderedDict()
-        self.turned_away = 0
-        """Requests that were answered here."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -118,7 +116,7 @@ class Guard:
     async def _refuse(
         self, status: int, why: str, body: "_Body | None", send: Send, wait_s: float = 0.0
     ) -> None:
-        self.turned_away += 1
+        self._door.turned_away[status] += 1
         text = f'{{"detail":"{why}"}}'.encode()
         headers = [
             (b"content-type", b"application/json"),

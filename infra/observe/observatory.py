@@ -24,7 +24,8 @@ from pipeline.line import LineInfo
 
 
 class Observatory:
-    """Made by `open_observatory`, before the first call. `install` gives an application its /metrics."""
+    """Made by `open_observatory`, before the first call. `install` gives an application that has its
+    door its /metrics."""
 
     def __init__(self, settings: ObserveSettings, metrics: Metrics, house: HouseCollector) -> None:
         self._settings = settings
@@ -37,6 +38,16 @@ class Observatory:
     def install(self, app: FastAPI) -> None:
         count_requests(app, self.metrics)
         app.include_router(metrics_router(self._settings, self.metrics, self.house))
+        turned_away = app.state.door.turned_away
+        self.house.add(
+            Source(
+                "maya_http_turned_away",
+                "Requests that were answered in the routes' place: too many, too long or too slow.",
+                lambda: [((str(status),), float(count)) for status, count in turned_away.items()],
+                "counter",
+                ("status",),
+            )
+        )
 
 
 class _CountLines(logging.Handler):

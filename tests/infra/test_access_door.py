@@ -177,7 +177,7 @@ def test_logins_of_one_address_are_throttled_the_right_key_too_and_others_are_no
     house.log_in(OPERATOR)
 
 
-def test_logins_of_all_addresses_are_throttled_together() -> None:
+def test_wrong_logins_of_all_addresses_are_throttled_together_and_the_right_key_is_not() -> None:
     house = House()
     answers = []
     for number in range(60):
@@ -187,6 +187,14 @@ def test_logins_of_all_addresses_are_throttled_together() -> None:
     assert answers.count(401) == 50
     assert answers.count(429) == 10
     assert caught.value.retry_after_s == pytest.approx(1.0)
+    house.log_in(OPERATOR, peer="203.0.113.10")
+
+
+def test_a_foreign_page_uses_up_no_visitors_tries() -> None:
+    house = House()
+    for _ in range(20):
+        refused(403, lambda: house.log_in("wrong", origin="https://evil.example"))
+    house.log_in(OPERATOR)
 
 
 def test_a_cookie_does_nothing_from_another_page_and_a_key_does() -> None:

@@ -25,8 +25,8 @@ class House:
         self.reached: list[str] = []
         self.bodies: list[bytes | None] = []
         self.status = 200
-        door = Door(settings, public_url="https://maya.example.com", monotonic=lambda: self.now)
-        self.guard = Guard(self.app, door, settings, monotonic=lambda: self.now)
+        self.door = Door(settings, public_url="https://maya.example.com", monotonic=lambda: self.now)
+        self.guard = Guard(self.app, self.door, settings, monotonic=lambda: self.now)
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.reached.append(scope["path"])
@@ -108,7 +108,7 @@ def test_a_thousand_requests_a_second_cost_the_application_a_few() -> None:
         served += run_virtual(house.ask()).status == 200
     assert served == len(house.reached)
     assert served == pytest.approx(80 + 5 * 20, abs=3)
-    assert house.guard.turned_away == 5_000 - served
+    assert house.door.turned_away == {429: 5_000 - served}
 
 
 def test_from_many_addresses_together_no_more_than_all_may() -> None:

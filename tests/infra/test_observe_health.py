@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from infra.access.front import Front
 from infra.access.keys import new_key
 from infra.app import create_app
 from infra.calls import Calls, open_calls
@@ -193,6 +194,17 @@ async def test_requests_are_counted_by_route_and_not_by_address(tmp_path: Path) 
         assert 'maya_http_requests_total{route="/healthz",status="200"} 1.0' in text
         assert 'maya_http_requests_total{route="unknown",status="404"} 20.0' in text
         assert "no-such-page" not in text
+
+
+async def test_requests_that_the_guard_turns_away_are_counted(tmp_path: Path) -> None:
+    house = settings(tmp_path)
+    async with running(house) as (_, client):
+        app = client._transport.app  # type: ignore[attr-defined]
+        guarded = httpx.ASGITransport(Front(app, house.access).app, client=("127.0.0.1", 5000))
+        async with httpx.AsyncClient(transport=guarded, base_url=house.public_base_url) as outside:
+            for _ in range(2):
+                assert (await outside.post("/login", content=b"x" * 70_000)).status_code == 413
+        assert 'maya_http_turned_away_total{status="413"} 2.0' in (await client.get("/metrics")).text
 
 
 async def test_what_is_watched_is_given_back(tmp_path: Path) -> None:

@@ -67,6 +67,15 @@ if [ ! -e "$CLUSTERS" ]; then
   "${AS_ROOT[@]}" mkdir -p "${CLUSTERS%/*}"
   printf 'create_main_cluster = false\n' | "${AS_ROOT[@]}" tee "$CLUSTERS" >/dev/null
 fi
+# Nor at the next boot: units that were not there before are disabled. Those that were are left as they are.
+UNITS=(caddy kamailio postgresql prometheus prometheus-node-exporter)
+units_there() {
+  local unit
+  for unit in "${UNITS[@]}"; do
+    if [ -e "/lib/systemd/system/$unit.service" ] || [ -e "/etc/systemd/system/$unit.service" ]; then echo "$unit.service"; fi
+  done
+}
+BEFORE=$(units_there)
 install() {
   "${AS_ROOT[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
     -o Dpkg::Options::=--force-confold "$@"
@@ -78,6 +87,13 @@ if ! install $WANTED >/dev/null 2>&1; then
   # One after the other: what one release lacks must not keep the others away.
   for package in $WANTED; do
     install "$package" >/dev/null || say "apt-get could not install $package (its message stands above)"
+  done
+fi
+if command -v systemctl >/dev/null 2>&1; then
+  for unit in $(units_there); do
+    if ! grep -qx "$unit" <<<"$BEFORE"; then
+      "${AS_ROOT[@]}" systemctl disable "$unit" >/dev/null 2>&1 || say "systemctl could not disable $unit"
+    fi
   done
 fi
 [ -z "$(missing)" ] || stay_absent "apt-get could not install it"

@@ -202,7 +202,9 @@ class _Peer:
         elif op == "cancel":
             task = self._tasks.get(_number(header))
             if task is not None:
-                task.cancel()
+                # Not at once: one that came in the same read must take its first step, in which it keeps the
+                # speech that it brought, and from which on it cleans up after itself.
+                asyncio.get_running_loop().call_soon(task.cancel)
         else:
             request = self._requests.get(str(op))
             if request is None:
@@ -227,14 +229,19 @@ class _Peer:
             self._tasks.pop(number, None)
 
     async def _let_go(self) -> None:
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        for ticket in list(self._sessions):
-            await self._end(ticket)
-        self._over.set()
+        try:
+            tasks = list(self._tasks.values())
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
+            for ticket in list(self._sessions):
+                try:
+                    await self._end(ticket)
+                except Exception as error:
+                    log.warning("a session of a front-end that is gone does not close: %s", error)
+        finally:
+            self._over.set()
 
     # Hearing
 

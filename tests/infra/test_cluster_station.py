@@ -3,13 +3,14 @@
 import asyncio
 import time
 
+import numpy as np
 import pytest
 
 from infra.cluster.link import Link, Replica
 from infra.cluster.station import Station
-from infra.cluster.wire import Packet
-from models.base import Message
-from models.scripted import ScriptedChat, ScriptedSynthesizer
+from infra.cluster.wire import Packet, speech_out
+from models.base import CallerSpeech, Message
+from models.scripted import ScriptedChat, ScriptedChatSession, ScriptedSynthesizer
 from tests.infra.cluster_kit import house, stand, until
 
 SECRET = b"s" * 32
@@ -69,6 +70,48 @@ async def test_closing_a_reply_reaches_the_model_within_50_ms() -> None:
         await packets.aclose()
         await until(lambda: chat.closed_early == 1)
         assert time.perf_counter() - began < 0.05
+
+
+async def test_a_cancel_that_comes_with_its_request_keeps_the_speech_and_no_task() -> None:
+    voice = ScriptedSynthesizer(latency_s=5, takes_context="audio")
+    async with house(stand("a", "tts", voice)) as there:
+        seat = await there.fleet.seat("tts", "voice.open", {})
+        context = [CallerSpeech("k", "Hi.", np.ones(800, np.float32), 8_000)]
+        told, audio = speech_out(context, seat.known)
+        speak = {"op": "voice.speak", "ticket": seat.ticket, "text": "Yes.", "context": told, "id": 900}
+        writer = seat.link._writer
+        assert writer is not None
+        cancel = Packet({"op": "cancel", "id": 900})
+        writer.write(Packet(speak, audio).encode() + cancel.encode())
+        (peer,) = there.at("a").station._peers
+        await until(lambda: seat.ticket in peer._sessions and bool(peer._sessions[seat.ticket].audio))
+        await until(lambda: not peer._tasks)
+        voice.latency_s = 0.0
+        again, audio = speech_out(context, seat.known)
+        assert not audio
+        header = {**speak, "context": again}
+        answers = [one.header async for one in there.fleet.stream(seat.link, header, first_s=1, next_s=1)]
+        assert "audio" in answers[0]
+
+
+class Clings(ScriptedChatSession):
+    """Its sequence goes, and then something breaks."""
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        raise RuntimeError("no")
+
+
+async def test_one_session_that_fails_to_close_keeps_no_other_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.scripted.ScriptedChatSession", Clings)
+    chat = ScriptedChat()
+    async with house(stand("a", "llm", chat)) as there:
+        for _ in range(3):
+            await there.fleet.seat("llm", "chat.open", {"prefix": []})
+        assert there.at("a").station.used == 3
+        await there.fleet.aclose()
+        await until(lambda: there.at("a").station.used == 0)
+        assert chat.sessions == 0
 
 
 async def test_a_front_end_that_dies_gives_back_all_it_had() -> None:

@@ -51,13 +51,13 @@ class Replica:
         """Loads the model: seconds to minutes. Listens on `host`; "" is the node's address. Raises
         `ModelError`."""
         logging.getLogger("infra").setLevel(logging.INFO)
-        model, self._slots = load_role(role, models, on_gpu=gpus > 0)
+        self._model, self._slots = load_role(role, models, on_gpu=gpus > 0)
         self._role = role
         self._secret = secrets.token_bytes(32)
         self._host = host or str(get_node_ip_address())  # type: ignore[no-untyped-call]
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="station", daemon=True).start()
-        self._station, self._port = self._submit(self._open(model)).result()
+        self._station, self._port = self._submit(self._open(self._model)).result()
 
     async def _open(self, model: Any) -> tuple[Station, int]:
         station = Station(self._role, model, slots=self._slots, secret=self._secret)
@@ -83,7 +83,9 @@ class Replica:
         await asyncio.wrap_future(self._submit(self._station.until_over(ticket)))
 
     async def check_health(self) -> None:
-        """Serve replaces a replica whose station hangs."""
+        """Serve replaces a replica whose station hangs, or whose model has died."""
+        if not getattr(self._model, "alive", True):
+            raise RuntimeError("the model's thread is dead")
         async with asyncio.timeout(ALIVE_S):
             await asyncio.wrap_future(self._submit(_nothing()))
 

@@ -51,6 +51,7 @@ PERSONA = Persona(
     goodbye="Bye.",
 )
 """Few words: they are voiced anew for each call."""
+QUESTIONS = 3
 QUESTION_S = 0.8
 AROUND_S = 3.0
 """A silence that begins so long after a replica was lost is not its doing."""
@@ -181,12 +182,21 @@ class Drill:
     faults: int
 
 
+def turns_lost(seen: Seen, said: int = QUESTIONS) -> int:
+    """How many of the turns that the script `said` have no answer that was heard. One that was lost with its
+    transcriber is none that the call reports, and a greeting or an apology, a turn of its own, answers
+    none."""
+    asked = {event.turn for event in seen.of(CallerTurn)}
+    answered = {event.turn for event in seen.of(AgentTurn) if event.heard and event.turn > 0}
+    return max(0, said - len(asked & answered))
+
+
 async def drill(models: Models, cluster: Cluster, name: str, strike: Callable[[], Any]) -> Drill:
     """`strike()` as soon as the second question is over."""
     waits: list[float] = []
     struck: Any = None
     async with call(models, name) as (line, seen):
-        for number in range(3):
+        for number in range(QUESTIONS):
             line.say(question(number))
             await asyncio.sleep(QUESTION_S)
             asked_s = line.now()
@@ -200,11 +210,10 @@ async def drill(models: Models, cluster: Cluster, name: str, strike: Callable[[]
         await asyncio.sleep(0.3)
     with contextlib.suppress(asyncio.CancelledError):
         await struck
-    asked = {event.turn for event in seen.of(CallerTurn)}
-    answered = {event.turn for event in seen.of(AgentTurn) if event.heard}
+    lost = turns_lost(seen)
     return Drill(
-        turns_lost=len(asked - answered),
-        went_on=line.hung_up is None and len(answered) >= 3,
+        turns_lost=lost,
+        went_on=line.hung_up is None and lost == 0,
         wait_s=waits[1] if len(waits) > 1 else float("inf"),
         usual_wait_s=statistics.median([waits[0], *waits[2:]]),
         faults=len(seen.of(Fault)),

@@ -19,6 +19,7 @@ from typing import Any
 
 from infra.cluster.bridge import Wanted
 from infra.cluster.sessions import end_session
+from infra.settings import secret_variables
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class Supervisor:
         self._wanted = wanted
         # Without the second one, whatever asks Ray something after the end would start another Ray.
         ray = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_AUTO_CONNECT": "0"}
-        self._environment = {**os.environ, **environment, **ray}
+        self._environment = {**_nothing_secret(os.environ), **environment, **ray}
         self._on_news = on_news
         self._untold: queue.Queue[Sequence[str]] = queue.Queue(_UNTOLD)
         self._process: subprocess.Popen[str] | None = None
@@ -157,6 +158,17 @@ class Supervisor:
                 if process is not None and process.stdin is not None:
                     process.stdin.write(json.dumps(news) + "\n")
                     process.stdin.flush()
+
+
+def _nothing_secret(environ: Mapping[str, str]) -> dict[str, str]:
+    """Ray hands its environment on to all that it starts, and shows it. Models are told their settings, and
+    of Maya's variables read one only."""
+    secret = {name for variable in secret_variables() for name in (variable, f"{variable}_FILE")}
+    return {
+        name: value
+        for name, value in environ.items()
+        if name not in secret and (name == "MAYA_MODELS" or not name.startswith(("MAYA_", "TWILIO_")))
+    }
 
 
 def _reap(process: "subprocess.Popen[str]") -> None:

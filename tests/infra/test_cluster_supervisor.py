@@ -83,6 +83,21 @@ def test_news_come_and_go_and_a_bridge_that_dies_is_started_again(script: None) 
     assert supervisor.starts == 2
 
 
+def test_ray_gets_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = (
+        *("TWILIO_AUTH_TOKEN", "TWILIO_SHARED_KEYS_FILE", "MAYA_STORE_URL", "MAYA_STORE_URL_FILE"),
+        *("MAYA_RECORDINGS_KEY", "MAYA_RECORDING_KEY_FILE", "MAYA_SIP_TRUNK_SECRET", "MAYA_API_KEY"),
+        *("MAYA_ACCESS_KEYS", "MAYA_OUTBOUND_API_KEYS"),
+    )
+    for name in (*secret, "MAYA_MODELS", "HF_ENDPOINT"):
+        monkeypatch.setenv(name, "hush")
+    environment = Supervisor(WANTED, {"RAY_AUTH_TOKEN": "t"}, lambda news: None)._environment
+    assert not environment.keys() & set(secret)
+    assert environment["MAYA_MODELS"] == environment["HF_ENDPOINT"] == "hush"
+    assert environment["RAY_AUTH_TOKEN"] == "t"
+    assert "PATH" in environment
+
+
 def test_telling_never_blocks_whoever_is_on_a_call() -> None:
     supervisor = Supervisor(WANTED, {}, lambda news: None)
     began = time.monotonic()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
@@ -51,8 +52,8 @@ class RemoteChat:
         task.add_done_callback(self._warming.discard)
 
     async def _evaluate(self, link: Link, prefixes: Sequence[tuple[Message, ...]]) -> None:
-        for number, prefix in enumerate(prefixes):
-            ticket = f"warm-{id(self)}-{number}"
+        for prefix in prefixes:
+            ticket = f"warm-{uuid.uuid4().hex}"
             header = {"op": "chat.open", "ticket": ticket, "prefix": messages_out(prefix)}
             try:
                 await link.ask_once(header, within_s=self._fleet.patience.open)

@@ -121,6 +121,16 @@ async def test_a_reply_that_breaks_off_goes_on_elsewhere_with_what_was_said() ->
         await until(lambda: second.sessions == 0)
 
 
+async def test_prompts_that_are_opened_at_once_are_evaluated_everywhere() -> None:
+    chats = {name: ScriptedChat() for name in "ab"}
+    async with house(*(stand(name, "llm", chat) for name, chat in chats.items())) as there:
+        remote = RemoteChat(there.fleet)
+        prefixes = [(Message("system", f"You are number {number}."),) for number in range(3)]
+        await asyncio.gather(*map(remote.open, prefixes))
+        await until(lambda: all(set(chat.prefixes) == set(prefixes) for chat in chats.values()))
+        await until(lambda: sum(chat.sessions for chat in chats.values()) == 3)
+
+
 async def test_the_turns_end_is_told_once_whoever_says_it() -> None:
     chats = [
         ScriptedChat(lambda messages: "One two three.", tokens_per_s=20, turn_end=lambda messages: 0.75)

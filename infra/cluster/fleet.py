@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import uuid
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -207,22 +208,27 @@ class Fleet:
 
     async def patient(self, link: Link, answer: Answer, *, within_s: float) -> Packet:
         """The answer's next packet. A stalled replica is waited for only as long as nobody else could do its
-        work, and a call's patience lasts. Raises `ReplicaLost`, `ReplicaSlow`, `ModelError`."""
+        work, and a call's patience lasts; once it answers pings again it has its whole time. Raises
+        `ReplicaLost`, `ReplicaSlow`, `ModelError`."""
         loop = asyncio.get_running_loop()
         until = loop.time() + within_s
+        stalled_until = math.inf
         while True:
-            left_s = until - loop.time()
+            left_s = min(until, stalled_until) - loop.time()
             try:
                 return await answer.next(max(0.0, min(_LOOK_S, left_s) if link.stalled else left_s))
             except ReplicaSlow:
-                if loop.time() >= until:
+                now = loop.time()
+                if not link.stalled:
+                    stalled_until = math.inf
+                if now >= min(until, stalled_until):
                     link.failed()
                     raise
                 if not link.stalled:
                     continue
                 if self.other_than(link):
                     raise
-                until = min(until, loop.time() + self.patience.replica)
+                stalled_until = min(stalled_until, now + self.patience.replica)
 
     async def patient_once(
         self, link: Link, header: dict[str, Any], body: bytes = b"", *, within_s: float

@@ -78,6 +78,15 @@ async def test_the_only_one_is_waited_for_while_it_stands_still() -> None:
         assert packet.header["transcript"]["text"] == "Hello."
 
 
+async def test_a_brief_stall_leaves_the_only_one_its_whole_time() -> None:
+    model = ScriptedTranscriber(["Hello."], latency_s=0.8)
+    async with house(stand("a", "stt", model), stall_s=0.1, patience=Patience(replica=0.5)) as there:
+        link = there.fleet.links("stt")[0]
+        there.at("a").stand_still(0.4)
+        asking = there.fleet.patient_once(link, {"op": "transcribe", "ticket": "t"}, within_s=5.0)
+        assert (await asking).header["transcript"]["text"] == "Hello."
+
+
 async def test_a_model_that_hangs_behind_live_pings_is_given_up_and_comes_last() -> None:
     async with house(stand("a", "stt", ScriptedTranscriber(latency_s=60))) as there:
         link = there.fleet.links("stt")[0]

@@ -102,8 +102,8 @@ _ALONE: Final = (
 CARDS: Final = tuple(made for card in _ALONE for made in (card, voice_alone(card), words_alone(card)))
 
 TIMES: Final[dict[str, Time]] = {
-    "front_end_calls_per_core": Time(100, "calls", "measured", "maya bench media, maya bench sip"),
-    "front_end_kib_per_call": Time(505, "KiB", "measured", "maya bench media"),
+    "front_end_calls_per_core": Time(70, "calls", "measured", "maya bench media, everything on"),
+    "front_end_kib_per_call": Time(1_162, "KiB", "measured", "maya bench media"),
     "front_end_rss_mib": Time(
         600, "MiB", "assumed", "Silero, numpy and Python, without the profile's models"
     ),
@@ -114,7 +114,6 @@ TIMES: Final[dict[str, Time]] = {
         0.29, "s", "measured", "maya bench csm: one call, one thread, for 80 ms of sound"
     ),
     "voice_engine_s": Time(0.0005, "s", "measured", "maya bench csm: 32 slots without the kernels, per tick"),
-    "ray_hop_s": Time(0.0015, "s", "measured", "CPU of one streamed chunk over Ray Serve"),
     "voice_bytes": Time(9.107e9, "bytes/tick", "computed", "shapes of CSM-1B in bf16"),
     "voice_flops": Time(9.33e9, "operations/tick", "computed", "shapes of CSM-1B, per call"),
     "llm_bytes": Time(6.4e9, "bytes/step", "computed", "Llama 3.2 3B in bf16"),
@@ -290,15 +289,15 @@ def plan(calls: int, per_card: int) -> dict[str, float]:
     that one cannot do without."""
     per_core = TIMES["front_end_calls_per_core"].value / 2
     cores = math.ceil(calls / per_core)
+    each_mib, call_kib = TIMES["front_end_rss_mib"].value, TIMES["front_end_kib_per_call"].value
     return {
         "gpus": math.ceil(calls / max(1, per_card / 2)) + (calls > 1),
         "front_end_cores": cores + (1 if calls > 1 else 0),
-        "front_end_gib": round((cores * 600 + calls * 505 / 1024) / 1024, 1),
+        "front_end_gib": round((cores * each_mib + calls * call_kib / 1024) / 1024, 1),
         "mbit_per_s": round(calls * TIMES["kbit_per_s_call"].value / 1_000, 1),
         "database_rows_per_s": round(calls * TIMES["rows_per_call_s"].value, 1),
         "recordings_gb_per_h": round(calls * TIMES["recording_mb_per_call_min"].value * 60 / 1_000, 1),
         "new_calls_per_s": round(calls * TIMES["new_calls_per_s_share"].value, 2),
-        "ray_cores": round(calls * TIMES["ray_hop_s"].value / TICK_S * 0.45, 1),
     }
 
 

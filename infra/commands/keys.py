@@ -18,7 +18,11 @@ app = typer.Typer(
 def new(
     name: Annotated[str, typer.Option(help="Whose it is; it shows in the log.")] = "",
     role: Annotated[
-        str, typer.Option(help="viewer looks, operator also orders calls, admin also deletes and exports.")
+        str,
+        typer.Option(
+            help="metrics reads /metrics alone, viewer looks and listens, operator also orders and ends calls, "
+            "admin may do all."
+        ),
     ] = "operator",
     days: Annotated[int, typer.Option(min=0, max=36_500, help="How long it is good; 0: for ever.")] = 90,
 ) -> None:

@@ -16,7 +16,7 @@ class ObserveSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     metrics: Literal["off", "viewers", "loopback"] = "loopback"
-    """Who may read /metrics: nobody; who shows a key with the role viewer; or whoever asks from this machine
+    """Who may read /metrics: nobody; who shows a key (the role metrics is enough); or whoever asks from this machine
     itself, too."""
     traces_endpoint: str = ""
     """A collector that speaks OTLP over HTTP, such as http://127.0.0.1:4318; "" sends no traces."""

@@ -4,6 +4,8 @@ import { ask, at, complain, el, svg } from "./dom.js";
 
 const WIDTH = 560;
 const WIDE = 1180;
+const NARROW = 330;
+const PHONE = matchMedia("(max-width: 46rem)");
 const HEIGHT = 200;
 const LEFT = 46;
 const BOTTOM = 24;
@@ -15,6 +17,7 @@ export class Charts {
     this.asked = 0;
     this.timer = 0;
     at("charts-span").addEventListener("change", () => this.load());
+    PHONE.addEventListener("change", () => this.timer && this.load());
   }
 
   show() {
@@ -26,6 +29,7 @@ export class Charts {
   hide() {
     this.asked += 1;
     clearInterval(this.timer);
+    this.timer = 0;
   }
 
   async load() {
@@ -59,7 +63,7 @@ function chartsOf({ buckets, bucket_s: wide, answers, capacity }) {
     chart("wait", `What callers waited for an answer, per ${each}`, when, [
       { name: "median", kind: "line", values: buckets.map((one) => seconds(one.wait_p50_ms)) },
       { name: "95 of 100 waited less", kind: "line", values: buckets.map((one) => seconds(one.wait_p95_ms)) },
-    ], { unit: "s", ticks, width: WIDE }),
+    ], { unit: "s", ticks, wide: true }),
     chart("recent", `The last ${answers.length} answers`, answers.map((one) => moment(one.at_s)), [
       { name: "wait", kind: "dots", values: answers.map((one) => one.wait_ms / 1000) },
     ], { unit: "s" }),
@@ -77,7 +81,9 @@ function chartsOf({ buckets, bucket_s: wide, answers, capacity }) {
 }
 
 // series: [{ name, kind: "line" | "dots" | "bar", values, colour }]; bars are stacked. null: nothing is known.
-function chart(name, title, labels, series, { unit = "", whole = false, note = "", ticks = null, width = WIDTH } = {}) {
+function chart(name, title, labels, series, { unit = "", whole = false, note = "", ticks = null, wide = false } = {}) {
+  // Letters keep their size: they are part of the picture.
+  const width = PHONE.matches ? NARROW : wide ? WIDE : WIDTH;
   const sums = labels.map((_, index) => series.reduce((sum, { values }) => sum + (values[index] ?? 0), 0));
   const stacked = series[0].kind === "bar";
   const most = Math.max(0, ...(stacked ? sums : series.flatMap(({ values }) => values.filter((value) => value !== null))));
@@ -105,10 +111,10 @@ function chart(name, title, labels, series, { unit = "", whole = false, note = "
       if (value === null || (kind === "bar" && value === 0)) return;
       const tip = svg("title", {}, `${labels[index]}: ${what} ${tidy(value)} ${unit}`);
       if (kind === "bar") {
-        const wide = Math.max(1, ((width - LEFT - 4) / labels.length) * 0.72);
+        const across = Math.max(1, ((width - LEFT - 4) / labels.length) * 0.72);
         const base = below[index];
         below[index] += value;
-        picture.append(svg("rect", { class: `bar-${look}`, x: x(index) - wide / 2, width: wide, y: y(base + value), height: Math.max(1, y(base) - y(base + value)) }, tip));
+        picture.append(svg("rect", { class: `bar-${look}`, x: x(index) - across / 2, width: across, y: y(base + value), height: Math.max(1, y(base) - y(base + value)) }, tip));
       } else {
         picture.append(svg("circle", { class: `dot-${look}`, cx: x(index), cy: y(value), r: 2.4 }, tip));
       }
@@ -119,7 +125,7 @@ function chart(name, title, labels, series, { unit = "", whole = false, note = "
     series.forEach(({ name: what, kind }, index) => keys.append(el("span", { class: kind === "bar" ? `key-${index}` : `line-key-${index}` }, what)));
   }
   const caption = el("figcaption", {}, title, el("small", {}, labels.length ? note : "nothing yet"), keys);
-  const look = width === WIDE ? "card chart wide" : "card chart";
+  const look = wide ? "card chart wide" : "card chart";
   return el("figure", { class: look, "data-chart": name }, caption, picture, tableOf(name, title, labels, series, unit));
 }
 

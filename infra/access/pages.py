@@ -33,7 +33,8 @@ main {{ display: grid; justify-content: center; padding: 12vh 1rem }}
     <h1>Log in to Maya</h1>
     <form method="post" action="{action}">
       <label for="key">Your key, from <code>maya keys new</code></label>
-      <input id="key" name="key" type="password" autocomplete="current-password" maxlength="256" required autofocus>
+      <input id="key" name="key" type="password" autocomplete="current-password" maxlength="256"
+       required autofocus>
       <input type="hidden" name="form" value="{form}">
       <input type="hidden" name="next" value="{then}">
       <p class="refusal"{alert}>{said}</p>

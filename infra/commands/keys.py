@@ -20,8 +20,8 @@ def new(
     role: Annotated[
         str,
         typer.Option(
-            help="metrics reads /metrics alone, viewer looks and listens, operator also orders and ends calls, "
-            "admin may do all."
+            help="metrics reads /metrics alone, viewer looks and listens, operator also orders and "
+            "ends calls, admin may do all."
         ),
     ] = "operator",
     days: Annotated[int, typer.Option(min=0, max=36_500, help="How long it is good; 0: for ever.")] = 90,

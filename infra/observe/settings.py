@@ -16,8 +16,8 @@ class ObserveSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     metrics: Literal["off", "viewers", "loopback"] = "loopback"
-    """Who may read /metrics: nobody; who shows a key (the role metrics is enough); or whoever asks from this machine
-    itself, too."""
+    """Who may read /metrics: nobody; who shows a key (the role metrics is enough); or whoever asks from this
+    machine itself, too."""
     traces_endpoint: str = ""
     """A collector that speaks OTLP over HTTP, such as http://127.0.0.1:4318; "" sends no traces."""
     traces_share: Annotated[float, Field(ge=0, le=1)] = 1.0

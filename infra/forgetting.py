@@ -8,7 +8,7 @@ from pathlib import Path
 from infra.outbound.ledger import CallLedger, DoNotCall
 from infra.outbound.office import LEDGER
 from infra.records.keys import KeyRing, RecordingKeyError
-from infra.records.reader import CallFolder, RecordingError, list_calls
+from infra.records.reader import RecordingError, list_calls
 from infra.records.retention import delete_call
 from infra.settings import Settings
 from infra.store.rows import Forgotten
@@ -81,10 +81,6 @@ def _recorded(root: Path, keys: KeyRing, wanted: str, report: ForgottenCaller) -
             elif any(same_number(message["number"]) == wanted for message in document["messages"]):
                 report.named_in.append(call.path)
         except (RecordingError, RecordingKeyError, KeyError, TypeError, AttributeError):
-            if not _is_live_and_new(call):
+            # One that has just begun has no transcript yet; who it is, the store knows.
+            if not call.live:
                 report.unreadable.append(call.path)
-
-
-def _is_live_and_new(call: CallFolder) -> bool:
-    """A call that has just begun has no transcript yet; who it is, the store knows."""
-    return call.live

@@ -7,6 +7,7 @@ there. No clock, no I/O.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from models.base import Message
 from pipeline.events import (
@@ -30,7 +31,7 @@ from pipeline.history import INTERRUPTED
 from pipeline.line import LINE_RATE_HZ
 from pipeline.tools.toolbox import call_text
 
-_LOST_LINES = ("connection lost", "no media for", "server shut down")
+LOST_LINES: Final = ("connection lost", "no media for", "server shut down")
 """How reasons begin with which a line closes though nobody has hung up (`pipeline.line.LineClosed`)."""
 _AT_ONCE_S = 0.2
 GREETING = 0
@@ -104,7 +105,7 @@ class CallSoFar:
 
 def line_was_lost(reason: str) -> bool:
     """Whether a call that ended for this reason may go on: nobody wanted its end."""
-    return reason.startswith(_LOST_LINES)
+    return reason.startswith(LOST_LINES)
 
 
 def clauses_within(clauses: Sequence[str], heard: str) -> int:

@@ -92,7 +92,7 @@ class RemoteChatSession:
                     within_s=self._fleet.patience.first_piece,
                 )
             except _Trouble as error:
-                self._move(seat, tried, error)
+                self._fleet.move_on(seat, tried, error, "No language model answered")
             else:
                 self._here = usage_in(packet.header["usage"])
                 return
@@ -140,7 +140,7 @@ class RemoteChatSession:
                             self._here = usage_in(packet.header["usage"])
                             return
             except _Trouble as error:
-                self._move(seat, tried, error)
+                self._fleet.move_on(seat, tried, error, "No language model answered")
 
     async def _seated(self, tried: set[str]) -> Seat:
         if self._closed:
@@ -161,19 +161,6 @@ class RemoteChatSession:
                 raise ModelFailed("this session of the language model is closed")
             self._seat = seat
         return self._seat
-
-    def _move(self, seat: Seat, tried: set[str], error: Exception) -> None:
-        """The next request is another replica's. Raises `ModelFailed` when enough were tried."""
-        if isinstance(error, ModelFailed):
-            seat.link.failed()
-            if not self._fleet.other_than(seat.link):
-                raise error
-        tried.add(seat.link.where.replica)
-        self._fleet.leave(seat)
-        if len(tried) >= self._fleet.patience.tries:
-            raise ModelFailed(f"No language model answered: {error}") from error
-        self._fleet.moved["llm"] += 1
-        log.warning("a conversation goes on on another replica: %s", error)
 
     def usage(self) -> Usage:
         return Usage(self._before.evaluated + self._here.evaluated, self._here.kept)

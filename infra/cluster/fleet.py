@@ -135,6 +135,21 @@ class Fleet:
         """Somebody else could do its work."""
         return bool(self._choices(link.where.role, {link.where.replica}))
 
+    def move_on(self, seat: Seat, tried: set[str], error: Exception, nobody: str) -> None:
+        """Leave `seat`, whose replica did not do its work: the next request is another one's. Raises
+        `ModelFailed` when enough were tried, and the model's own where no other could do it."""
+        link = seat.link
+        if isinstance(error, ModelFailed):
+            link.failed()
+            if not self.other_than(link):
+                raise error
+        tried.add(link.where.replica)
+        self.leave(seat)
+        if len(tried) >= self.patience.tries:
+            raise ModelFailed(f"{nobody}: {error}") from error
+        self.moved[link.where.role] += 1
+        log.warning("%s: another replica goes on: %s", link.where.role, error)
+
     async def replica(
         self, role: Role, *, without: Collection[str] = (), within_s: float | None = None
     ) -> Link:

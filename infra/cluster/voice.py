@@ -76,7 +76,7 @@ class RemoteVoice:
                         yield chunk
                 return
             except _Trouble as error:
-                self._move(seat, tried, error)
+                self._fleet.move_on(seat, tried, error, "No voice speaks")
                 took_s = loop.time() - asked_at
                 said.lost((said.delivered - before) / self.sample_rate_hz / took_s if took_s > 0 else 0.0)
                 log.warning("a clause goes on at %.2f s on another replica: %s", said.delivered_s, error)
@@ -131,17 +131,6 @@ class RemoteVoice:
                 raise ModelFailed("this call's voice is closed, or there are voices of two kinds")
             self._seat = seat
         return self._seat
-
-    def _move(self, seat: Seat, tried: set[str], error: Exception) -> None:
-        if isinstance(error, ModelFailed):
-            seat.link.failed()
-            if not self._fleet.other_than(seat.link):
-                raise error
-        tried.add(seat.link.where.replica)
-        self._fleet.leave(seat)
-        if len(tried) >= self._fleet.patience.tries:
-            raise ModelFailed(f"No voice speaks: {error}") from error
-        self._fleet.moved["tts"] += 1
 
     def _remember(self, utterance: str, said: Said) -> None:
         if utterance.startswith(SHARED):

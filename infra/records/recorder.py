@@ -15,12 +15,13 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+from infra.daily import Daily
 from infra.records.folder import RECORDING, FolderLock, new_call_folder
 from infra.records.keys import KeyRing, RecordingKey
 from infra.records.notes import Notes
 from infra.records.pauses import Pauses
 from infra.records.policy import RecordingPolicy
-from infra.records.retention import KeepInTime
+from infra.records.retention import prune_daily
 from infra.records.sound import AGENT, CALLER, Sound, Tracks
 from infra.records.storage import PlainStorage, SealedStorage, Storage
 from pipeline.events import AgentAudio, CallEnded, CallerAudio, CallerSpeaks, CallEvent
@@ -232,12 +233,12 @@ class CallRecords:
         self._handed_over = self._written = self._dropped = 0
         self._open: set[CallRecorder] = set()
         self._thread: threading.Thread | None = None
-        self._keeping: KeepInTime | None = None
+        self._keeping: Daily | None = None
         if not inline:
             self._thread = threading.Thread(target=self._run, name="call-records", daemon=True)
             self._thread.start()
             if self._policy.retention_days is not None:
-                self._keeping = KeepInTime(root, self._policy.retention_days)
+                self._keeping = prune_daily(root, self._policy.retention_days)
 
     def now(self) -> str:
         return self._clock().isoformat(timespec="seconds")

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from infra.daily import DAY_S, Daily
 from infra.records.folder import PART_SUFFIX, RECORD_FILES, FolderLock
 
 log = logging.getLogger(__name__)
 
-DAY_S = 86_400.0
 _MADE_OF_THEM = ("timeline.png",)
 OURS = frozenset((*RECORD_FILES, *(name + PART_SUFFIX for name in RECORD_FILES), *_MADE_OF_THEM))
 
@@ -115,39 +115,24 @@ def _names(folder_fd: int) -> list[str]:
     return os.listdir(folder_fd)
 
 
-class KeepInTime:
-    """A thread that prunes at once and then every day."""
+def prune_daily(
+    root: Path,
+    retention_days: float,
+    *,
+    clock: Callable[[], float] = time.time,
+    stopped: threading.Event | None = None,
+) -> Daily:
+    """From now on. `clock` gives seconds since 1970; the thread waits for the next day on `stopped`."""
 
-    def __init__(
-        self,
-        root: Path,
-        retention_days: float,
-        *,
-        clock: Callable[[], float] = time.time,
-        stopped: threading.Event | None = None,
-    ) -> None:
-        """`clock` gives seconds since 1970; the thread waits for the next day on `stopped`."""
-        self._root = root
-        self._clock = clock
-        self._days = retention_days
-        self._stopped = stopped or threading.Event()
-        self._thread = threading.Thread(target=self._run, name="recordings-retention", daemon=True)
-        self._thread.start()
+    def work() -> None:
+        try:
+            done = prune(root, retention_days, clock())
+        except OSError as error:
+            log.error("old recordings under %s cannot be deleted: %s", root, error)
+            return
+        if done.deleted:
+            log.info("deleted %d call(s) older than %g days", len(done.deleted), retention_days)
+        for folder, why in done.kept.items():
+            log.warning("%s is older than %g days and stays: %s", folder, retention_days, why)
 
-    def stop(self) -> None:
-        """Returns at once; a pruning under way finishes its folder and goes on no further day."""
-        self._stopped.set()
-
-    def _run(self) -> None:
-        while True:
-            try:
-                done = prune(self._root, self._days, self._clock())
-            except OSError as error:
-                log.error("old recordings under %s cannot be deleted: %s", self._root, error)
-            else:
-                if done.deleted:
-                    log.info("deleted %d call(s) older than %g days", len(done.deleted), self._days)
-                for folder, why in done.kept.items():
-                    log.warning("%s is older than %g days and stays: %s", folder, self._days, why)
-            if self._stopped.wait(DAY_S):
-                return
+    return Daily("recordings-retention", work, stopped)

@@ -26,12 +26,11 @@ from infra.store.rows import (
 from infra.store.tables import calls, front_ends, latencies, messages, notes, recordings, tool_runs, turns
 from infra.store.words import Words, fold, plain
 from pipeline.events import TurnTimes
+from pipeline.resuming import line_was_lost
 
 ALIVE_S: Final = 10.0
 """A front-end whose last beat is older is taken for dead."""
 STAGES: Final = ("endpoint_wait", "transcription", "first_token", "first_clause", "first_audio", "playout")
-LOST_LINES: Final = ("connection lost", "no media", "no sign of life", "server shut down")
-"""Beginnings of reasons with which a call ends that its caller did not end."""
 _AT_ONCE: Final = 500
 
 
@@ -108,7 +107,7 @@ class Reader:
             if whole is None:
                 return None
             row = whole.call
-            if row.ended_at is not None and not row.reason.startswith(LOST_LINES):
+            if row.ended_at is not None and not line_was_lost(row.reason):
                 return None
             beat_s = connection.execute(
                 select(front_ends.c.beat_s).where(front_ends.c.front_end == row.front_end)

@@ -1,19 +1,18 @@
 """Deletes calls that were stored long enough."""
 
 import logging
-import threading
 from collections.abc import Callable
 from typing import Final
 
 from sqlalchemy import Engine, delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from infra.daily import DAY_S, Daily
 from infra.store.engine import database_time_s
 from infra.store.tables import calls, forgotten, front_ends
 
 log = logging.getLogger(__name__)
 
-DAY_S: Final = 86_400.0
 _AT_ONCE: Final = 500
 """Calls in one transaction, so that live calls are not kept waiting."""
 _REMEMBERED_S: Final = 30 * DAY_S
@@ -40,35 +39,16 @@ def prune(engine: Engine, retention_days: float, now: float) -> int:
     return deleted
 
 
-class StoreRetention:
-    """A thread that prunes at once and then every day."""
+def prune_daily(engine: Engine, retention_days: float, clock: Callable[[], float]) -> Daily:
+    """From now on. `clock` gives seconds since 1970."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        retention_days: float,
-        clock: Callable[[], float],
-        stopped: threading.Event | None = None,
-    ) -> None:
-        """`clock` gives seconds since 1970; the thread waits for the next day on `stopped`."""
-        self._engine = engine
-        self._days = retention_days
-        self._clock = clock
-        self._stopped = stopped or threading.Event()
-        self._thread = threading.Thread(target=self._run, name="store-retention", daemon=True)
-        self._thread.start()
+    def work() -> None:
+        try:
+            deleted = prune(engine, retention_days, clock())
+        except SQLAlchemyError as error:
+            log.error("old calls cannot be deleted from the store: %s", type(error).__name__)
+        else:
+            if deleted:
+                log.info("deleted %d call(s) older than %g days from the store", deleted, retention_days)
 
-    def stop(self) -> None:
-        self._stopped.set()
-
-    def _run(self) -> None:
-        while True:
-            try:
-                deleted = prune(self._engine, self._days, self._clock())
-            except SQLAlchemyError as error:
-                log.error("old calls cannot be deleted from the store: %s", type(error).__name__)
-            else:
-                if deleted:
-                    log.info("deleted %d call(s) older than %g days from the store", deleted, self._days)
-            if self._stopped.wait(DAY_S):
-                return
+    return Daily("store-retention", work)

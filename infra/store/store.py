@@ -24,6 +24,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import DBAPIError
 
+from infra.daily import Daily
 from infra.records.keys import KeyRing
 from infra.records.policy import RecordingPolicy
 from infra.store.account import CallAccount, Leg
@@ -33,8 +34,8 @@ from infra.store.errors import StoreError, StoreUnavailable
 from infra.store.forgetting import forget
 from infra.store.journal import FOLDER, Journal
 from infra.store.migrate import migrate
-from infra.store.reading import LOST_LINES, Reader
-from infra.store.retention import StoreRetention
+from infra.store.reading import Reader
+from infra.store.retention import prune_daily
 from infra.store.rows import (
     CallQuery,
     CallRow,
@@ -58,6 +59,7 @@ from pipeline.events import (
     CallEvent,
 )
 from pipeline.line import LineInfo
+from pipeline.resuming import LOST_LINES
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -129,7 +131,7 @@ class CallStore:
         self._legs: OrderedDict[str, Leg] = OrderedDict()
         self._seen: OrderedDict[str, int] = OrderedDict()
         self._used = 0
-        self._retention: StoreRetention | None = None
+        self._retention: Daily | None = None
 
     @classmethod
     def open(
@@ -187,7 +189,7 @@ class CallStore:
         )
         days = settings.retention_days if settings.retention_days is not None else policy.retention_days
         if writing and days is not None:
-            store._retention = StoreRetention(store._writing, days, wall)
+            store._retention = prune_daily(store._writing, days, wall)
         return store
 
     def close(self, timeout_s: float = 5.0) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from infra.daily import DAY_S
 from infra.records.folder import FolderLock
-from infra.records.retention import DAY_S, KeepInTime, Pruned, prune
+from infra.records.retention import Pruned, prune, prune_daily
 
 NOW = 2_000_000_000.0
 
@@ -128,7 +129,7 @@ def test_a_server_prunes_at_its_start_and_every_day(tmp_path: Path, caplog: pyte
     a_call(tmp_path, "second", 29.5)
     a_call(tmp_path, "third", 28.5)
     with caplog.at_level(logging.INFO, logger="infra.records.retention"):
-        KeepInTime(tmp_path, 30, clock=lambda: next(days), stopped=Days())
+        prune_daily(tmp_path, 30, clock=lambda: next(days), stopped=Days())
         assert over.wait(20)
     assert waited == [(DAY_S, {"second", "third"}), (DAY_S, {"third"}), (DAY_S, set())]
     assert "deleted 1 call(s) older than 30 days" in caplog.text

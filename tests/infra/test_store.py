@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from infra.daily import DAY_S
 from infra.records.keys import KeyRing
 from infra.records.policy import RecordingPolicy
 from infra.store.errors import StoreError
 from infra.store.journal import FOLDER
-from infra.store.retention import DAY_S, prune
+from infra.store.retention import prune
 from infra.store.rows import CallQuery
 from infra.store.store import CallStore
 from pipeline.events import CallEnded, CallerSpoke, CallerTurn, Fault, RecordingPaused, RecordingResumed

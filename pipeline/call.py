@@ -10,7 +10,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from pipeline.events import (
     CallerSpeaks,
     CallerSpoke,
     CallerTurn,
+    CallGoesOn,
     CallObserver,
     CallStarted,
     Fault,
@@ -96,6 +97,9 @@ from pipeline.turns import TurnTaking
 from pipeline.voice_hub import VoiceHub
 
 log = logging.getLogger(__name__)
+
+GOES_ON_S: Final = 10.0
+"""Between `CallGoesOn`s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +194,7 @@ class Call:
         self._part: asyncio.Task[None] | None = None
         self._rounds = 0
         self._voiced = False
+        self._goes_on_at = 0.0
         self._counters: Counter[str] = Counter()
         self._placed = PlacedAudio()
         self._desk = CallDesk(
@@ -339,6 +344,7 @@ class Call:
                 if actions := core.handle_timer(_now()):
                     await self._obey(actions)
                 await self._play()
+                self._say_that_it_goes_on()
                 if inbox:
                     continue
                 await self._wake.wait(_earlier(core.next_deadline(), self._playout.next_deadline()))
@@ -352,6 +358,11 @@ class Call:
         persona = self._persona
         speaks = so_far.under_way is not None or bool(persona.resumed or persona.go_on)
         return self._core.resume(so_far.at_s, _now(), speaks=speaks)
+
+    def _say_that_it_goes_on(self) -> None:
+        if (now := _now()) >= self._goes_on_at:
+            self._goes_on_at = now + GOES_ON_S
+            self._observer.observe(CallGoesOn(self._at()))
 
     def _note_voice(self) -> None:
         voiced, self._voiced = self._voiced, self._core.caller_speaks

@@ -50,6 +50,14 @@ class CallerSpeaks:
 
 
 @dataclass(frozen=True, slots=True)
+class CallGoesOn:
+    """Whatever decides in the call still does, told every ten seconds while the line brings sound: that comes
+    into a call that hangs, too. For whoever watches over calls; recorders keep none of it."""
+
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class CallerSpoke:
     """One utterance by the voice detector: voiced from `start_s` to `end_s`."""
 
@@ -242,6 +250,7 @@ CallEvent = (
     | CallerAudio
     | AgentAudio
     | CallerSpeaks
+    | CallGoesOn
     | CallerSpoke
     | CallerTurn
     | AgentClause

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from infra.admission.slots import Capacity, Lease, SlotBook
-from pipeline.events import CallEvent
+from pipeline.events import CallerAudio, CallEvent
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +207,8 @@ class Admission:
 
 
 class SignOfLife:
-    """Observes a call: whatever it reports proves that it lives."""
+    """Observes a call: what it reports proves that it lives. The sound that its line brings does not: that
+    comes into a call that hangs, too."""
 
     def __init__(self, lease: Lease | None, now: Callable[[], float], lease_s: float) -> None:
         self._lease = lease
@@ -215,5 +216,5 @@ class SignOfLife:
         self._lease_s = lease_s
 
     def observe(self, event: CallEvent) -> None:
-        if self._lease is not None:
+        if self._lease is not None and type(event) is not CallerAudio:
             self._lease.until = self._now() + self._lease_s

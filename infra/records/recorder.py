@@ -24,7 +24,7 @@ from infra.records.policy import RecordingPolicy
 from infra.records.retention import prune_daily
 from infra.records.sound import AGENT, CALLER, Sound, Tracks
 from infra.records.storage import PlainStorage, SealedStorage, Storage
-from pipeline.events import AgentAudio, CallEnded, CallerAudio, CallerSpeaks, CallEvent
+from pipeline.events import AgentAudio, CallEnded, CallerAudio, CallerSpeaks, CallEvent, CallGoesOn
 from pipeline.line import LineInfo, Pcm
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class _CallFiles:
             case AgentAudio():
                 self._audio(AGENT, event.start_sample, event.pcm)
                 return
-            case CallerSpeaks():
+            case CallerSpeaks() | CallGoesOn():
                 return
         event = self._pauses.kept(event)
         line = json.dumps({"event": type(event).__name__, **asdict(event)}, ensure_ascii=False, default=str)

@@ -57,6 +57,7 @@ from pipeline.events import (
     CallerAudio,
     CallerSpeaks,
     CallEvent,
+    CallGoesOn,
 )
 from pipeline.line import LineInfo
 from pipeline.resuming import LOST_LINES
@@ -64,6 +65,7 @@ from pipeline.resuming import LOST_LINES
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
+_NOT_STORED: Final = frozenset({CallerAudio, CallerSpeaks, CallGoesOn, AgentTurnedDown})
 _LEGS_REMEMBERED: Final = 10_000
 _NONCE_SWEEP: Final = 200
 """Old ones are removed at every so manyth new one."""
@@ -86,7 +88,7 @@ class StoreObserver:
     def observe(self, event: CallEvent) -> None:
         # Sound comes a hundred times a second: of it only how far the reply has got is of interest.
         kind = type(event)
-        if kind is CallerAudio or kind is CallerSpeaks or kind is AgentTurnedDown:
+        if kind in _NOT_STORED:
             return
         if isinstance(event, AgentAudio):
             if self._turn is not None:

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+import numpy as np
 import pytest
 
 from infra.admission.desk import Admission, LeaseExpired, NoLineFree
 from infra.admission.slots import Capacity
-from pipeline.events import KeyReceived
+from pipeline.events import CallerAudio, KeyReceived
 from telephony.simulator.virtual_loop import run_virtual
 
 
@@ -85,6 +86,22 @@ def test_signs_of_life_keep_a_call_for_hours_and_their_end_ends_it() -> None:
                     watch.observe(KeyReceived(0.0, "1"))
                 await asyncio.Event().wait()
         assert loop.time() - began_s == pytest.approx(200 * 60 + 90, abs=1.0)
+
+    virtually(main())
+
+
+def test_sound_that_comes_into_a_call_that_hangs_is_no_sign_of_life() -> None:
+    async def main() -> None:
+        house = small(1)
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        with pytest.raises(LeaseExpired):
+            async with house.lease("a"):
+                watch = house.observer("a")
+                for n in range(10_000):
+                    await asyncio.sleep(0.02)
+                    watch.observe(CallerAudio(160 * n, np.zeros(160, np.int16)))
+        assert loop.time() - began_s == pytest.approx(90.0, abs=1.0)
 
     virtually(main())
 

@@ -13,6 +13,7 @@ from models.scripted import (
     ScriptedSynthesizer,
     ScriptedTranscriber,
 )
+from pipeline.events import CallerAudio, CallGoesOn
 from pipeline.line import LineClosed, Pcm
 from pipeline.service import CallOutcome, CallService
 from pipeline.turns import STALLED_PATIENCE_S, THINKING_PATIENCE_S
@@ -251,3 +252,28 @@ def test_a_reply_that_fails_as_it_is_cut_off_does_not_rename_the_ending() -> Non
     assert [fault.where for fault in house.observed.faults] == ["reply"]
     assert house.observed.agent[-1].text == PERSONA.goodbye
     assert house.outcomes == [CallOutcome(True, "limit")]
+
+
+def test_a_call_says_that_it_goes_on_and_one_that_hangs_does_not() -> None:
+    house = House(transcriber=hears(*["hello"] * 30))
+
+    class Stuck(HandLine):
+        async def send_audio(self, pcm: Pcm) -> None:
+            if self.now() - began[0] > 20.0:
+                await asyncio.Event().wait()
+            await super().send_audio(pcm)
+
+    began: list[float] = []
+
+    async def talks(line: HandLine, service: CallService) -> None:
+        began.append(line.now())
+        for _ in range(20):
+            await line.say(tone("hello", 1.0))
+            await line.silent(4)
+
+    house.by_hand(talks, Stuck)
+    events = house.observed.events
+    said = [event.at_s for event in events if isinstance(event, CallGoesOn)]
+    assert said[:2] == pytest.approx([0.0, 10.0], abs=0.5)
+    assert said[-1] < 30.0, "what it decides hangs, though the caller's sound still comes"
+    assert sum(isinstance(event, CallerAudio) for event in events) > 40 * 50

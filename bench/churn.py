@@ -15,8 +15,9 @@ With `live` calls on, and `per_s` new ones coming in all the time, a second `may
 socket; once it says that it is ready (NOTIFY_SOCKET) the first one gets SIGTERM. Most callers hang up within
 the drain's time, the others hear a goodbye.
 
-- `dropped`: calls that ended in any other way than by their caller or by that goodbye, and calls that came in
-  and were not served within `PATIENCE_S`.
+- `dropped`: calls that ended in any other way than by their caller or by that goodbye, calls whose caller is
+  told sorry behind it (Twilio asks `/twilio/after` once the stream is closed; the new process answers), and
+  calls that came in and were not served within `PATIENCE_S`.
 - `restart_s`: from SIGTERM to the old process's end.
 """
 
@@ -44,8 +45,10 @@ from bench.report import Report
 from bench.short_calls import TwilioDouble, heard
 from infra.local_server import free_port
 from telephony.simulator.caller import Speech
+from telephony.simulator.dial import Account
 from telephony.simulator.errors import CannotCall
 from telephony.simulator.voices import speak
+from telephony.twilio.routes import AFTER
 
 PATIENCE_S = 10.0
 """A caller who hears nothing for so long was not served."""
@@ -283,7 +286,7 @@ class _Restart:
         self._pacer = pacer
         self._tally = tally
         self._line = Speech.of(_LINE, speak(_LINE, "ruth")).audio_frames
-        self._late: set[asyncio.Task[None]] = set()
+        self._late: list[asyncio.Task[None]] = []
 
     async def call(self, number: int, *, stays: bool, lasts_s: float | None = None) -> None:
         """One caller, who speaks now and then, and hangs up some time after the signal, unless they stay."""
@@ -302,13 +305,15 @@ class _Restart:
                 return
             self.came += 1
             self.on.add(caller)
-            await self._talk(caller, number, stays, lasts_s)
+            await self._talk(caller, account, number, stays, lasts_s)
         finally:
             self.on.discard(caller)
             self._pacer.callers.remove(caller)
             caller.hang_up()
 
-    async def _talk(self, caller: LoadCaller, number: int, stays: bool, lasts_s: float | None) -> None:
+    async def _talk(
+        self, caller: LoadCaller, account: Account, number: int, stays: bool, lasts_s: float | None
+    ) -> None:
         leaving = asyncio.create_task(self._leave(number, stays, lasts_s))
         ended = asyncio.create_task(caller.ended.wait())
         await asyncio.wait((leaving, ended), return_when=asyncio.FIRST_COMPLETED)
@@ -319,10 +324,18 @@ class _Restart:
             return
         told = self.told_at
         said = caller.close_code == 1000 and told is not None and time.monotonic() - told >= _DRAIN_S - 0.5
-        if said and stays:
+        if said and stays and await self._goes_quietly(account):
             self._tally.goodbye += 1
         else:
             self._tally.dropped += 1
+
+    async def _goes_quietly(self, account: Account) -> bool:
+        """What Twilio is told to do behind the closed stream: to hang up, and to say nothing."""
+        try:
+            twiml = await self._double.post(AFTER, account)
+        except CannotCall:
+            return False
+        return "<Hangup" in twiml and "<Say" not in twiml
 
     async def _leave(self, number: int, stays: bool, lasts_s: float | None) -> None:
         if lasts_s is not None:
@@ -344,8 +357,7 @@ class _Restart:
         while True:
             number += 1
             task = asyncio.create_task(self.call(number, stays=False, lasts_s=4.0))
-            self._late.add(task)
-            task.add_done_callback(self._late.discard)
+            self._late.append(task)
             await asyncio.sleep(1 / per_s)
 
     async def everybody_leaves(self) -> None:
@@ -383,7 +395,7 @@ def _serve(
 ) -> "subprocess.Popen[bytes]":
     """With the listening socket as descriptor 3, which is what systemd does."""
     options = ["--profile", "scripted", "--persona", str(folder / "persona.toml"), "--log-level", "warning"]
-    options += ["--calls-dir", str(folder / name)]
+    options += ["--calls-dir", str(folder / "calls")]  # as in a deployment, one store for both
     main = "from infra.cli import main; main()"
     # The shell becomes the server, so that its number is known to it before it begins.
     script = 'exec 3<&"$0"; export LISTEN_PID=$$; exec "$@"'

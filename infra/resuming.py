@@ -34,6 +34,8 @@ KIND: Final = "twilio"
 _QUIET_S: Final = 120.0
 """Longer nothing happens on no call: its silences are broken, and then it ends."""
 _STORE_PATIENCE_S: Final = 2.5
+_TOKEN_PATIENCE_S: Final = 0.5
+"""Every caller waits for that, before the greeting."""
 _GRACE_S: Final = 0.4
 """How long the end of a call may take from its front-end to the store: one that ended on purpose is over."""
 _KEPT_S: Final = 120.0
@@ -46,6 +48,9 @@ class StoredCalls(Protocol):
     """What is needed of `infra.store.store.CallStore`. Everything blocks and may raise `StoreError`."""
 
     front_end: str
+
+    @property
+    def away(self) -> bool: ...
 
     def unfinished(self, call_id: str) -> Unfinished | None: ...
 
@@ -183,10 +188,10 @@ class Resuming:
         return kept.may_go_on and kept.memory.at_s < _STORE_PATIENCE_S
 
     async def use_once(self, nonce: str, until_s: float) -> bool:
-        if self._store is None:
+        if self._store is None or self._store.away:
             return True
         try:
-            return await self._ask(lambda store: store.use_once(nonce, until_s))
+            return await self._ask(lambda store: store.use_once(nonce, until_s), _TOKEN_PATIENCE_S)
         except (StoreError, TimeoutError) as error:
             # The token is signed, young and used once here: better than to turn callers away.
             log.warning("whether a stream's token was used at another front-end cannot be known: %s", error)
@@ -218,11 +223,11 @@ class Resuming:
         self._partly.add(call_id)
         return Resumption(replace(so_far, recording_paused=paused), known.persona)
 
-    async def _ask(self, question: Callable[[StoredCalls], _T]) -> _T:
+    async def _ask(self, question: Callable[[StoredCalls], _T], within_s: float = _STORE_PATIENCE_S) -> _T:
         store = self._store
         assert store is not None  # noqa: S101  (asked where there is one)
         asking = asyncio.get_running_loop().run_in_executor(self._asking, question, store)
-        async with asyncio.timeout(_STORE_PATIENCE_S):
+        async with asyncio.timeout(within_s):
             return await asking
 
     def _forget(self) -> None:

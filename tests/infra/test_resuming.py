@@ -51,6 +51,7 @@ class Away:
     """A store whose database cannot be reached."""
 
     front_end: str = "127.0.0.1_8080_aaaaaa"
+    away: bool = False
     asked: list[str] = field(default_factory=list)
 
     def unfinished(self, call_id: str) -> Unfinished | None:
@@ -255,6 +256,8 @@ async def test_where_the_store_is_away_only_what_this_process_knows_goes_on() ->
     assert await resuming.find("CA2") is None
     assert await resuming.claim("CA2") is None
     assert await resuming.use_once("nonce", 0.0), "nobody is turned away for it"
+    store.away = True
+    assert await resuming.use_once("nonce", 0.0), "nor kept waiting"
     assert not await resuming.ended_well("CA1")
 
 

@@ -7,6 +7,7 @@ drains and nothing that waits in the queue is lost, as it is where each has a so
 """
 
 import os
+import re
 import socket
 from collections.abc import MutableMapping
 
@@ -28,16 +29,26 @@ def inherited_sockets(
     told_pid = environ.pop("LISTEN_PID", "")
     count = environ.pop("LISTEN_FDS", "")
     names = environ.pop("LISTEN_FDNAMES", "").split(":")
-    if not count or told_pid != str(os.getpid() if pid is None else pid):
+    if not count or _number("LISTEN_PID", told_pid) != (os.getpid() if pid is None else pid):
         return {}
     found: dict[str, socket.socket] = {}
-    for number in range(int(count)):
+    for number in range(_number("LISTEN_FDS", count)):
         name = names[number] if number < len(names) else ""
         name = name if name in (WEB, AUDIOSOCKET) else WEB
         if name in found:
             raise InheritedSocketError(f"two sockets are named {name!r}: name them by FileDescriptorName=")
         found[name] = _listening(first + number)
     return found
+
+
+def _number(variable: str, text: str) -> int:
+    # int() takes more than any parent means: signs, blanks, digits of other scripts, thousands of them.
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise InheritedSocketError(
+            f"{variable} is {text[:40]!r}, where a number must stand: it is for whoever hands over sockets to "
+            "set (systemd, from a .socket unit). If nobody does: unset LISTEN_PID LISTEN_FDS LISTEN_FDNAMES"
+        )
+    return int(text)
 
 
 def _listening(descriptor: int) -> socket.socket:

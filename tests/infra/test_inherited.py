@@ -70,6 +70,30 @@ def test_what_does_not_listen_is_refused() -> None:
         inherited_sockets(environ(1), first=FIRST + 50)
 
 
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("LISTEN_FDS", "three"),
+        ("LISTEN_FDS", "-1"),
+        ("LISTEN_FDS", "9" * 5_000),
+        ("LISTEN_FDS", "\u0663"),
+        ("LISTEN_PID", "me"),
+        ("LISTEN_PID", ""),
+    ],
+)
+def test_garbage_says_which_variable_and_what_to_do(variable: str, text: str) -> None:
+    variables = environ(1) | {variable: text}
+    with pytest.raises(InheritedSocketError, match=rf"{variable} is .*unset LISTEN_PID") as caught:
+        inherited_sockets(variables, first=FIRST)
+    assert len(str(caught.value)) < 300
+    assert variables == {}, "no child is misled either"
+
+
+def test_more_sockets_than_there_are_descriptors_are_refused() -> None:
+    with pytest.raises(InheritedSocketError, match="no socket"):
+        inherited_sockets(environ(999_999_999), first=FIRST + 50)
+
+
 def test_the_service_manager_is_told(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))

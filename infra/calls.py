@@ -27,7 +27,7 @@ from infra.store.serving import open_store, watch_with
 from infra.store.store import CallStore
 from models.base import Models
 from pipeline.events import CallObserver, Observers
-from pipeline.line import Line, LineClosed, LineInfo
+from pipeline.line import HangUpReason, Line, LineClosed, LineInfo
 from pipeline.persona import Persona
 from pipeline.service import CallOutcome, CallService
 from telephony.twilio.elsewhere import RESUMED_PARAMETER
@@ -130,9 +130,7 @@ class Calls:
             outcome = CallOutcome(False, "busy")
         except LeaseExpired:
             outcome = CallOutcome(False, "no sign of life")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_PARTING_S):
-                await line.hang_up("apology")
+        await _part(line, "apology")
         return outcome
 
     async def _answer(self, line: Line, renew: Callable[[], None]) -> CallOutcome:
@@ -149,7 +147,7 @@ class Calls:
         info = line.info
         known = await self.resuming.claim(info.call_id) if self.resuming is not None else None
         if known is None:
-            await line.hang_up("apology")
+            await _part(line, "apology")
             return CallOutcome(False, "lost")
         reception = self._reception
         persona = None if reception is None else reception.called(known.persona)
@@ -166,7 +164,7 @@ class Calls:
         ours = dialler.answered(order_id) if dialler is not None else None
         if dialler is None or ours is None:
             # Of a process before this one: who is called out of the blue must not hear our own greeting.
-            await line.hang_up("goodbye")
+            await _part(line, "goodbye")
             return CallOutcome(False, "no such order")
         order, persona = ours
         outcome = CallOutcome(False, "failed")
@@ -188,10 +186,10 @@ class Calls:
             return CallOutcome(True, closed.reason)
         except Exception as error:
             log.exception("call %s: who answered cannot be heard", line.info.call_id)
-            await line.hang_up("apology")
+            await _part(line, "apology")
             return CallOutcome(False, f"{type(error).__name__}: {error}")
         if answered is None:
-            await line.hang_up("goodbye")
+            await _part(line, "goodbye")
             return CallOutcome(True, "answering machine")
         if not is_machine:
             return await self._service.answer(answered, persona)
@@ -341,3 +339,10 @@ async def open_calls(settings: Settings, load: Callable[[], Models]) -> AsyncIte
             await asyncio.to_thread(records.close)
         if store is not None:
             await asyncio.to_thread(store.close)
+
+
+async def _part(line: Line, reason: HangUpReason) -> None:
+    """Whoever has just gone needs no goodbye, and a line that does not even end is left alone."""
+    with contextlib.suppress(TimeoutError, LineClosed):
+        async with asyncio.timeout(_PARTING_S):
+            await line.hang_up(reason)

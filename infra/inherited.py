@@ -45,8 +45,8 @@ def _number(variable: str, text: str) -> int:
     # int() takes more than any parent means: signs, blanks, digits of other scripts, thousands of them.
     if not re.fullmatch(r"[0-9]{1,9}", text):
         raise InheritedSocketError(
-            f"{variable} is {text[:40]!r}, where a number must stand: it is for whoever hands over sockets to "
-            "set (systemd, from a .socket unit). If nobody does: unset LISTEN_PID LISTEN_FDS LISTEN_FDNAMES"
+            f"{variable} is {text[:40]!r}, where a number must stand. Whoever hands over sockets sets "
+            "it (systemd, from a .socket unit). If nobody does: unset LISTEN_PID LISTEN_FDS LISTEN_FDNAMES"
         )
     return int(text)
 

@@ -13,11 +13,12 @@ from infra.outbound.ledger import CallLedger, DoNotCall
 from infra.outbound.policy import AnsweringMachinePolicy, OutboundSettings
 from models.base import ModelFailed
 from models.scripted import ScriptedTranscriber
-from pipeline.line import LineInfo, Pcm
+from pipeline.line import HangUpReason, LineClosed, LineInfo, Pcm
 from pipeline.persona import Outbound
 from pipeline.routing import Hours
 from pipeline.service import CallOutcome, CallService
 from telephony.simulator.virtual_loop import run_virtual
+from telephony.twilio.elsewhere import RESUMED_PARAMETER
 from telephony.twilio.routes import ORDER_PARAMETER
 from tests.pipeline.hand_line import HandLine, silence
 from tests.pipeline.test_answering import beep
@@ -201,6 +202,23 @@ def test_a_call_of_a_process_before_this_one_is_hung_up(tmp_path: Path) -> None:
             assert desk.line.hung_up == "goodbye"
 
     assert on_the_phone(tmp_path, talk).observed.agent == []
+
+
+def test_who_has_just_gone_spoils_nothing_where_we_hang_up(tmp_path: Path) -> None:
+    class Gone(HandLine):
+        async def hang_up(self, reason: HangUpReason) -> None:
+            raise LineClosed("caller hung up")
+
+    async def talk(desk: Desk) -> None:
+        desk.line = Gone()
+        desk.line.info = LineInfo("call-1", "twilio", parameters={ORDER_PARAMETER: "unknown"})
+        assert (await desk.calls.answer(desk.line)).reason == "no such order"
+        desk.line.info = LineInfo("call-2", "twilio", parameters={RESUMED_PARAMETER: "inbound"})
+        assert (await desk.calls.answer(desk.line)).reason == "lost"
+        desk.calls.admission.close()
+        assert (await desk.calls.answer(desk.line)).reason == "busy"
+
+    on_the_phone(tmp_path, talk)
 
 
 def test_other_lines_may_tell_of_orders_of_their_own(tmp_path: Path) -> None:

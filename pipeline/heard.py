@@ -7,9 +7,11 @@ sentences of the bundled voice (mean error of a sentence's length: 10 %).
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, takewhile
 
 from pipeline.line import LINE_RATE_HZ
 from pipeline.speakable import speakable
@@ -47,35 +49,42 @@ def heard_words(
     samples; they replace the estimate. Raises ValueError when their number is not that of the words.
     """
     text = text.strip()
-    words = list(_TOKEN.finditer(text))
-    if not words or heard_samples <= 0:
+    shape = _shape(text)
+    if not shape.ends or heard_samples <= 0:
         return ""
     if complete and heard_samples >= spoken_samples:
         return text
     if word_spans is None:
-        middles = _estimated(words, spoken_samples, complete)
-    elif len(word_spans) != len(words):
-        raise ValueError(f"{len(word_spans)} measured words for {len(words)} words")
+        length = spoken_samples if complete else max(spoken_samples, round(shape.total_s * LINE_RATE_HZ))
+        words = bisect_right(shape.middles, heard_samples / max(1, length))
+    elif len(word_spans) != len(shape.ends):
+        raise ValueError(f"{len(word_spans)} measured words for {len(shape.ends)} words")
     else:
-        middles = [(start + end) / 2 for start, end in word_spans]
-    end = 0
-    for word, middle in zip(words, middles, strict=True):
-        if middle > heard_samples:
-            break
-        end = word.end()
-    return text[:end]
+        words = sum(takewhile(bool, (start + end <= 2 * heard_samples for start, end in word_spans)))
+    return text[: shape.ends[words - 1]] if words else ""
 
 
-def _estimated(words: list[re.Match[str]], spoken_samples: int, complete: bool) -> list[float]:
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """Of a text: where its words end, and by estimate when the middle of each sounds, as a part of all."""
+
+    ends: tuple[int, ...]
+    middles: tuple[float, ...]
+    total_s: float
+
+
+@lru_cache(maxsize=256)
+def _shape(text: str) -> _Shape:
+    """Remembered: of a reply under way it is asked three times a second."""
+    words = list(_TOKEN.finditer(text))
     shares = [_seconds(word[0]) for word in words]
     total_s = sum(voiced + pause for voiced, pause in shares)
-    length = spoken_samples if complete else max(spoken_samples, round(total_s * LINE_RATE_HZ))
-    if not total_s:
-        return [length / 2] * len(words)
     starts = accumulate((voiced + pause for voiced, pause in shares), initial=0.0)
-    return [
-        (start + voiced / 2) * length / total_s for start, (voiced, _) in zip(starts, shares, strict=False)
-    ]
+    middles = (
+        (start + voiced / 2) / total_s if total_s else 0.5
+        for start, (voiced, _) in zip(starts, shares, strict=False)
+    )
+    return _Shape(tuple(word.end() for word in words), tuple(middles), total_s)
 
 
 @lru_cache(maxsize=8_192)

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Table, bindparam, select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import Connection, Engine, Table, TextClause, bindparam, select, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from infra.store.account import Row
@@ -69,7 +69,7 @@ def _write(connection: Connection, rows: Mapping[Any, Row]) -> None:
         gone = _among(connection, forgotten, {row["call_id"] for row in told})
         told = [row for row in told if row["call_id"] not in gone]
     if told:
-        connection.execute(_upsert(calls, connection.dialect.name), told)
+        connection.execute(_upsert(calls), told)
     if not by_table:
         return
     wanted = {row["call_id"] for table in by_table.values() for row in table}
@@ -77,7 +77,7 @@ def _write(connection: Connection, rows: Mapping[Any, Row]) -> None:
     for table in CALL_TABLES:
         kept = [row for row in by_table.get(table.name, ()) if row["call_id"] in known]
         if kept:
-            connection.execute(_upsert(table, connection.dialect.name), kept)
+            connection.execute(_upsert(table), kept)
 
 
 def _among(connection: Connection, table: Table, wanted: Iterable[str]) -> set[str]:
@@ -91,15 +91,18 @@ def _among(connection: Connection, table: Table, wanted: Iterable[str]) -> set[s
 
 
 @cache
-def _upsert(table: Table, dialect: str) -> Any:
-    insert: Any = sqlite_insert if dialect == "sqlite" else postgresql_insert
+def _upsert(table: Table) -> TextClause:
     keys = KEYS[table.name]
     columns = [column.name for column in table.columns if column.name != "number" or table is not calls]
     statement = insert(table).values({name: bindparam(name) for name in columns})
     if "seq" in keys:
-        return statement.on_conflict_do_nothing(index_elements=keys)
-    return statement.on_conflict_do_update(
-        index_elements=keys,
-        set_={name: statement.excluded[name] for name in columns if name not in keys},
-        where=table.c.seq < statement.excluded.seq,
-    )
+        return written_out(statement.on_conflict_do_nothing(index_elements=keys))
+    updated = {name: statement.excluded[name] for name in columns if name not in keys}
+    newer = table.c.seq < statement.excluded.seq
+    return written_out(statement.on_conflict_do_update(index_elements=keys, set_=updated, where=newer))
+
+
+def written_out(statement: Any) -> TextClause:
+    """An insert with ON CONFLICT as text: SQLAlchemy compiles such a one anew at every commit. All its values
+    are parameters, and SQLite and PostgreSQL write it alike."""
+    return text(str(statement.compile(dialect=postgresql.dialect(paramstyle="named"))))  # type: ignore[no-untyped-call]

@@ -16,10 +16,11 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, delete, or_, select, update
+from sqlalchemy import Connection, Engine, TextClause, bindparam, delete, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import DBAPIError
@@ -28,6 +29,7 @@ from infra.daily import Daily
 from infra.records.keys import KeyRing
 from infra.records.policy import RecordingPolicy
 from infra.store.account import CallAccount, Leg
+from infra.store.applying import written_out
 from infra.store.database import Database, Done
 from infra.store.engine import asking, database_time_s, is_away, open_engine, said, sqlite_file
 from infra.store.errors import StoreError, StoreUnavailable
@@ -346,12 +348,17 @@ class _Beat:
 
     def __call__(self, connection: Connection) -> None:
         self._beats += 1
-        insert = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
-        told = {"beats": self._beats, "beat_s": database_time_s(connection)}
-        statement = insert(front_ends).values(
-            front_end=self._front_end, host=self._host, pid=os.getpid(), **told
-        )
-        connection.execute(statement.on_conflict_do_update(index_elements=["front_end"], set_=told))
+        told = {"front_end": self._front_end, "host": self._host, "pid": os.getpid()}
+        told |= {"beats": self._beats, "beat_s": database_time_s(connection)}
+        connection.execute(_beat(), told)
+
+
+@cache
+def _beat() -> TextClause:
+    own = {column.name: bindparam(column.name) for column in front_ends.columns}
+    statement = postgresql_insert(front_ends).values(own)
+    told = {name: statement.excluded[name] for name in ("beats", "beat_s")}
+    return written_out(statement.on_conflict_do_update(index_elements=["front_end"], set_=told))
 
 
 def _prepare(engine: Engine, file: Path | None, writing: bool) -> bool:

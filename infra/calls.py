@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -41,8 +42,15 @@ _GOODBYE_S = 10.0
 _AFTER_S = 2.0
 """When we close a stream, Twilio asks `/twilio/after` what to do next; be there to answer."""
 
-_KEPT_OPEN_S = 6.0
-"""uvicorn closes a connection on which nothing was asked for 5 s."""
+_NOTICED_S = 6.0
+"""By then a balancer has noticed that we are not ready (ours asks every 2 s, and waits 2 s for the answer), and
+uvicorn has closed the connections on which nothing was asked for 5 s."""
+_OPENING_S = 1.0
+"""Who has connected to us says within that which call it is about."""
+_WATCHED_S = 30.0
+"""Whoever has asked for readiness twice within that goes by it."""
+_BURST_S = 0.5
+"""Questions that come together, as those that waited while models were loaded, are one."""
 _PARTING_S = 5.0
 """A line on which even hanging up does not end is left alone after this."""
 _UNLIMITED = 10_000
@@ -62,8 +70,8 @@ def place_of(info: LineInfo) -> str:
 class Calls:
     """Made by `open_calls`. `watchers` are asked for an observer when a call begins; `dialler` knows the
     calls that we make ourselves, where there are such; `admission` who has a place, and how many there are.
-    `draining` turned true, readiness is off and SIP refuses calls; `handed_over` tells that another process
-    takes what comes to the web server's port."""
+    `draining` turned true, readiness is off and SIP refuses calls; `handed_over` tells that other processes
+    take what comes to the web server's port by and by: what comes here meanwhile is served as ever."""
 
     def __init__(
         self, service: CallService, reception: Reception | None = None, admission: Admission | None = None
@@ -87,6 +95,9 @@ class Calls:
         self.cluster: Cluster | None = None
         """Where the models run elsewhere."""
         self._listening = 0
+        self._shares_socket = False
+        self._asked_at: deque[float] = deque(maxlen=2)
+        """When it was asked whether we are ready."""
 
     @property
     def live(self) -> int:
@@ -99,8 +110,9 @@ class Calls:
 
     @property
     def _waited_for(self) -> int:
-        """Of calls whose audio is still to come, those that come to us."""
-        expected = 0 if self.handed_over else self.admission.ringing
+        """Of calls whose audio is still to come, those that come to us. Where others have the same socket,
+        those are ours whose connections we had taken from it."""
+        expected = 0 if self._shares_socket and self.admission.closing else self.admission.ringing
         return self.live + self._ringing + expected
 
     def accepting(self) -> bool:
@@ -112,7 +124,10 @@ class Calls:
         return self.vital.faults() | self.welcome.faults()
 
     def places_told(self) -> dict[str, object]:
-        """For whoever asks whether we are ready."""
+        """For whoever asks whether we are ready, and so may be a balancer."""
+        now = asyncio.get_running_loop().time()
+        if not self._asked_at or now - self._asked_at[-1] >= _BURST_S:
+            self._asked_at.append(now)
         places = self.admission.view()
         return {"live_calls": self.live, "in_use": places.in_use, "of": places.of}
 
@@ -238,27 +253,39 @@ class Calls:
     async def drain(
         self, limit_s: float, hurried: Callable[[], bool] = lambda: False, *, handed_over: bool = False
     ) -> None:
-        """Take no new calls and make none; return when those that are on or ring have ended, at the latest
+        """Make no calls and take no new ones; return when those that are on or ring have ended, at the latest
         after `limit_s` and a goodbye. `hurried` turning true ends the wait at once.
 
-        `handed_over`: another process has the listening socket, and we have let go of it. What still comes
-        over connections that were open is served as ever, for who refuses it would lose a caller."""
+        Who is to go elsewhere must have learnt of it before anybody is refused, or a caller is lost. So for a
+        moment what comes is still served as ever: where a balancer asks for readiness, until it has noticed;
+        `handed_over` (another process has the listening socket, and we have let go of it), over connections
+        that were open. Where nobody looks, new calls are refused at once: nothing would change by waiting."""
         self.draining = True
-        self.handed_over = handed_over
-        if handed_over:
-            late = asyncio.get_running_loop().call_later(_KEPT_OPEN_S, self.admission.close)
+        self._shares_socket = handed_over
+        open_s = min(limit_s, _NOTICED_S) if handed_over or self._is_watched() else 0.0
+        letting_go = None
+        if open_s > 0:
+            self.handed_over = True
+            letting_go = asyncio.get_running_loop().call_later(open_s, self._refuse)
         else:
-            late = None
-            self.admission.close()
+            self._refuse()
         try:
-            await self._drain(limit_s, hurried)
+            await self._drain(limit_s, min(open_s, _OPENING_S) if handed_over else open_s, hurried)
         finally:
-            if late is not None:
-                late.cancel()
-            self.admission.close()
+            if letting_go is not None:
+                letting_go.cancel()
+            self._refuse()
 
-    async def _drain(self, limit_s: float, hurried: Callable[[], bool]) -> None:
-        if not self._waited_for:
+    def _is_watched(self) -> bool:
+        asked = self._asked_at
+        return len(asked) == 2 and asyncio.get_running_loop().time() - asked[0] <= _WATCHED_S
+
+    def _refuse(self) -> None:
+        self.handed_over = self._shares_socket
+        self.admission.close()
+
+    async def _drain(self, limit_s: float, stays_s: float, hurried: Callable[[], bool]) -> None:
+        if not self._waited_for and not stays_s:
             return
         log.info(
             "waiting up to %.0f s for %d live call(s) and %d phone(s) that ring",
@@ -266,17 +293,18 @@ class Calls:
             self.live,
             self._ringing + self.admission.ringing,
         )
-        if not await self._wait(limit_s, hurried):
+        if not await self._wait(limit_s, hurried, stays_s):
             log.info("saying goodbye to %d live call(s)", self.live)
             self._service.end_politely()
             await self._wait(_GOODBYE_S, hurried)
         if not hurried():
             await asyncio.sleep(_AFTER_S)
 
-    async def _wait(self, limit_s: float, hurried: Callable[[], bool]) -> bool:
+    async def _wait(self, limit_s: float, hurried: Callable[[], bool], stays_s: float = 0.0) -> bool:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + limit_s
-        while self._waited_for and not hurried():
+        began = loop.time()
+        deadline, stays_until = began + limit_s, began + stays_s
+        while (self._waited_for or loop.time() < stays_until) and not hurried():
             if loop.time() >= deadline:
                 return False
             await asyncio.sleep(_DRAIN_STEP_S)

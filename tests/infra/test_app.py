@@ -56,6 +56,25 @@ async def test_while_draining_new_calls_go_to_the_fallback_and_old_ones_still_en
         assert (await client.post("/twilio/after", data={"CallSid": "CA2"})).status_code == 200
 
 
+async def test_a_balancer_that_has_not_noticed_yet_loses_no_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.calls._BURST_S", 0.0)
+    async with running(settings(tmp_path)) as (_, calls, client):
+        for _ in range(2):
+            assert (await client.get("/readyz")).status_code == 200
+        draining = asyncio.create_task(calls.drain(60.0))
+        await asyncio.sleep(0)
+        assert (await client.get("/readyz")).status_code == 503
+        rings = await client.post("/twilio/voice", data={"CallSid": "CA1", "From": "+491", "To": "+492"})
+        assert rings.status_code == 200
+        assert "<Connect>" in rings.text
+        assert rings.headers["connection"] == "close"
+        draining.cancel()
+        await asyncio.gather(draining, return_exceptions=True)
+        assert (await client.post("/twilio/voice", data={"CallSid": "CA2"})).status_code == 503
+
+
 async def test_no_page_is_served_by_accident(tmp_path: Path) -> None:
     async with running(settings(tmp_path)) as (_, _, client):
         for path in ("/docs", "/redoc", "/openapi.json", "/"):

@@ -230,3 +230,118 @@ def test_other_lines_may_tell_of_orders_of_their_own(tmp_path: Path) -> None:
         assert (await answering).completed
 
     assert on_the_phone(tmp_path, talk).observed.agent[0].text == PERSONA.greeting
+
+
+class Deploy:
+    """A server that is told to stop, as its balancer and its callers see it. In virtual time."""
+
+    def __init__(self, house: House, service: CallService) -> None:
+        self.house = house
+        self.calls = Calls(service)
+
+    async def asked(self, *, times: int) -> None:
+        """By a balancer, for readiness."""
+        for _ in range(times):
+            self.calls.places_told()
+            await asyncio.sleep(2.0)
+
+    async def hold(self, call_id: str, talk_s: float) -> CallOutcome:
+        line = HandLine()
+        line.info = LineInfo(call_id, "twilio")
+        answering = asyncio.create_task(self.calls.answer(line))
+        await line.silent(talk_s)
+        line.close()
+        return await answering
+
+
+def deployed(run: Callable[[Deploy], Awaitable[None]]) -> None:
+    house = House()
+
+    async def main() -> None:
+        async with house.service() as service, asyncio.timeout(300):
+            await run(Deploy(house, service))
+
+    run_virtual(main())
+
+
+def test_until_a_balancer_has_noticed_calls_are_still_taken() -> None:
+    async def run(deploy: Deploy) -> None:
+        calls, loop = deploy.calls, asyncio.get_running_loop()
+        await deploy.asked(times=3)
+        draining = asyncio.create_task(calls.drain(60.0))
+        await asyncio.sleep(3.0)
+        assert calls.draining
+        assert not calls.accepting(), "a trunk asks elsewhere at once"
+        assert calls.handed_over, "each connection is closed behind its answer"
+        assert calls.admission.take("CA1"), "the balancer may not have asked yet"
+        assert (await deploy.hold("CA1", 5.0)).completed
+        assert not calls.admission.take("CA2")
+        assert not calls.handed_over
+        began_s = loop.time()
+        await draining
+        assert loop.time() - began_s < 3.0
+
+    deployed(run)
+
+
+@pytest.mark.parametrize(("times", "before_s", "waits_s"), [(3, 0.0, 8.0), (3, 60.0, 0.0), (1, 0.0, 0.0)])
+def test_an_idle_server_waits_for_a_balancer_and_for_nobody_else(
+    times: int, before_s: float, waits_s: float
+) -> None:
+    async def run(deploy: Deploy) -> None:
+        loop = asyncio.get_running_loop()
+        await deploy.asked(times=times)
+        await asyncio.sleep(before_s)
+        began_s = loop.time()
+        await deploy.calls.drain(60.0)
+        assert loop.time() - began_s == pytest.approx(waits_s, abs=0.3)
+
+    deployed(run)
+
+
+def test_questions_that_waited_while_models_were_loaded_are_no_balancer() -> None:
+    async def run(deploy: Deploy) -> None:
+        for _ in range(20):
+            deploy.calls.places_told()
+        draining = asyncio.create_task(deploy.calls.drain(60.0))
+        await asyncio.sleep(0.01)
+        assert draining.done()
+
+    deployed(run)
+
+
+def test_whoever_hurries_waits_for_no_balancer() -> None:
+    async def run(deploy: Deploy) -> None:
+        loop = asyncio.get_running_loop()
+        await deploy.asked(times=3)
+        began_s = loop.time()
+        await deploy.calls.drain(60.0, lambda: loop.time() > began_s + 1.0)
+        assert loop.time() - began_s < 1.3
+        assert deploy.calls.admission.closing
+
+    deployed(run)
+
+
+@pytest.mark.parametrize("handed_over", [False, True])
+def test_a_call_that_was_promised_before_the_signal_is_taken(handed_over: bool) -> None:
+    """Its webhook is answered, its stream is on its way, over a connection that is ours."""
+
+    async def run(deploy: Deploy) -> None:
+        assert deploy.calls.admission.take("CA1")
+        draining = asyncio.create_task(deploy.calls.drain(60.0, handed_over=handed_over))
+        await asyncio.sleep(2.0)
+        assert not draining.done()
+        assert (await deploy.hold("CA1", 20.0)).completed
+        await draining
+
+    deployed(run)
+
+
+def test_a_socket_that_was_taken_before_it_was_handed_over_may_still_say_whose_it_is() -> None:
+    async def run(deploy: Deploy) -> None:
+        draining = asyncio.create_task(deploy.calls.drain(60.0, handed_over=True))
+        await asyncio.sleep(0.5)
+        assert (await deploy.hold("CA1", 10.0)).completed
+        await draining
+
+    deployed(run)

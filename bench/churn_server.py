@@ -34,8 +34,8 @@ class Inside:
             while True:
                 await asyncio.sleep(_TIDY_S)
                 # What tests ask of the stand-in, and nobody here.
-                self._chat.prefixes.clear()
-                self._chat.requests.clear()
+                for name in ("prefixes", "samplings", "prefills", "requests", "grammars", "begun"):
+                    getattr(self._chat, name).clear()
 
     async def _tell(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         gc.collect()

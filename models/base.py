@@ -112,6 +112,25 @@ class Usage:
     had been dropped."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How one call's tokens are chosen. Raises `ValueError` for numbers that choose nothing."""
+
+    temperature: float = 0.0
+    """0: always the likeliest. 1: as likely as the model says. At most 2."""
+    top_p: float = 1.0
+    """Only of the likeliest tokens that have this much of the probability together (arXiv 1904.09751)."""
+    seed: int = 0
+    """Equal seeds and equal logits choose equal tokens. Not negative."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature <= 2 or not 0 < self.top_p <= 1 or self.seed < 0:
+            raise ValueError("temperature is from 0 to 2, top_p above 0 and at most 1, and no seed below 0")
+
+
+GREEDY = Sampling()
+
+
 class ChatSession(Protocol):
     """One call's sequence in the language model's context.
 
@@ -162,9 +181,10 @@ class ChatSession(Protocol):
 
 
 class ChatModel(Protocol):
-    async def open(self, prefix: Sequence[Message]) -> ChatSession:
+    async def open(self, prefix: Sequence[Message], *, sampling: Sampling = GREEDY) -> ChatSession:
         """A session that starts after `prefix` (system prompt, example turns). A prefix is evaluated
-        once per process and shared by all the calls that name it. Raises `ModelBusy`."""
+        once per process and shared by all the calls that name it, however each of them samples. `sampling` is
+        this session's own; a model that draws nothing takes no notice of it. Raises `ModelBusy`."""
         ...
 
     async def aclose(self) -> None: ...

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from models.base import (
+    GREEDY,
     STT_RATE_HZ,
     VAD_WINDOW_SAMPLES,
     Glimpse,
@@ -23,6 +24,7 @@ from models.base import (
     ModelFailed,
     ModelLate,
     Samples,
+    Sampling,
     Speech,
     Transcript,
     Usage,
@@ -181,6 +183,8 @@ class ScriptedChat:
         self.keep_to_limit = keep_to_limit
         self.sessions = 0
         self.prefixes: list[tuple[Message, ...]] = []
+        self.samplings: list[Sampling] = []
+        """How each session was to draw its tokens. A script draws none."""
         self.prefills: list[tuple[Message, ...]] = []
         self.requests: list[tuple[Message, ...]] = []
         self.grammars: list[str | None] = []
@@ -193,11 +197,12 @@ class ScriptedChat:
         self.overlaps = 0
         """Requests on a session whose previous request still ran: a caller's mistake."""
 
-    async def open(self, prefix: Sequence[Message]) -> "ScriptedChatSession":
+    async def open(self, prefix: Sequence[Message], *, sampling: Sampling = GREEDY) -> "ScriptedChatSession":
         if self._sequences is not None and self.sessions >= self._sequences:
             raise ModelBusy(f"All {self._sequences} sequences are in use.")
         self.sessions += 1
         self.prefixes.append(tuple(prefix))
+        self.samplings.append(sampling)
         return ScriptedChatSession(self)
 
     async def aclose(self) -> None:

@@ -1,13 +1,14 @@
 """Who answers the phone: one small TOML file, read once, frozen."""
 
 import re
+import zlib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
-from models.base import Message
+from models.base import Message, Sampling
 from pipeline.keys import KeySettings
 from pipeline.tools.settings import ToolSettings, TransferSettings
 from pipeline.tools.toolbox import Toolbox
@@ -39,6 +40,25 @@ class Limits(BaseModel):
     warning_s: Annotated[float, Field(ge=0)] = 60.0
     """So long before that it says that the time is nearly up; 0: never. Calls shorter than three times as
     long get no warning."""
+
+
+class WordChoice(BaseModel):
+    """How the language model chooses its words. As it stands, always the likeliest: what is asked twice is
+    answered alike, which is best for facts."""
+
+    model_config = _FROZEN
+    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] = 0.0
+    """0: always the likeliest word. 1: as likely as the model finds it."""
+    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
+    """Only of the likeliest words that have this much of the probability together. At a temperature of 0 it
+    changes nothing."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    """Calls of one seed that hear the same say the same; None: each call draws anew."""
+
+    def of(self, call_id: str) -> Sampling:
+        """For one call. The same again where the call goes on elsewhere."""
+        seed = zlib.crc32(call_id.encode()) if self.seed is None else self.seed
+        return Sampling(self.temperature, self.top_p, seed)
 
 
 class TurnTaking(BaseModel):
@@ -123,6 +143,7 @@ class Persona(BaseModel):
     examples: tuple[Example, ...] = ()
     voice: VoiceChoice = VoiceChoice()
     limits: Limits = Limits()
+    words: WordChoice = WordChoice()
     turns: TurnTaking = TurnTaking()
     outbound: Outbound = Outbound()
     timezone: str = "UTC"

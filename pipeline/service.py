@@ -147,7 +147,8 @@ class CallService:
         observer = self._observe(line.info)
         try:
             stock = await self._stock_of(persona)
-            session = await self._models.chat.open(persona.prefix())
+            sampling = persona.words.of(line.info.call_id)
+            session = await self._models.chat.open(persona.prefix(), sampling=sampling)
             stack.push_async_callback(session.aclose)
             voice = await self._open_voice(persona)
             stack.push_async_callback(voice.aclose)

@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from typing import Any
 
 from infra.cluster.fleet import Fleet, Seat
 from infra.cluster.link import Link, ReplicaLost, ReplicaSlow
-from infra.cluster.wire import messages_out, usage_in
-from models.base import Message, ModelBusy, ModelError, ModelFailed, Usage
+from infra.cluster.wire import messages_out, sampling_out, usage_in
+from models.base import GREEDY, Message, ModelBusy, ModelError, ModelFailed, Sampling, Usage
 
 log = logging.getLogger(__name__)
 
@@ -29,18 +30,16 @@ class RemoteChat:
         self._warming: set[asyncio.Task[None]] = set()
         fleet.on_connected.append(self._greet)
 
-    async def open(self, prefix: Sequence[Message]) -> "RemoteChatSession":
+    async def open(self, prefix: Sequence[Message], *, sampling: Sampling = GREEDY) -> "RemoteChatSession":
         kept = tuple(prefix)
-        seat = await self._seat(kept)
+        opening = {"prefix": messages_out(kept), "sampling": sampling_out(sampling)}
+        seat = await self._fleet.seat("llm", "chat.open", opening)
         if kept not in self._prefixes:
             self._prefixes = [*self._prefixes[-KEPT_PREFIXES + 1 :], kept]
             for link in self._fleet.links("llm"):
                 if link is not seat.link and link.connected:
                     self._warm(link, [kept])
-        return RemoteChatSession(self._fleet, kept, seat)
-
-    async def _seat(self, prefix: Sequence[Message]) -> Seat:
-        return await self._fleet.seat("llm", "chat.open", {"prefix": messages_out(prefix)})
+        return RemoteChatSession(self._fleet, opening, seat)
 
     def _greet(self, link: Link) -> None:
         if link.where.role == "llm" and self._prefixes:
@@ -71,9 +70,10 @@ class RemoteChatSession:
     """`models.base.ChatSession`. What was said of a reply is known here, so another replica can go on with
     it."""
 
-    def __init__(self, fleet: Fleet, prefix: tuple[Message, ...], seat: Seat) -> None:
+    def __init__(self, fleet: Fleet, opening: Mapping[str, Any], seat: Seat) -> None:
         self._fleet = fleet
-        self._prefix = prefix
+        self._opening = opening
+        """What any replica is told to begin with."""
         self._seat = seat
         self._before = Usage()
         """On replicas that were left."""
@@ -149,9 +149,7 @@ class RemoteChatSession:
             self._fleet.leave(self._seat)
             self._before, self._here = self.usage(), Usage()
             try:
-                seat = await self._fleet.seat(
-                    "llm", "chat.open", {"prefix": messages_out(self._prefix)}, without=tried
-                )
+                seat = await self._fleet.seat("llm", "chat.open", self._opening, without=tried)
             except ModelBusy as busy:
                 raise ModelFailed(
                     f"The call lost its language model, and no other has room: {busy}"

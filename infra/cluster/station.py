@@ -29,6 +29,7 @@ from infra.cluster.wire import (
     is_proof,
     messages_in,
     proof,
+    sampling_in,
     speech_in,
     transcript_out,
     usage_out,
@@ -276,8 +277,9 @@ class _Peer:
     async def _open_chat(self, number: int, packet: Packet) -> None:
         self._must_be("llm")
         prefix = messages_in(packet.header.get("prefix"))
+        sampling = sampling_in(packet.header.get("sampling"))
         model = cast(ChatModel, self._station.model)
-        await self._open(packet, model.open(prefix))
+        await self._open(packet, model.open(prefix, sampling=sampling))
         self._send({"id": number, "opened": True})
 
     async def _prefill(self, number: int, packet: Packet) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from models.base import (
+    GREEDY,
     AgentSpeech,
     CallerSpeech,
     Glimpse,
@@ -24,6 +25,7 @@ from models.base import (
     ModelLate,
     ModelMissing,
     Samples,
+    Sampling,
     Speech,
     Transcript,
     Usage,
@@ -139,6 +141,23 @@ def messages_in(told: Any) -> list[Message]:
         ):
             raise WireError(f"a message of {message.role!r}")
     return messages
+
+
+def sampling_out(sampling: Sampling) -> dict[str, Any]:
+    return asdict(sampling)
+
+
+def sampling_in(told: Any) -> Sampling:
+    """Greedy where nothing is told. Raises `WireError`."""
+    if told is None:
+        return GREEDY
+    try:
+        sampling = Sampling(**told)
+    except (TypeError, ValueError) as error:
+        raise WireError(f"a sampling that is none: {error}") from error
+    if not isinstance(sampling.seed, int):
+        raise WireError(f"a seed of {sampling.seed!r}")
+    return sampling
 
 
 def transcript_out(transcript: Transcript) -> dict[str, Any]:

@@ -12,13 +12,12 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from models.base import Message, ModelError, ModelFailed, Usage
+from models.base import GREEDY, Message, ModelError, ModelFailed, Sampling, Usage
 from models.llama.audit import Counters, Meter
 from models.llama.binding import Context, Model
 from models.llama.drafting import CROWD_ROWS, DRAFT_ROWS
 from models.llama.engine import PREFIX_SEQUENCES, Closing, Done, Engine, Event, Occupancy, Sink, TurnEnd
 from models.llama.history import History
-from models.llama.sampling import GREEDY, Sampling
 from models.llama.templates import Piece, Template, begun_pieces, choose_template
 
 _CLOSING_MARKS = " .,;:?!-\u2026"

@@ -17,12 +17,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import ModelBusy, ModelError, ModelFailed
+from models.base import GREEDY, ModelBusy, ModelError, ModelFailed, Sampling
 from models.llama.audit import Audit, Counters, Meter
 from models.llama.binding import DecodeFailed
 from models.llama.constraint import OPENING, Constraint, Matcher
 from models.llama.reply_text import ReplyText
-from models.llama.sampling import GREEDY, Sampler, Sampling, probability
+from models.llama.sampling import Sampler, probability
 from models.llama.scheduler import Entry, Scheduler, State
 
 _log = logging.getLogger(__name__)

@@ -6,10 +6,11 @@ changes no choice: it ends a reply that repeats one block of tokens over and ove
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from models.base import Sampling
 
 _RANGE = 16.0
 """What is less likely than exp(-16) of the likeliest is not looked at: a vocabulary has 150,000 tokens."""
@@ -26,25 +27,6 @@ def greedy(logits: NDArray[np.float32]) -> int:
     if not np.isfinite(logits[token]):
         raise ValueError("the model's logits are not finite numbers")
     return token
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How one call's tokens are chosen."""
-
-    temperature: float = 0.0
-    """0: always the likeliest. 1: as likely as the model says."""
-    top_p: float = 1.0
-    """Only of the likeliest tokens that have this much of the probability together (arXiv 1904.09751)."""
-    seed: int = 0
-    """Equal seeds and equal logits choose equal tokens."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.temperature <= 2 or not 0 < self.top_p <= 1:
-            raise ValueError("temperature is from 0 to 2, and top_p above 0 and at most 1")
-
-
-GREEDY = Sampling()
 
 
 class Sampler:

@@ -11,12 +11,24 @@ from infra.cluster.chat import RemoteChat
 from infra.cluster.choice import Patience
 from infra.cluster.hearing import RemoteTranscriber
 from infra.cluster.voice import RemoteSynthesizer, RemoteVoice
-from models.base import SHARED, AgentSpeech, CallerSpeech, Glimpse, Message, ModelFailed, ModelLate, Samples
+from models.base import (
+    GREEDY,
+    SHARED,
+    AgentSpeech,
+    CallerSpeech,
+    Glimpse,
+    Message,
+    ModelFailed,
+    ModelLate,
+    Samples,
+    Sampling,
+)
 from models.scripted import BreaksOff, ScriptedChat, ScriptedSynthesizer, ScriptedTranscriber
 from tests.infra.cluster_kit import House, house, stand, until
 
 TURN = np.linspace(-0.5, 0.5, 32_000, dtype=np.float32)
 PREFIX = [Message("system", "Be kind.")]
+DRAWN = Sampling(0.7, 0.9, seed=5)
 HELLO = [Message("user", "Hello.")]
 CLAUSE = "We are open from nine to five on weekdays, and on Saturday until noon."
 
@@ -100,8 +112,9 @@ async def test_a_reply_that_breaks_off_goes_on_elsewhere_with_what_was_said() ->
     }
     stands = [stand(name, "llm", chat) for name, chat in chats.items()]
     async with house(*stands) as there:
-        session = await RemoteChat(there.fleet).open(PREFIX)
+        session = await RemoteChat(there.fleet).open(PREFIX, sampling=DRAWN)
         first = on(there, session)
+        assert chats[first].samplings[-1] == DRAWN
         await session.prefill(HELLO)
         text = ""
         async with aclosing(session.reply(HELLO, max_tokens=50, grammar="g")) as pieces:
@@ -113,6 +126,7 @@ async def test_a_reply_that_breaks_off_goes_on_elsewhere_with_what_was_said() ->
         second = chats["b" if first == "a" else "a"]
         assert second.begun == ["One two three"]
         assert second.prefixes[-1] == tuple(PREFIX)
+        assert second.samplings == [GREEDY, DRAWN], "the prompt evaluated ahead, then the call as it was"
         assert second.requests == [tuple(HELLO)]
         assert second.grammars == ["g"]
         assert there.fleet.moved["llm"] == 1

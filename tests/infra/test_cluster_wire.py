@@ -15,10 +15,22 @@ from infra.cluster.wire import (
     messages_in,
     messages_out,
     proof,
+    sampling_in,
+    sampling_out,
     speech_in,
     speech_out,
 )
-from models.base import AgentSpeech, CallerSpeech, Message, ModelBusy, ModelError, ModelFailed, Samples
+from models.base import (
+    GREEDY,
+    AgentSpeech,
+    CallerSpeech,
+    Message,
+    ModelBusy,
+    ModelError,
+    ModelFailed,
+    Samples,
+    Sampling,
+)
 
 SOUND = np.linspace(-1, 1, 333, dtype=np.float32)
 PACKETS = [Packet({"id": 1, "text": "hé"}), Packet({"id": 2}, body_of(SOUND)), Packet({})]
@@ -71,6 +83,15 @@ def test_messages_keep_their_roles_and_others_are_refused() -> None:
     for bad in (None, [["user"]], [["root", "x"]], [["user", 3]], "text"):
         with pytest.raises(WireError):
             messages_in(bad)
+
+
+def test_how_tokens_are_drawn_keeps_its_numbers_and_nonsense_is_refused() -> None:
+    drawn = Sampling(0.7, 0.9, seed=2**32 - 1)
+    assert sampling_in(sampling_out(drawn)) == drawn
+    assert sampling_in(None) == GREEDY
+    for bad in ({"temperature": 9}, {"temperature": "hot"}, {"seed": 0.5}, {"heat": 1}, [1], "text", 3):
+        with pytest.raises(WireError):
+            sampling_in(bad)
 
 
 @pytest.mark.parametrize("error", [ModelBusy("full"), ModelFailed("broke"), ModelError("unknown voice")])

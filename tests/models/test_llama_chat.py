@@ -15,12 +15,11 @@ import numpy as np
 import pytest
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
-from models.base import Message, ModelBusy, ModelFailed, ModelMissing, Usage
+from models.base import Message, ModelBusy, ModelFailed, ModelMissing, Sampling, Usage
 from models.llama import LlamaChat, LlamaSession
 from models.llama.binding import Context, Model
 from models.llama.drafting import DRAFT_ROWS
 from models.llama.quantize import quantize
-from models.llama.sampling import Sampling
 from models.llama.scheduler import Entry
 from models.llama.templates import CHATML, Piece
 from models.store import Store

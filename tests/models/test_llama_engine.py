@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.base import ModelBusy, ModelError, ModelFailed
+from models.base import GREEDY, ModelBusy, ModelError, ModelFailed, Sampling
 from models.llama.audit import Meter, Usage
 from models.llama.binding import DecodeFailed
 from models.llama.engine import Closing, Done, Engine, Event, TurnEnd
-from models.llama.sampling import GREEDY, Sampling
 from models.llama.scheduler import Entry
 
 END = 99

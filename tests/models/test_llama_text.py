@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.base import Message, ModelFailed
+from models.base import Message, ModelFailed, Sampling
 from models.llama.history import History, turns
 from models.llama.reply_text import ReplyText
-from models.llama.sampling import Sampler, Sampling, greedy, looping
+from models.llama.sampling import Sampler, greedy, looping
 
 
 def say(reply: ReplyText, *pieces: bytes) -> list[str]:

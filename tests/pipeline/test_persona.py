@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from models.base import Message
+from models.base import Message, Sampling
 from pipeline.documents import DocumentError
 from pipeline.persona import Example, Outbound, Persona, load_persona
 
@@ -48,6 +48,13 @@ def test_the_prefix_holds_role_facts_fallback_greeting_and_then_the_examples() -
         {"voice": {"speed": 9}},
         {"limits": {"call_s": 0}},
         {"limits": {"reply_tokens": 0}},
+        {"words": {"temperature": -0.1}},
+        {"words": {"temperature": 2.5}},
+        {"words": {"temperature": float("nan")}},
+        {"words": {"top_p": 0}},
+        {"words": {"top_p": 1.01}},
+        {"words": {"seed": -1}},
+        {"words": {"top_k": 40}},
         {"turns": {"pause_s": 0.0}},
         {"turns": {"endpoint_silence_s": 0.05}},
         {"turns": {"barge_in_s": 60}},
@@ -57,6 +64,16 @@ def test_the_prefix_holds_role_facts_fallback_greeting_and_then_the_examples() -
 def test_a_persona_that_could_not_hold_a_call_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Persona.model_validate({**LEAST, **wrong})
+
+
+def test_words_are_the_likeliest_unless_the_persona_draws_them() -> None:
+    assert Persona.model_validate(LEAST).words.of("one").temperature == 0
+    free = Persona.model_validate({**LEAST, "words": {"temperature": 0.7, "top_p": 0.9}}).words
+    assert (free.of("one").temperature, free.of("one").top_p) == (0.7, 0.9)
+    assert free.of("one") == free.of("one"), "the same call on another front-end"
+    assert free.of("one").seed != free.of("other").seed
+    fixed = Persona.model_validate({**LEAST, "words": {"temperature": 0.7, "seed": 5}}).words
+    assert fixed.of("one") == fixed.of("other") == Sampling(0.7, 1.0, 5)
 
 
 def test_a_persona_is_frozen() -> None:

@@ -5,7 +5,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from models.base import Message, ModelBusy, ModelError, ModelFailed, Samples, VoiceActivityStream
+from models.base import (
+    GREEDY,
+    Message,
+    ModelBusy,
+    ModelError,
+    ModelFailed,
+    Samples,
+    Sampling,
+    VoiceActivityStream,
+)
 from models.scripted import (
     EnergyVoiceActivity,
     ScriptedChat,
@@ -13,8 +22,10 @@ from models.scripted import (
     ScriptedSynthesizer,
     ScriptedVoice,
 )
+from models.store import Store
 from pipeline.call import CallOutcome
 from pipeline.events import CallStarted
+from pipeline.persona import Persona, WordChoice
 from pipeline.service import CallService
 from telephony.simulator.virtual_loop import run_virtual
 from tests.pipeline.hand_line import HandLine
@@ -34,12 +45,12 @@ class FailingChat(ScriptedChat):
         self.error = error
         self.delay_s = delay_s
 
-    async def open(self, prefix: Sequence[Message]) -> ScriptedChatSession:
+    async def open(self, prefix: Sequence[Message], *, sampling: Sampling = GREEDY) -> ScriptedChatSession:
         if self.prefixes:
             await asyncio.sleep(self.delay_s)
             if self.error is not None:
                 raise self.error
-        return await super().open(prefix)
+        return await super().open(prefix, sampling=sampling)
 
 
 class FailingSynthesizer(ScriptedSynthesizer):
@@ -177,6 +188,51 @@ def test_two_calls_have_two_conversations() -> None:
     assert house.calls["other"].caller == ["second"]
     (history,) = [request for request in house.chat.requests if request[-1].content == "third"]
     assert not any(message.content == "second" for message in history)
+
+
+def _free(temperature: float) -> Persona:
+    return PERSONA.model_copy(update={"words": WordChoice(temperature=temperature, top_p=0.95)})
+
+
+def test_each_call_chooses_its_words_as_its_persona_says() -> None:
+    house = House()
+
+    async def calls() -> None:
+        async with house.service() as service:
+            for number, persona in enumerate((PERSONA, _free(0.8))):
+                line = HandLine(f"call-{number}")
+                answering = asyncio.create_task(service.answer(line, persona))
+                await line.silent(2)
+                line.close()
+                await answering
+
+    run_virtual(calls())
+    *_, plain, drawn = house.chat.samplings
+    assert (plain.temperature, drawn.temperature, drawn.top_p) == (0, 0.8, 0.95)
+    assert drawn == _free(0.8).words.of("call-1")
+
+
+@pytest.mark.models
+async def test_two_personas_in_one_batch_choose_their_words_differently() -> None:
+    from models.llama import LlamaChat
+
+    path = Store(None).path("smollm2-135m")
+    gguf = next(path.glob("*.gguf")) if path.is_dir() else path
+    chat = await asyncio.to_thread(LlamaChat, gguf, threads=1, context_tokens=4096, sequences=4)
+    question = [Message("user", "Tell me about cats.")]
+
+    async def says(persona: Persona, call_id: str) -> str:
+        session = await chat.open(persona.prefix(), sampling=persona.words.of(call_id))
+        return "".join([piece async for piece in session.reply(question, max_tokens=12)])
+
+    try:
+        personas = (PERSONA, PERSONA, _free(1.5), _free(1.5))
+        said = await asyncio.gather(*(says(each, f"call-{n}") for n, each in enumerate(personas)))
+    finally:
+        await chat.aclose()
+    # Sums of one batch may round differently: the first words are enough.
+    assert said[0].split()[:3] == said[1].split()[:3]
+    assert len({said[0], said[2], said[3]}) == 3
 
 
 def test_a_call_whose_model_fails_leaves_the_other_alone() -> None:

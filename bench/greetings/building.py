@@ -1,7 +1,7 @@
 """Greetings as sound, from their seeds: voices, lines and pauses differ, and so does how long it takes."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,16 +10,35 @@ from bench.corpus import PartName, held_out, tuning
 from bench.corpus.line import FULL_SCALE, noise
 from bench.corpus.speech import LEVEL_DBFS, has_flite, joined, speak
 from bench.corpus.templates import Voice
-from bench.greetings.texts import HELD_OUT, TUNING, Texts
+from bench.greetings.held_out import BEEPS_HZ, HELD_OUT, VOICES
+from bench.greetings.texts import TUNING, TUNING_TOO, Texts
 from pipeline.line import LINE_RATE_HZ, Pcm
 from telephony import g711
 
-TEXTS: dict[PartName, Texts] = {"tuning": TUNING, "held_out": HELD_OUT}
-PARTS = {"tuning": tuning.PART, "held_out": held_out.PART}
 ROUNDS = 3
 """How often each sentence is said, by another voice over another line."""
 _TAIL_S = 6.0
-_BEEPS_HZ = {"tuning": (440, 1000, 1400), "held_out": (520, 850, 1200)}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Sentences and who says them over which lines. `name` seeds everything that varies."""
+
+    name: str
+    texts: Texts
+    voices: Sequence[Voice]
+    noises: Sequence[str]
+    beeps_hz: Sequence[int]
+
+
+PARTS: dict[PartName, tuple[Source, ...]] = {
+    "tuning": (
+        Source("tuning", TUNING, tuning.PART.voices, tuning.PART.noises, (440, 1000, 1400)),
+        Source("held_out", TUNING_TOO, held_out.PART.voices, held_out.PART.noises, (520, 850, 1200)),
+    ),
+    # Its kinds of noise are not new: the line's model has no others.
+    "held_out": (Source("held_out_2", HELD_OUT, VOICES, held_out.PART.noises, BEEPS_HZ),),
+}
 
 
 @dataclass(frozen=True)
@@ -40,24 +59,24 @@ class Greeting:
 
 def greetings(part: PartName) -> list[Greeting]:
     """Blocks for half a minute, for the tuning part longer. Raises `VoiceUnavailable` without hibari."""
-    return list(_greetings(part))
+    return [greeting for source in PARTS[part] for greeting in _greetings(source)]
 
 
-def _greetings(part: PartName) -> Iterator[Greeting]:
-    chance = random.Random(f"greetings {part}")
-    texts = TEXTS[part]
-    voices = [voice for voice in PARTS[part].voices if voice.engine == "hibari" or has_flite()]
+def _greetings(source: Source) -> Iterator[Greeting]:
+    chance = random.Random(f"greetings {source.name}")
+    texts = source.texts
+    voices = [voice for voice in source.voices if voice.engine == "hibari" or has_flite()]
     number = 0
     for _ in range(ROUNDS):
         for kind in ("people", "shops", "own_machines", "network_machines", "shop_machines"):
             for template in getattr(texts, kind):
                 text = template.format_map({k: chance.choice(v) for k, v in texts.fillings.items()})
-                yield _greeting(part, number, kind, text, voices[number % len(voices)], chance)
+                yield _greeting(source, number, kind, text, voices[number % len(voices)], chance)
                 number += 1
 
 
 def _greeting(
-    part: PartName, number: int, kind: str, text: str, voice: Voice, chance: random.Random
+    source: Source, number: int, kind: str, text: str, voice: Voice, chance: random.Random
 ) -> Greeting:
     machine = kind.endswith("machines")
     pieces = [piece.strip() for piece in text.split("|")]
@@ -68,15 +87,17 @@ def _greeting(
     wave = np.concatenate([np.zeros(lead), spoken.astype(np.float64)])
     if machine and kind != "shop_machines":
         wave = np.concatenate([wave, np.zeros(round(chance.uniform(0.3, 1.2) * LINE_RATE_HZ))])
-        wave = np.concatenate([wave, _beep(chance.choice(_BEEPS_HZ[part]), chance.uniform(0.25, 0.8))])
+        wave = np.concatenate([wave, _beep(chance.choice(source.beeps_hz), chance.uniform(0.25, 0.8))])
     ends = len(wave)
     wave = np.concatenate([wave, np.zeros(round(_TAIL_S * LINE_RATE_HZ))])
-    background = chance.choice(PARTS[part].noises)
+    background = chance.choice(source.noises)
     wave = wave * 10 ** (chance.uniform(-8, 2) / 20)
     wave += noise(background, len(wave), chance.uniform(-65, -48), number)
     coded = np.clip(np.rint(wave), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
     line = g711.decode(g711.encode(coded))
-    return Greeting(f"{part}-{number:03}", kind, machine, " ".join(pieces), voice.name, line, lead, ends)
+    return Greeting(
+        f"{source.name}-{number:03}", kind, machine, " ".join(pieces), voice.name, line, lead, ends
+    )
 
 
 def _beep(hertz: float, seconds: float) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":

@@ -43,8 +43,8 @@ _AFTER_S = 2.0
 """When we close a stream, Twilio asks `/twilio/after` what to do next; be there to answer."""
 
 _NOTICED_S = 6.0
-"""By then a balancer has noticed that we are not ready (ours asks every 2 s, and waits 2 s for the answer), and
-uvicorn has closed the connections on which nothing was asked for 5 s."""
+"""By then a balancer has noticed that we are not ready (ours asks every 2 s, and waits for 2 s), and uvicorn
+has closed the connections on which nothing was asked for 5 s."""
 _OPENING_S = 1.0
 """Who has connected to us says within that which call it is about."""
 _WATCHED_S = 30.0

@@ -7,11 +7,12 @@ of them share. Where that one is gone, the call goes on here.
 
 import asyncio
 import logging
-import urllib.error
-import urllib.request
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
+
+import httpx
 
 from pipeline.line import LineInfo
 
@@ -24,6 +25,9 @@ FORWARDED_HEADER: Final = "x-maya-forwarded"
 
 _ANSWER_LIMIT_S: Final = 1.5
 """Twilio waits 15 s, the caller hears nothing meanwhile. Who is gone mostly refuses at once."""
+_SILENT_S: Final = 5.0
+"""How long a front-end that let us wait, as one whose machine is gone does, is not asked again: of those who
+hear of its calls in that time one a time waits, not each."""
 _LARGEST_ANSWER: Final = 65_536
 _PASSED_ON: Final = ("content-type", "x-twilio-signature", "x-twilio-webhooks-signature-settings")
 
@@ -76,30 +80,66 @@ class Answered:
     media_type: str
 
 
-async def pass_on(
-    front_end: str, path: str, query: str, headers: Mapping[str, str], body: bytes
-) -> Answered | None:
-    """Post to `front_end` what Twilio has posted to us. None where it is gone, or answers an error."""
-    return await asyncio.to_thread(_post, front_end, path, query, headers, body)
+class Neighbours:
+    """The other front-ends, asked over HTTP without a thread. One that does not answer in time keeps nobody
+    waiting for a while. `clock()` is monotonic, in seconds."""
 
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._silent: dict[str, float] = {}
+        """Until when those that did not answer are not asked."""
+        self._http: httpx.AsyncClient | None = None
 
-def _post(front_end: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Answered | None:
-    url = front_end.rstrip("/") + path + (f"?{query}" if query else "")
-    if not url.startswith("http://"):
-        return None
-    passed = {name: headers[name] for name in _PASSED_ON if name in headers} | {FORWARDED_HEADER: "1"}
-    request = urllib.request.Request(url, body, passed, method="POST")  # noqa: S310  (checked above)
-    # A proxy for the internet is no way to a neighbour.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=_ANSWER_LIMIT_S) as response:
-            return Answered(
-                response.status,
-                response.read(_LARGEST_ANSWER),
-                response.headers.get("content-type", "text/plain"),
+    async def pass_on(
+        self, front_end: str, path: str, query: str, headers: Mapping[str, str], body: bytes
+    ) -> Answered | None:
+        """Post to `front_end` what Twilio has posted to us. None where it is gone, or answers an error."""
+        url = front_end.rstrip("/") + path + (f"?{query}" if query else "")
+        if not url.startswith("http://") or not self._may_ask(front_end):
+            return None
+        passed = {name: headers[name] for name in _PASSED_ON if name in headers} | {FORWARDED_HEADER: "1"}
+        try:
+            async with asyncio.timeout(_ANSWER_LIMIT_S):
+                answered = await self._post(url, passed, body)
+        except TimeoutError:
+            self._silent[front_end] = self._clock() + _SILENT_S
+            logger.warning("front-end %s does not answer; for %.0f s it is not asked", front_end, _SILENT_S)
+            return None
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            # It refuses, which costs no time.
+            self._silent.pop(front_end, None)
+            logger.info("front-end %s is gone (%s)", front_end, error or type(error).__name__)
+            return None
+        self._silent.pop(front_end, None)
+        if answered.status >= 300:
+            logger.warning("front-end %s answered %d to %s", front_end, answered.status, path)
+            return None
+        return answered
+
+    def _may_ask(self, front_end: str) -> bool:
+        """Not while it is silent; then one may see whether it is back."""
+        until = self._silent.get(front_end)
+        now = self._clock()
+        if until is None:
+            return True
+        if now < until:
+            return False
+        self._silent[front_end] = now + _SILENT_S
+        return True
+
+    async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answered:
+        if self._http is None:
+            self._http = httpx.AsyncClient(
+                trust_env=False,  # a proxy for the internet is no way to a neighbour
+                verify=False,  # noqa: S501  (plain HTTP; without it, certificates would be read on the loop)
+                timeout=None,  # noqa: S113  (the caller has one over all)
+                # No connection waits for the next question: a neighbour that stops would close it under that.
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
             )
-    except urllib.error.HTTPError as refusal:
-        logger.warning("front-end %s answered %d to %s", front_end, refusal.code, path)
-    except (OSError, ValueError) as error:
-        logger.info("front-end %s is gone (%s)", front_end, getattr(error, "reason", None) or error)
-    return None
+        async with self._http.stream("POST", url, content=body, headers=dict(headers)) as response:
+            told = b""
+            async for piece in response.aiter_bytes():
+                told += piece
+                if len(told) > _LARGEST_ANSWER:
+                    raise ValueError("its answer is too long")
+            return Answered(response.status_code, told, response.headers.get("content-type", "text/plain"))

@@ -31,8 +31,8 @@ from telephony.twilio.elsewhere import (
     RESUMED_PARAMETER,
     CallsElsewhere,
     Found,
+    Neighbours,
     NowhereElse,
-    pass_on,
 )
 from telephony.twilio.errors import AccessRefused
 from telephony.twilio.tokens import TOKEN_PARAMETER
@@ -99,6 +99,7 @@ class _Endpoints:
         elsewhere: CallsElsewhere,
     ) -> None:
         self._elsewhere = elsewhere
+        self._neighbours = Neighbours()
         self._on_order_over = on_order_over
         self._config = config
         self._desk = desk
@@ -219,7 +220,7 @@ class _Endpoints:
         if FORWARDED_HEADER in headers:
             return None
         query = request.scope["query_string"].decode("latin-1")
-        answered = await pass_on(found.held_by, path, query, headers, request.state.body)
+        answered = await self._neighbours.pass_on(found.held_by, path, query, headers, request.state.body)
         if answered is None:
             return None
         return Response(answered.body, answered.status, media_type=answered.media_type)

@@ -13,7 +13,7 @@ import websockets
 from fastapi import FastAPI
 
 from pipeline.line import AudioReceived, Line, LineClosed, LineInfo
-from telephony.twilio.elsewhere import FORWARDED_HEADER, RESUMED_PARAMETER, Answered, Found, pass_on
+from telephony.twilio.elsewhere import FORWARDED_HEADER, RESUMED_PARAMETER, Answered, Found, Neighbours
 from telephony.twilio.routes import create_router
 from tests.telephony.twilio_support import AUTH_TOKEN, CALL, Outcome, config, media, signature, start, stop
 
@@ -256,8 +256,110 @@ async def test_passing_on_keeps_signature_and_body() -> None:
         signed = {"x-twilio-signature": signature(f"http://{holder.host}/twilio/after", form, AUTH_TOKEN)}
         headers = signed | {"content-type": "application/x-www-form-urlencoded", "host": "elsewhere"}
         body = f"CallSid={CALL}".encode()
+        pass_on = Neighbours().pass_on
         answered = await pass_on(f"http://{holder.host}", "/twilio/after", "", headers, body)
         assert isinstance(answered, Answered)
         assert b"<Say>" in answered.body
         assert await pass_on(f"http://{holder.host}", "/twilio/after", "", {}, body) is None
         assert await pass_on("file:///etc", "/hostname", "", {}, b"") is None
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@asynccontextmanager
+async def silent() -> AsyncIterator[tuple[str, list[int]]]:
+    """The URL of a front-end that hangs: it takes connections and answers nothing. And how often it was
+    asked."""
+    asked: list[int] = []
+    over = asyncio.Event()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.append(len(asked))
+        await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
+    finally:
+        over.set()
+        server.close()
+
+
+async def test_a_neighbour_that_hangs_takes_no_thread_that_calls_need() -> None:
+    neighbours = Neighbours()
+    async with silent() as (url, asked):
+        waiting = [asyncio.create_task(neighbours.pass_on(url, "/", "", {}, b"")) for _ in range(100)]
+        await until(lambda: len(asked) == 100)
+        async with asyncio.timeout(1):
+            await asyncio.to_thread(int)
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_a_neighbour_that_hangs_is_asked_by_one_caller_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("telephony.twilio.elsewhere._ANSWER_LIMIT_S", 0.1)
+    clock = Clock()
+    neighbours = Neighbours(clock)
+    async with silent() as (url, asked), front_end(None) as alive:
+        for expected in (1, 1, 1):
+            assert await neighbours.pass_on(url, "/", "", {}, b"") is None
+            assert len(asked) == expected
+        signed = {"x-twilio-signature": signature(f"http://{alive.host}/twilio/after", {}, AUTH_TOKEN)}
+        answered = await neighbours.pass_on(f"http://{alive.host}", "/twilio/after", "", signed, b"")
+        assert answered is not None, "the others are asked as ever"
+        clock.now += 6.0
+        seeing = [neighbours.pass_on(url, "/", "", {}, b"") for _ in range(10)]
+        assert await asyncio.gather(*seeing) == [None] * 10
+        assert len(asked) == 2, "one has seen whether it is back"
+
+
+async def test_a_neighbour_that_is_back_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("telephony.twilio.elsewhere._ANSWER_LIMIT_S", 0.1)
+    clock = Clock()
+    neighbours = Neighbours(clock)
+    async with silent() as (url, _):
+        assert await neighbours.pass_on(url, "/", "", {}, b"") is None
+    port = int(url.rpartition(":")[2])
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi")
+        writer.close()
+
+    monkeypatch.setattr("telephony.twilio.elsewhere._ANSWER_LIMIT_S", 5.0)
+    async with await asyncio.start_server(answer, "127.0.0.1", port):
+        clock.now += 6.0
+        for _ in range(2):
+            answered = await neighbours.pass_on(url, "/", "", {}, b"")
+            assert answered is not None
+            assert answered.body == b"hi"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\n" + bytes(70_000),
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"",
+    ],
+)
+async def test_what_a_stranger_answers_at_a_neighbours_address_is_no_answer(answer: bytes) -> None:
+    async def stranger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(stranger, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert await Neighbours().pass_on(f"http://127.0.0.1:{port}", "/twilio/after", "", {}, b"") is None

@@ -20,6 +20,7 @@ from infra.inherited import WEB, inherited_sockets, notify
 from infra.loading import load
 from infra.observe.observatory import check_observe, open_observatory
 from infra.outbound.office import check_outbound, open_outbound
+from infra.resuming import front_end_name
 from infra.settings import Settings, SettingsError
 from infra.ways_in import check_ways_in, open_ways_in
 from models.base import Models
@@ -90,7 +91,11 @@ async def serve_on(
     handed_over: bool = False,
 ) -> None:
     """Serve on a socket that listens, until a signal comes and the calls that are on have ended.
-    `handed_over`: others have the same socket, and take what comes once we drain."""
+    `handed_over`: others have the same socket, and take what comes once we drain. Raises `SettingsError`."""
+    listeners = [listener]
+    if handed_over:
+        settings, own = _address_of_its_own(settings)
+        listeners += own
     async with (
         open_calls(settings, load_) as calls,
         open_ways_in(settings, calls) as ways,
@@ -123,7 +128,20 @@ async def serve_on(
             signal.signal(number, lambda *_: None)
         spare_what_is_loaded()
         async with front.secured(config):
-            await server.serve(sockets=[listener])
+            await server.serve(sockets=listeners)
+
+
+def _address_of_its_own(settings: Settings) -> tuple[Settings, list[socket.socket]]:
+    """Where several processes have one address, who asks there about a call reaches any of them, and never
+    one that drains. So each listens at a port of its own, too, and is named in the store after that: it is
+    for the other front-ends, to which Twilio brings what it asks about the calls of this one, such as whom
+    to dial. Nothing where they could not ask. Raises `SettingsError`."""
+    if settings.store.front_end or not front_end_name(settings):
+        return settings, []
+    own = bind(settings.bind_host, 0)
+    name = front_end_name(settings.model_copy(update={"port": own.getsockname()[1]}))
+    store = settings.store.model_copy(update={"front_end": name})
+    return settings.model_copy(update={"store": store}), [own]
 
 
 class _DrainingServer(uvicorn.Server):
@@ -142,10 +160,10 @@ class _DrainingServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         notify("STOPPING=1")
         if self._handed_over:
-            # What waits in the queue is for whoever else has the socket.
-            for server in self.servers:
+            # What waits in the queue is for whoever else has the socket; our own port stays open.
+            for server in self.servers[:1]:
                 server.close()
-            for listening in sockets or ():
+            for listening in (sockets or [])[:1]:
                 listening.close()
         await self._calls.drain(self._drain_s, lambda: self.force_exit, handed_over=self._handed_over)
         await super().shutdown(sockets)

@@ -3,20 +3,25 @@
 import asyncio
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import websockets
 
 from infra.errors import CommandError
 from infra.local_server import LocalServer, free_port, local_server
 from telephony.simulator import Report, Scenario, simulate
 from tests.infra.served import served
+from tests.telephony.twilio_support import CALL, dtmf, signature, start
 
 ROOT = Path(__file__).parents[2]
 
@@ -116,3 +121,108 @@ async def test_the_procfile_starts_a_server_that_takes_a_call(tmp_path: Path) ->
         report = await call(server, tmp_path, "listen", {"say": "Hello there."}, "listen", "hang_up")
     assert [turn.gap_ms is not None for turn in report.turns] == [True]
     assert outcome(tmp_path, report)["outcome"] == "completed"
+
+
+# A new process beside the old one, on one socket
+
+TOKEN = "handed-over-token"
+DESK = """
+name = "Desk"
+greeting = "Hello."
+system = "You help."
+[tools]
+built_in = ["transfer"]
+[transfer.targets]
+reception = "+12025550101"
+[keys]
+longest = 1
+menu = { 0 = "transfer:reception" }
+"""
+
+
+class Instances:
+    """As systemd has them: processes that are given one listening socket."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "desk.toml").write_text(DESK)
+        self._folder = folder
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.host = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, name: str) -> "subprocess.Popen[bytes]":
+        """Returns once it is ready."""
+        address = self._folder / f"{name}.notify"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.bind(str(address))
+            notify.settimeout(60)
+            environ = {**os.environ, "LISTEN_FDS": "1", "NOTIFY_SOCKET": str(address)}
+            environ |= {"TWILIO_AUTH_TOKEN": TOKEN, "MAYA_PUBLIC_URL": f"http://{self.host}"}
+            script = 'exec 3<&"$0"; export LISTEN_PID=$$; exec "$@"'
+            command = ["bash", "-c", script, str(self._listener.fileno())]
+            command += [sys.executable, "-c", "from infra.cli import main; main()", "serve"]
+            command += ["--profile", "scripted", "--persona", str(self._folder / "desk.toml")]
+            command += ["--calls-dir", str(self._folder / "calls")]
+            with (self._folder / f"{name}.log").open("wb") as log:
+                process = subprocess.Popen(
+                    command, env=environ, stdout=log, stderr=log, pass_fds=[self._listener.fileno()]
+                )
+            self.processes.append(process)
+            assert notify.recv(64) == b"READY=1"
+        return process
+
+    def end(self) -> None:
+        self._listener.close()
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+    async def until_logged(self, name: str, words: str) -> None:
+        async with asyncio.timeout(20):
+            while words not in (self._folder / f"{name}.log").read_text():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+    async def post(self, path: str, **fields: str) -> str:
+        form = {"CallSid": CALL, "From": "+15550100", "To": "+15550199"} | fields
+        signed = {"X-Twilio-Signature": signature(f"http://{self.host}{path}", form, TOKEN)}
+        async with httpx.AsyncClient() as web:
+            answer = await web.post(f"http://{self.host}{path}", data=form, headers=signed, timeout=20)
+        assert answer.status_code in (200, 204), answer.text
+        return answer.text
+
+    @asynccontextmanager
+    async def stream(self, twiml: str) -> AsyncIterator[Any]:
+        parameters = dict(re.findall(r'<Parameter name="(\w+)" value="([^"]+)" />', twiml))
+        url = f"ws://{self.host}/twilio/media"
+        signed = {"X-Twilio-Signature": signature(url, token=TOKEN)}
+        async with websockets.connect(url, additional_headers=signed) as stream:
+            await stream.send(start(**parameters))
+            yield stream
+
+
+@pytest.fixture
+def instances(tmp_path: Path) -> Iterator[Instances]:
+    instances = Instances(tmp_path)
+    yield instances
+    instances.end()
+
+
+async def test_a_transfer_on_a_server_that_drains_is_dialled(instances: Instances) -> None:
+    """Twilio asks the new process, which has the socket, about the old one's call."""
+    old = await asyncio.to_thread(instances.start, "old")
+    async with instances.stream(await instances.post("/twilio/voice")) as stream:
+        await stream.recv()
+        await asyncio.to_thread(instances.start, "new")
+        old.send_signal(signal.SIGTERM)
+        await instances.until_logged("old", "waiting up to")  # it has let go of the socket
+        await stream.send(dtmf("0"))
+        with pytest.raises(websockets.ConnectionClosed):
+            while True:
+                await stream.recv()
+    twiml = await instances.post("/twilio/after")
+    assert "<Dial" in twiml
+    assert "+12025550101" in twiml
+    answered = {"ParentCallSid": CALL, "CallSid": "CA" + "0" * 32, "CallStatus": "in-progress"}
+    await instances.post("/twilio/transfer", **answered)
+    assert await asyncio.to_thread(old.wait, 20) == 0, "its last call is over"
+    assert "<Hangup" in await instances.post("/twilio/dialled", DialCallStatus="completed")

@@ -1,8 +1,7 @@
-"""Takes callers' numbers and secrets out of log lines. Pure.
+"""Takes callers' numbers (`infra.caller_numbers`) and secrets out of log lines. Pure.
 
-Of a number its first digits, which tell the country, and its last two stay, so that two callers can be told
-apart: `+12*******23`. Secrets are told by their form (credentials in addresses, `token=...`, authorization
-headers, Maya's keys) and by their value, where `hide` was told it.
+Secrets are told by their form (credentials in addresses, `token=...`, authorization headers, Maya's keys) and
+by their value, where `hide` was told it.
 """
 
 import logging
@@ -10,16 +9,11 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from infra.caller_numbers import mask_numbers
+
 HIDDEN: Final = "***"
 _SHORTEST_SECRET: Final = 6
 """Anything shorter occurs in words."""
-
-_INTERNATIONAL = re.compile(r"(?<![\w+])\+\d(?:[ .()/-]{0,2}\d){6,14}(?!\d)")
-_NORTH_AMERICAN = re.compile(r"(?<![\w.+-])\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}(?![\w-])")
-# Ten and more digits: not within a word, an id, a decimal fraction or a date.
-_BARE = re.compile(r"(?<![\w.+-])\d{10,15}(?![\w-]|\.\d)")
-_SIP_USER = re.compile(r"(?<=sip:)\d{5,15}(?=@)|(?<=sips:)\d{5,15}(?=@)|(?<=tel:)\d{5,15}")
-_DIGIT = re.compile(r"\d")
 
 _ADDRESS = re.compile(r"(://[^\s/:@]*):[^\s/@]+@")
 _PASSWORD = re.compile(r"://[^\s/:@]*:([^\s/@]+)@")
@@ -59,9 +53,7 @@ class Redactor:
         line = _NAMED.sub(_hide_value, line)
         line = _MAYA_KEY.sub(HIDDEN, line)
         line = _JWT.sub(HIDDEN, line)
-        for numbers in (_INTERNATIONAL, _NORTH_AMERICAN, _SIP_USER, _BARE):
-            line = numbers.sub(_mask, line)
-        return line
+        return mask_numbers(line)
 
 
 REDACTOR: Final = Redactor()
@@ -97,15 +89,18 @@ def secrets_of(settings: Any) -> Iterator[str]:
 
 
 def redact_data(value: Any) -> Any:
-    """The same for what lies within dicts and lists; what is named as a secret there is hidden whole."""
-    if isinstance(value, str):
-        return redact(value)
+    """The same for what lies within dicts and lists; what is named as a secret there is hidden whole. Other
+    values than figures come back as text, for that is how they would be shown."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
     if isinstance(value, dict):
         return {
-            name: HIDDEN if isinstance(name, str) and _SECRET_NAME.search(name) else redact_data(held)
+            redact(str(name)): HIDDEN if _SECRET_NAME.search(str(name)) else redact_data(held)
             for name, held in value.items()
         }
-    return [redact_data(held) for held in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple | set | frozenset):
+        return [redact_data(held) for held in value]
+    return redact(str(value))
 
 
 class RedactingFormatter(logging.Formatter):
@@ -113,14 +108,6 @@ class RedactingFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))
-
-
-def _mask(found: re.Match[str]) -> str:
-    """All digits but the first two and the last two."""
-    number = found.group()
-    places = [place.start() for place in _DIGIT.finditer(number)]
-    masked = set(places[2:-2])
-    return "".join("*" if at in masked else character for at, character in enumerate(number))
 
 
 def _hide_value(found: re.Match[str]) -> str:

@@ -6,13 +6,14 @@ more. Where the store is away, calls that this process itself lost a line of sti
 """
 
 import asyncio
+import itertools
 import logging
 import re
 import secrets
 import socket
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar
@@ -34,8 +35,7 @@ KIND: Final = "twilio"
 _QUIET_S: Final = 120.0
 """Longer nothing happens on no call: its silences are broken, and then it ends."""
 _STORE_PATIENCE_S: Final = 2.5
-_TOKEN_PATIENCE_S: Final = 0.5
-"""Every caller waits for that, before the greeting."""
+_TOKENS_AT_ONCE: Final = 1_000
 _GRACE_S: Final = 0.4
 """How long the end of a call may take from its front-end to the store: one that ended on purpose is over."""
 _KEPT_S: Final = 120.0
@@ -58,7 +58,7 @@ class StoredCalls(Protocol):
 
     def claim(self, call_id: str, front_end: str = "") -> bool: ...
 
-    def use_once(self, nonce: str, until: float) -> bool: ...
+    def use_each_once(self, until: Mapping[str, float]) -> frozenset[str]: ...
 
 
 def front_end_name(settings: Settings) -> str:
@@ -133,6 +133,9 @@ class Resuming:
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._partly: set[str] = set()
         """Calls whose beginning only the store knows."""
+        self._tokens: dict[str, tuple[float, asyncio.Future[bool]]] = {}
+        """That wait to be checked: until when each is good, and whether it is used for the first time."""
+        self._checking: asyncio.Task[None] | None = None
         # A question that is given up holds its thread until the database answers: never one that others need.
         self._asking = ThreadPoolExecutor(4, thread_name_prefix="store-ask")
 
@@ -190,12 +193,44 @@ class Resuming:
     async def use_once(self, nonce: str, until_s: float) -> bool:
         if self._store is None or self._store.away:
             return True
+        if nonce in self._tokens:
+            return False
+        first = asyncio.get_running_loop().create_future()
+        self._tokens[nonce] = until_s, first
+        if self._checking is None:
+            self._checking = asyncio.create_task(self._check_tokens(self._store), name="tokens")
         try:
-            return await self._ask(lambda store: store.use_once(nonce, until_s), _TOKEN_PATIENCE_S)
-        except (StoreError, TimeoutError) as error:
+            async with asyncio.timeout(_STORE_PATIENCE_S):
+                return await first
+        except TimeoutError:
+            log.warning("whether a stream's token was used at another front-end is not known in time")
             # The token is signed, young and used once here: better than to turn callers away.
-            log.warning("whether a stream's token was used at another front-end cannot be known: %s", error)
             return True
+        finally:
+            self._tokens.pop(nonce, None)
+
+    async def _check_tokens(self, store: StoredCalls) -> None:
+        """All that wait at once, for a commit takes as long for one as for hundreds; and one question at a
+        time, so that a database that hangs has one thread of those that ask."""
+        loop = asyncio.get_running_loop()
+        try:
+            while self._tokens:
+                asked = dict(itertools.islice(self._tokens.items(), _TOKENS_AT_ONCE))
+                until = {nonce: until_s for nonce, (until_s, _) in asked.items()}
+                used = frozenset[str]()
+                try:
+                    used = until.keys() - await loop.run_in_executor(self._asking, store.use_each_once, until)
+                except Exception as error:  # whatever it is, callers are let in
+                    what = str(error) if isinstance(error, StoreError) else repr(error)
+                    log.warning(
+                        "whether %d token(s) were used elsewhere cannot be known: %s", len(until), what
+                    )
+                for nonce, (_, first) in asked.items():
+                    self._tokens.pop(nonce, None)
+                    if not first.done():
+                        first.set_result(nonce not in used)
+        finally:
+            self._checking = None
 
     async def claim(self, call_id: str) -> Resumption | None:
         """The call is this process's from now on. None where it is over, somebody else was quicker, or

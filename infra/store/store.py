@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Final, Self, TypeVar
@@ -134,7 +134,7 @@ class CallStore:
         self._lock = threading.Lock()
         self._legs: OrderedDict[str, Leg] = OrderedDict()
         self._seen: OrderedDict[str, int] = OrderedDict()
-        self._used = 0
+        self._to_sweep = 0
         self._retention: Daily | None = None
 
     @classmethod
@@ -319,12 +319,21 @@ class CallStore:
     def use_once(self, nonce: str, until: float) -> bool:
         """True for the first that comes with `nonce`, on any front-end. It is remembered for a day beyond
         `until` (seconds since 1970)."""
+        return nonce in self.use_each_once({nonce: until})
+
+    def use_each_once(self, until: Mapping[str, float]) -> frozenset[str]:
+        """`use_once` for many in one transaction: those of which we are the first."""
+        # In order, so that two front-ends with the same ones do not wait for each other.
+        rows = [{"nonce": nonce, "until_s": until[nonce]} for nonce in sorted(until)]
+        if not rows:
+            return frozenset()
         with asking("a token cannot be checked"), self._writing.begin() as connection:
             insert = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
-            using = insert(nonces).values(nonce=nonce, until_s=until).on_conflict_do_nothing()
-            first = connection.execute(using.returning(nonces.c.nonce)).first() is not None
-            self._used += 1
-            if self._used % _NONCE_SWEEP == 1:
+            using = insert(nonces).values(rows).on_conflict_do_nothing()
+            first = frozenset(connection.execute(using.returning(nonces.c.nonce)).scalars())
+            self._to_sweep -= len(rows)
+            if self._to_sweep <= 0:
+                self._to_sweep = _NONCE_SWEEP
                 old = database_time_s(connection) - _NONCE_KEPT_S
                 connection.execute(delete(nonces).where(nonces.c.until_s < old))
         return first

@@ -31,6 +31,9 @@ _RESUMPTIONS: Final = 3
 _RESUMPTIONS_WITHIN_S: Final = 30.0
 """A stream that does not come about brings Twilio back at once, and would for ever."""
 _OLD_CALL_ENDS_S: Final = 5.0
+_TOKEN_PATIENCE_S: Final = 0.15
+"""Callers wait for that, before the greeting: many times what it takes to ask a store that is well."""
+_REPLAYED: Final = "token used before, at another front-end"
 CALLER_PARAMETER: Final = "caller"
 CALLED_PARAMETER: Final = "called"
 ORDER_PARAMETER: Final = "order"
@@ -74,6 +77,9 @@ class StreamDesk:
         """Of live calls."""
         self._resumed: OrderedDict[str, list[float]] = OrderedDict()
         """When calls were let go on."""
+        self._token_patience_s = _TOKEN_PATIENCE_S
+        self._asking: set[asyncio.Task[bool]] = set()
+        """Whether a token was used elsewhere."""
         self._limits = Limits(
             start_timeout_s=config.start_timeout_s,
             media_timeout_s=config.media_timeout_s,
@@ -162,9 +168,7 @@ class StreamDesk:
             return None
         if self.tokens is not None:
             try:
-                nonce, until_s = self.tokens.redeem(token, call_sid)
-                if not await self._elsewhere.use_once(nonce, until_s):
-                    raise TokenRefused("token used before, at another front-end")
+                await self._use_once(pump, *self.tokens.redeem(token, call_sid))
             except TokenRefused as refused:
                 logger.warning("call %s: stream refused: %s", call_sid, refused)
                 pump.end("token refused", 1008)
@@ -196,6 +200,28 @@ class StreamDesk:
         )
         return TwilioLine(pump, info, on_hang_up=self._hung_up, on_transfer=self._pass_on)
 
+    async def _use_once(self, pump: MessagePump, nonce: str, until_s: float) -> None:
+        """Raises `TokenRefused` where the token was used at another front-end. Where there is no knowing yet,
+        the call begins, and ends once it is known; nobody else waits until an answer comes in time again."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        asking = asyncio.create_task(self._elsewhere.use_once(nonce, until_s), name="token")
+
+        def answered(_: asyncio.Task[bool]) -> None:
+            self._asking.discard(asking)
+            in_time = loop.time() - began < _TOKEN_PATIENCE_S
+            self._token_patience_s = _TOKEN_PATIENCE_S if in_time else 0.0
+            if not asking.cancelled() and not asking.result():
+                pump.end(_REPLAYED, 1008)
+
+        self._asking.add(asking)
+        asking.add_done_callback(answered)
+        await asyncio.wait([asking], timeout=self._token_patience_s)
+        if not asking.done():
+            self._token_patience_s = 0.0
+        elif not asking.result():
+            raise TokenRefused(_REPLAYED)
+
     async def _hold(self, line: TwilioLine) -> None:
         """The call itself. Whatever happens in it stays in it."""
         call_sid = line.info.call_id
@@ -223,10 +249,14 @@ class StreamDesk:
             self._targets.pop(call_sid, None)
             line.end("the call is over")
             await line.close()
+        ending = self._endings[call_sid]
+        if line.over == _REPLAYED:
+            # It was never the call's: where that is on, it is asked for.
+            del self._endings[call_sid]
         logger.info(
             "call %s is over (%s): %s; %s; stream: %s",
             call_sid,
-            self._endings[call_sid].value,
+            ending.value,
             why or "no reason given",
             line.over,
             line.counters or "in order",

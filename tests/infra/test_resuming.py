@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,7 +65,7 @@ class Away:
     def claim(self, call_id: str, front_end: str = "") -> bool:
         raise StoreUnavailable("away")
 
-    def use_once(self, nonce: str, until: float) -> bool:
+    def use_each_once(self, until: Mapping[str, float]) -> frozenset[str]:
         raise StoreUnavailable("away")
 
 
@@ -265,9 +266,12 @@ async def test_questions_that_hang_take_no_thread_that_calls_need() -> None:
     answer = threading.Event()
 
     class Hangs(Away):
-        def use_once(self, nonce: str, until: float) -> bool:
-            return answer.wait(20)
+        def use_each_once(self, until: Mapping[str, float]) -> frozenset[str]:
+            threads.add(threading.get_ident())
+            answer.wait(20)
+            return frozenset(until)
 
+    threads: set[int] = set()
     resuming = Resuming(Hangs())
     asking = [asyncio.create_task(resuming.use_once(str(number), 0.0)) for number in range(50)]
     try:
@@ -276,9 +280,43 @@ async def test_questions_that_hang_take_no_thread_that_calls_need() -> None:
             # What hears a turn, and every other thread's work of this process.
             await Hearing(ScriptedTranscriber()).words(np.zeros(8_000, np.int16), language="en", hot_words="")
             await asyncio.to_thread(int)
+        assert len(threads) == 1
     finally:
         answer.set()
         await asyncio.gather(*asking)
+
+
+async def test_five_hundred_tokens_at_once_are_each_checked() -> None:
+    class Slow(Away):
+        """A disk on which each commit takes its time, and one goes behind the other."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.commits = 0
+            self._used = {"n7"}
+
+        def use_each_once(self, until: Mapping[str, float]) -> frozenset[str]:
+            time.sleep(0.01)
+            self.commits += 1
+            first = frozenset(until) - self._used
+            self._used |= first
+            return first
+
+    store = Slow()
+    resuming = Resuming(store)
+    checked = await asyncio.gather(*(resuming.use_once(f"n{number}", 2e9) for number in range(500)))
+    assert [number for number, first in enumerate(checked) if not first] == [7]
+    assert store.commits <= 2
+    assert not await resuming.use_once("n8", 2e9)
+
+
+async def test_each_token_is_let_in_at_one_of_two_front_ends(house: House) -> None:
+    one, _ = house.front_end("10.0.0.1_8080_aaaaaa")
+    two, _ = house.front_end("10.0.0.2_8080_bbbbbb")
+    nonces = [f"n{number}" for number in range(40)]
+    checks = [resuming.use_once(nonce, 2e9) for nonce in nonces for resuming in (one, two)]
+    verdicts = iter(await asyncio.gather(*checks))
+    assert [next(verdicts) + next(verdicts) for _ in nonces] == [1] * 40
 
 
 async def test_calls_of_other_ways_in_end_with_their_line() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
@@ -77,12 +77,12 @@ class FrontEnd:
         return response.text
 
     @asynccontextmanager
-    async def stream(self, twiml: str, sid: str) -> AsyncIterator[Any]:
+    async def stream(self, twiml: str, sid: str, call: str = CALL) -> AsyncIterator[Any]:
         parameters = dict(re.findall(r'<Parameter name="(\w+)" value="([^"]+)" />', twiml))
         signed = {"X-Twilio-Signature": signature(f"ws://{self.public}/twilio/media")}
         url = f"ws://{self.host}/twilio/media"
         async with websockets.connect(url, additional_headers=signed) as socket:
-            await socket.send(start(stream_sid=sid, **parameters))
+            await socket.send(start(call, sid, **parameters))
             yield socket
 
 
@@ -216,6 +216,68 @@ async def test_a_token_is_good_once_at_all_front_ends_together() -> None:
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1008
         assert first.agent.infos == []
+
+
+class SlowStore(Elsewhere):
+    """Answers about tokens when it is told to."""
+
+    def __init__(self, found: Found | None = None) -> None:
+        super().__init__(found)
+        self.answers: list[asyncio.Future[bool]] = []
+
+    async def use_once(self, nonce: str, until_s: float) -> bool:
+        self.answers.append(asyncio.get_running_loop().create_future())
+        return await self.answers[-1]
+
+
+async def test_nobody_waits_for_a_database_that_hangs_but_those_who_come_first() -> None:
+    store = SlowStore()
+    async with front_end(store) as here, AsyncExitStack() as streams:
+        for number in range(3):
+            sid = f"CA{number:032}"
+            twiml = await here.post("/twilio/voice", CallSid=sid)
+            stream = here.stream(twiml, f"MZ{number}", sid)
+            await streams.enter_async_context(stream)
+            await until(lambda number=number: len(here.agent.infos) == number + 1)
+        assert not any(answer.done() for answer in store.answers)
+        for answer in store.answers:
+            answer.set_result(True)
+        assert here.agent.ends == []
+
+
+async def test_a_token_that_proves_used_ends_the_call_that_has_begun() -> None:
+    elsewhere = SlowStore(Found(INFO))
+    async with front_end(elsewhere) as here:
+        async with here.stream(await here.post("/twilio/voice"), "MZ1") as stream:
+            await until(lambda: here.agent.infos)
+            elsewhere.answers[0].set_result(False)
+            with pytest.raises(websockets.ConnectionClosed) as closed:
+                await stream.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1008
+        await until(lambda: here.agent.ends)
+        assert "<Connect>" in await here.post("/twilio/after"), "the call itself is asked for where it is"
+        assert elsewhere.asked == [CALL]
+
+
+async def test_a_database_that_is_well_again_is_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SlowStore()
+    async with front_end(store) as here:
+        sids = [f"CA{number:032}" for number in range(3)]
+        async with here.stream(await here.post("/twilio/voice", CallSid=sids[0]), "MZ0", sids[0]):
+            await until(lambda: here.agent.infos)
+            store.answers[0].set_result(True)
+        monkeypatch.setattr("telephony.twilio.desk._TOKEN_PATIENCE_S", 10.0)  # however slow this machine is
+        async with here.stream(await here.post("/twilio/voice", CallSid=sids[1]), "MZ1", sids[1]):
+            await until(lambda: len(store.answers) == 2)
+            store.answers[1].set_result(True)
+            await until(lambda: len(here.agent.infos) == 2)
+        async with here.stream(await here.post("/twilio/voice", CallSid=sids[2]), "MZ2", sids[2]) as stream:
+            await until(lambda: len(store.answers) == 3)
+            store.answers[2].set_result(False)
+            with pytest.raises(websockets.ConnectionClosed):
+                await stream.recv()
+        assert len(here.agent.infos) == 2, "refused before the call began"
 
 
 # Front-ends beside each other

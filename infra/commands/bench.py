@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Measure: turns, overlaps, heard, hearing, media, churn, sip, browser, console, amd, tools, llm, "
-    "csm, faults, cluster.",
+    "csm, faults, cluster, flood, sizing.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -165,11 +165,12 @@ def sizing(
     seconds: Annotated[float | None, typer.Option(min=60, help="Simulated time of each trial.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Calls per GPU and per core from 1 to 10,000, simulated from measured and computed service times.
+    """Calls per GPU and per core from 1 to 10,000, simulated from measured and computed service times; half a
+    minute.
 
     Example: [bold]maya bench sizing --json[/bold]
     """
-    _bench("sizing", as_json, {"seconds": seconds})
+    _bench("sizing", as_json, {"seconds": seconds, "progress": _say})
 
 
 @app.command()

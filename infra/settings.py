@@ -104,7 +104,7 @@ class _Settable(BaseModel):
     """What CSM is shown of the conversation: sound and words, words only, nothing."""
     voice_weights: Literal["full", "w8a8", "int8"] = "full"
     """`w8a8` is for CPUs, `int8` for GPUs; `full` until `maya finetune gate` passed on your files."""
-    tts_slots: Annotated[int, Field(ge=1, le=256)] | None = None
+    tts_slots: Annotated[int, Field(ge=1, le=64)] | None = None
     """Calls that CSM speaks for at once, per device; None: the profile's calls, shared by its devices."""
     devices: str = ""
     """Where models run, e.g. `stt=cuda:0,llm=cuda:0,tts=cuda:1,tts=cuda:2`; several `tts` are replicas."""

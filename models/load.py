@@ -10,6 +10,7 @@ from types import ModuleType
 
 from models.base import ChatModel, ModelError, ModelMissing, Models, Synthesizer, Transcriber, VoiceActivity
 from models.catalogue import Entry, Kind, WindowPolicy
+from models.csm.scheduler import BUCKETS
 from models.machine import cuda_devices, torch_cuda_devices, usable_cores
 from models.placement import Placement, check_weights, place
 from models.profiles import STAND_INS, Profile, find_profile
@@ -178,8 +179,16 @@ def profile_calls(profile: str) -> int:
 
 
 def voice_slots(profile: str, choice: VoiceChoice, n_devices: int, calls: int | None = None) -> int:
-    """Calls that each device's replica of the CSM voice speaks for, where `calls` are to be served."""
-    return choice.slots or -(-(calls or profile_calls(profile)) // n_devices)
+    """Calls that each device's replica of the CSM voice speaks for, where `calls` are to be served. Raises
+    `ModelError` for more than one can."""
+    slots = choice.slots or -(-(calls or profile_calls(profile)) // n_devices)
+    if slots > BUCKETS[-1]:
+        raise ModelError(
+            f"The voice speaks for at most {BUCKETS[-1]} calls on each device, not for {slots}: lower "
+            "[capacity] calls (or tts_slots), put the voice on more devices (--devices "
+            "tts=cuda:0,tts=cuda:1), or run its replicas on Ray (--cluster)."
+        )
+    return slots
 
 
 def model_names(profile: str, *, llm: str | None = None, stt: str | None = None) -> tuple[str, ...]:

@@ -171,6 +171,19 @@ def test_slots_are_the_operators_or_the_profiles_shared_by_the_devices(
         assert voice.args[2] == (Device("cuda", 0), Device("cuda", 1))
 
 
+def test_more_calls_than_a_device_can_speak_for_are_refused_in_plain_words(
+    store: Store, own_voice: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "torch_cuda_devices", lambda: 2)
+    monkeypatch.setattr(load, "cuda_devices", lambda: 2)
+    voice = VoiceChoice(tts=str(own_voice))
+    with pytest.raises(ModelError, match=r"at most 64 calls on each device, not for 100: lower \[capacity\]"):
+        load_models("small", store, voice=voice, devices="tts=cpu", calls=100)
+    assert load.voice_slots("small", voice, 2, 128) == 64
+    with pytest.raises(ModelError, match="tts_slots"):
+        load.voice_slots("small", VoiceChoice(tts=str(own_voice), slots=65), 2)
+
+
 def test_the_voice_alone_needs_no_other_model(tmp_path: Path, own_voice: Path) -> None:
     empty = Store(tmp_path / "nothing", catalogue=ENTRIES)
     choice = VoiceChoice(tts=str(own_voice))

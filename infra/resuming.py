@@ -13,7 +13,7 @@ import secrets
 import socket
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar
@@ -195,7 +195,7 @@ class Resuming:
             return True
         if nonce in self._tokens:
             return False
-        first = asyncio.get_running_loop().create_future()
+        first: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._tokens[nonce] = until_s, first
         if self._checking is None:
             self._checking = asyncio.create_task(self._check_tokens(self._store), name="tokens")
@@ -217,7 +217,7 @@ class Resuming:
             while self._tokens:
                 asked = dict(itertools.islice(self._tokens.items(), _TOKENS_AT_ONCE))
                 until = {nonce: until_s for nonce, (until_s, _) in asked.items()}
-                used = frozenset[str]()
+                used: Set[str] = frozenset()
                 try:
                     used = until.keys() - await loop.run_in_executor(self._asking, store.use_each_once, until)
                 except Exception as error:  # whatever it is, callers are let in

@@ -20,6 +20,15 @@ class Bell:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def sleeps_beyond(self, moment: float | None) -> bool:
+        """Somebody waits, and not for a moment as early as this one."""
+        return self.waiting and moment is not None and (self._timer is None or moment < self._timer_at)
+
+    @property
+    def waiting(self) -> bool:
+        """Somebody does, and it has not rung."""
+        return self._waiter is not None and not self._waiter.done()
+
     async def wait(self, deadline: float | None) -> None:
         """Until it rings, or `deadline` on the running loop's clock. Safe to cancel: the ring is kept."""
         if not self._rung:

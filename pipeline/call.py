@@ -19,16 +19,14 @@ from pipeline.audible import first_audible
 from pipeline.bell import Bell
 from pipeline.call_desk import CallDesk, CallTools
 from pipeline.call_voice import CallVoice
-from pipeline.caller_sound import CallerSound
+from pipeline.caller_sound import ECHO_MATTERS_PROBABILITY, CallerSound
 from pipeline.conversation import Conversation, SpokenClause
 from pipeline.events import (
-    AgentAudio,
     AgentClause,
     AgentClauseHeard,
     AgentTurn,
     AgentTurnedDown,
     CallEnded,
-    CallerAudio,
     CallerSpeaks,
     CallerSpoke,
     CallerTurn,
@@ -51,14 +49,18 @@ from pipeline.line import (
     KeyPressed,
     Line,
     LineClosed,
+    LineEvent,
     MarkReached,
     Pcm,
+    PlaysAtOnce,
+    TellsAtOnce,
 )
 from pipeline.persona import Persona
 from pipeline.playout import HeardClause, Played, Playout, SendAudio
 from pipeline.reply import Reply, Resumed
 from pipeline.resuming import GREETING, CallSoFar, LaterOn, PastTurn
 from pipeline.sample_clock import PlacedAudio
+from pipeline.sound_told import SoundTold
 from pipeline.speakable import speakable
 from pipeline.thinking import Thinking
 from pipeline.turn_events import (
@@ -184,7 +186,11 @@ class Call:
         self._turns = so_far.last_turn if so_far is not None else 0
         self._clauses_told = 0
         self._said: list[SpokenClause] = []
+        self._told = SoundTold(observer)
+        self._play_now = line.play_now if isinstance(line, PlaysAtOnce) else None
         self._inbox: deque[TurnEvent] = deque()
+        self._decided: list[TurnAction] = []
+        """Not obeyed yet."""
         self._wake = Bell()
         self._failure: Exception | None = None
         self._closing: tuple[Literal["apology", "goodbye"], HangUpReason] | None = None
@@ -238,12 +244,14 @@ class Call:
         except BaseException as error:
             # Cancelled by a dying process, or a fault of ours: the record says so before it propagates.
             self._cut_short()
+            self._told.tell()
             self._desk.abandon()
             self._observer.observe(Fault(self._at(), "call", f"{type(error).__name__}: {error}"))
             self._observer.observe(CallEnded(self._at(), "failed", "failed", self._counted()))
             raise
         finally:
             self._ear.close()
+        self._told.tell()
         await self._desk.finish()
         self._observer.observe(
             CallEnded(
@@ -277,19 +285,12 @@ class Call:
     # The line
 
     async def _read_line(self) -> None:
+        line = self._line
+        if isinstance(line, TellsAtOnce):
+            line.listen(self._take)
         try:
-            async for event in self._line.events():
-                if isinstance(event, AudioReceived):
-                    self._hear(event.pcm)
-                elif isinstance(event, HeardBefore):
-                    self._hear(event.pcm, to_be_answered=False)
-                elif isinstance(event, MarkReached):
-                    if event.heard:
-                        self._playout.mark_reached(event.name, _now())
-                        self._wake.ring()
-                elif isinstance(event, KeyPressed):
-                    self._observer.observe(KeyReceived(self._at(), event.digit))
-                    self._tell(KeyTouched(event.digit))
+            async for event in line.events():
+                self._take(event)
             reason = "line closed"
         except LineClosed as closed:
             reason = closed.reason
@@ -300,6 +301,19 @@ class Call:
             self._cut_short()
         raise _CallOver(self._outcome(reason))
 
+    def _take(self, event: LineEvent) -> None:
+        if isinstance(event, AudioReceived):
+            self._hear(event.pcm)
+        elif isinstance(event, HeardBefore):
+            self._hear(event.pcm, to_be_answered=False)
+        elif isinstance(event, MarkReached):
+            if event.heard:
+                self._playout.mark_reached(event.name, _now())
+                self._wake.ring()
+        elif isinstance(event, KeyPressed):
+            self._observer.observe(KeyReceived(self._at(), event.digit))
+            self._tell(KeyTouched(event.digit))
+
     def _outcome(self, reason: str) -> CallOutcome:
         """Of a line that closed; our own doing goes before what the line says of it."""
         if self._desk.transferred:
@@ -307,14 +321,33 @@ class Call:
         return self._hung_up or CallOutcome(True, reason)
 
     def _hear(self, pcm: Pcm, *, to_be_answered: bool = True) -> None:
-        self._observer.observe(CallerAudio(self._sound.end_sample, pcm))
-        self._sound.append(pcm, _now())
-        self._sound.forget(self._core.oldest_needed_sample())
+        now = _now()
+        self._sound.append(pcm, now)
+        if self._told.caller(pcm, now):
+            self._told.tell()
+            self._report_played(self._playout.played(now))
+            self._sound.forget(self._core.oldest_needed_sample())
         # The ear counts samples as the call does; of silence it says nothing.
         self._ear.push(pcm if to_be_answered else np.zeros_like(pcm))
 
     def _on_voice(self, probability: float, start_sample: int, end_sample: int) -> None:
-        self._tell(self._sound.voice(probability, start_sample, end_sample))
+        now = _now()
+        if probability >= ECHO_MATTERS_PROBABILITY:
+            self._report_played(self._playout.played(now))
+        voice = self._sound.voice(probability, start_sample, end_sample)
+        core, wake = self._core, self._wake
+        if self._inbox or self._decided or not wake.waiting:
+            self._tell(voice)
+            return
+        # While the conductor sleeps: most windows change nothing, and are not worth waking it for.
+        self._decided = core.receive(voice, now)
+        if (
+            self._decided
+            or core.caller_speaks != self._voiced
+            or now >= self._goes_on_at
+            or wake.sleeps_beyond(core.next_deadline())
+        ):
+            wake.ring()
 
     def _on_ear_failed(self, error: Exception) -> None:
         self._failure = error
@@ -334,6 +367,9 @@ class Call:
             while True:
                 if self._failure is not None:
                     raise self._failure
+                if self._decided:
+                    actions, self._decided = self._decided, []
+                    await self._obey(actions)
                 if self._closing is not None:
                     closing, self._closing = self._closing, None
                     await self._obey(core.close(*closing, _now()))
@@ -370,19 +406,21 @@ class Call:
             self._observer.observe(CallerSpeaks(self._at()))
 
     async def _play(self) -> None:
-        playout = self._playout
-        try:
-            for action in playout.due(_now()):
-                if isinstance(action, SendAudio):
-                    await self._line.send_audio(action.pcm)
-                else:
-                    await self._line.send_mark(action.name)
-        except LineClosed:
-            # The reader learns why, and ends the call.
-            return
+        playout, play_now = self._playout, self._play_now
         now = _now()
-        if self._sound.clock.running and (pieces := playout.played(now)):
-            self._report_played(pieces)
+        goes_on = playout.sounding(now)
+        if due := playout.due(now):
+            self._told.sent(now, goes_on=goes_on)
+            try:
+                for action in due:
+                    if not isinstance(action, SendAudio):
+                        await self._line.send_mark(action.name)
+                    elif play_now is None or not play_now(action.pcm):
+                        await self._line.send_audio(action.pcm)
+            except LineClosed:
+                # The reader learns why, and ends the call.
+                return
+            now = _now()
         speaking = self._speaking
         if speaking is not None and speaking.times.first_played_s is None and playout.started_s is not None:
             speaking.times = replace(speaking.times, first_played_s=self._clock(playout.started_s))
@@ -399,7 +437,7 @@ class Call:
             start, pcm = self._placed.place(piece, round(self._clock(piece.at_s) * LINE_RATE_HZ))
             if pcm.size:
                 self._sound.played(pcm, start)
-                self._observer.observe(AgentAudio(start, pcm))
+                self._told.agent(pcm, start)
 
     # Obeying
 
@@ -780,7 +818,9 @@ def _now() -> float:
 
 
 def _earlier(a: float | None, b: float | None) -> float | None:
-    return min((d for d in (a, b) if d is not None), default=None)
+    if a is None or b is None:
+        return b if a is None else a
+    return min(a, b)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

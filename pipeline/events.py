@@ -24,19 +24,24 @@ class CallStarted:
 
 @dataclass(frozen=True, slots=True)
 class CallerAudio:
-    """The caller's samples; the first sample stands at `start_sample` of the call (8 kHz)."""
+    """The caller's samples, told ten times a second; the first sample stands at `start_sample` of the call (8
+    kHz). `gaps_s`: how long after the one before it each packet in it came; none for the call's first."""
 
     start_sample: int
     pcm: Pcm
+    gaps_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class AgentAudio:
     """Agent's samples that were played to the caller, placed on the caller's sample clock. Never
-    overlaps what was reported before; what a `clear` discarded is never reported."""
+    overlaps what was reported before; what a `clear` discarded is never reported. `gaps_s`: how long after
+    one another packets of speech were sent since the last of these events, within a passage without a pause
+    and behind its lead."""
 
     start_sample: int
     pcm: Pcm
+    gaps_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

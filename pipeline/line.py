@@ -1,6 +1,6 @@
 """The phone line as a call needs it; Twilio, SIP, Asterisk, the browser, a simulated caller implement it."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -113,6 +113,26 @@ class Line(Protocol):
 
     async def hang_up(self, reason: HangUpReason) -> None:
         """End the call. Never raises; a second call does nothing."""
+        ...
+
+
+@runtime_checkable
+class TellsAtOnce(Protocol):
+    """A line that need not wake a task for everything that arrives."""
+
+    def listen(self, listener: Callable[[LineEvent], None]) -> None:
+        """Before iterating: events that arrive while the iterator waits may be told to `listener` instead,
+        all in their order; the others come out of the iterator. What `listener` raises, that raises."""
+        ...
+
+
+@runtime_checkable
+class PlaysAtOnce(Protocol):
+    """A line on which sending seldom means waiting."""
+
+    def play_now(self, pcm: Pcm) -> bool:
+        """`send_audio`, done when it returns True. False: nothing was done, and `send_audio` will do it or
+        say why not."""
         ...
 
 

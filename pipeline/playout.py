@@ -15,6 +15,7 @@ from the passage's first one.
 """
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -234,6 +235,10 @@ class Playout:
     def _acknowledged_samples(self) -> int:
         return 0 if self._acknowledged is None else self._acknowledged[0]
 
+    def sounding(self, now: float) -> bool:
+        """Something that was sent has not been played to its end."""
+        return self._edge_end_s is not None and self._edge_end_s >= now - HALF_SAMPLE_S
+
     @property
     def active(self) -> bool:
         """Whether anything of this passage was queued."""
@@ -279,7 +284,8 @@ class Playout:
         """How many clauses of this passage, from its first, were heard to their end by `now`."""
         while self._clauses_heard < len(self._clauses):
             clause = self._clauses[self._clauses_heard]
-            if not clause.complete or self.heard_samples(now) < clause.start + clause.samples:
+            end = clause.start + clause.samples
+            if not clause.complete or self._sent < end or self.heard_samples(now) < end:
                 break
             self._clauses_heard += 1
         return self._clauses_heard
@@ -292,7 +298,7 @@ class Playout:
             if head.at_s + head.pcm.size / LINE_RATE_HZ > now:
                 break
             done.append(self._unreported.popleft())
-        return done
+        return _joined(done)
 
     def clear(self, now: float) -> list[Played]:
         """Forget what is queued and unheard, and start a new passage. Ask `heard` before. Returns the
@@ -305,6 +311,22 @@ class Playout:
 
     def next_passage(self, now: float) -> list[Played]:
         """Start anew after a drained passage. Returns the samples still unreported."""
-        done = list(self._unreported)
+        done = _joined(self._unreported)
         self._start_passage()
         return done
+
+
+def _joined(pieces: Iterable[Played]) -> list[Played]:
+    """Those that follow each other without a pause as one."""
+    runs: list[list[Played]] = []
+    end_s = -1.0
+    for piece in pieces:
+        if runs and abs(piece.at_s - end_s) < HALF_SAMPLE_S:
+            runs[-1].append(piece)
+        else:
+            runs.append([piece])
+        end_s = piece.at_s + piece.pcm.size / LINE_RATE_HZ
+    return [
+        run[0] if len(run) == 1 else Played(run[0].at_s, np.concatenate([piece.pcm for piece in run]))
+        for run in runs
+    ]

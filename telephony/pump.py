@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Final, Generic, Protocol, TypeVar
 
 from pipeline.line import LineClosed
-from telephony.socket import SendsAtOnce, Socket, SocketClosed
+from telephony.socket import DeliversAtOnce, SendsAtOnce, Socket, SocketClosed
 
 CALLER_HUNG_UP: Final = "caller hung up"
 CONNECTION_LOST: Final = "connection lost"
@@ -175,10 +175,21 @@ class Pump(Generic[AnySocket, AnyCore, AnyEvent]):
         self._send_now = socket.send_now if isinstance(socket, SendsAtOnce) else None
         self._last_message_at = 0.0
         self._in_a_row = 0
+        self._listener: Callable[[AnyEvent], None] | None = None
+        self._failure: Exception | None = None
+
+    def listen(self, listener: Callable[[AnyEvent], None]) -> None:
+        """Events that come while somebody waits in `next` may be told to `listener` at once instead, all in
+        their order. What `listener` raises is raised by `next`."""
+        self._listener = listener
+        if isinstance(self.socket, DeliversAtOnce) and self.over is None:
+            self.socket.deliver_to(self._take_at_once)
 
     async def next(self) -> AnyEvent:
         """The next event. Raises `LineClosed` at the call's end. Safe to cancel, and to call again."""
         while not self._ready:
+            if self._failure is not None:
+                raise self._failure
             self.must_live()
             await self._read()
         return self._ready.popleft()
@@ -196,6 +207,13 @@ class Pump(Generic[AnySocket, AnyCore, AnyEvent]):
         if messages:
             await self._send(messages)
 
+    def send_at_once(self, message: str | bytes) -> bool:
+        """Without a wait, where nothing waits to be sent; else False, and nothing was done."""
+        send_now = self._send_now
+        if send_now is None or self.over is not None or self._send_patience.in_use:
+            return False
+        return send_now(message)
+
     def end(self, reason: str, close_code: int = 1000) -> None:
         """End the call from our side: whoever reads or sends gets `LineClosed(reason)`."""
         if self.over is not None:
@@ -203,6 +221,8 @@ class Pump(Generic[AnySocket, AnyCore, AnyEvent]):
         self.over = reason
         self.close_code = close_code
         self._ended.set()
+        if self._listener is not None and isinstance(self.socket, DeliversAtOnce):
+            self.socket.deliver_to(None)
         self._wake_reader()
         self._read_patience.rest()
         self._send_patience.rest()
@@ -273,8 +293,7 @@ class Pump(Generic[AnySocket, AnyCore, AnyEvent]):
         try:
             self._sort(self.core.receive_message(message, now))
         except PeerFault as fault:
-            self.fault = fault
-            self.end(f"protocol error: {fault.reason}", fault.close_code)
+            self._broke_a_rule(fault)
             return
         # Marks and junk may keep coming while the media has stopped: no timer fires then.
         self._handle_timer()
@@ -283,6 +302,33 @@ class Pump(Generic[AnySocket, AnyCore, AnyEvent]):
         if self._in_a_row >= _MESSAGES_PER_BREATH:
             self._in_a_row = 0
             await asyncio.sleep(0)
+
+    def _take_at_once(self, message: str | bytes) -> bool:
+        """`telephony.socket.DeliversAtOnce`. Refused while the reader has something else to do."""
+        reading, listener = self._reading, self._listener
+        if reading is None or listener is None or self._ready or reading.over or self.over is not None:
+            return False
+        try:
+            for event in self.core.receive_message(message, self._loop.time()):
+                reason = self._ending(event)
+                if reason is None:
+                    listener(event)
+                else:
+                    self.end(reason)
+            # One that lies later is looked for when the one that is set has passed.
+            deadline = self.core.next_deadline()
+            if deadline is not None and (reading.when is None or deadline < reading.when):
+                reading.reschedule(deadline)
+        except PeerFault as fault:
+            self._broke_a_rule(fault)
+        except Exception as error:
+            self._failure = error
+            self._wake_reader()
+        return True
+
+    def _broke_a_rule(self, fault: PeerFault) -> None:
+        self.fault = fault
+        self.end(f"protocol error: {fault.reason}", fault.close_code)
 
     def _sort(self, events: Sequence[AnyEvent]) -> None:
         for event in events:

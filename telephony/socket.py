@@ -1,5 +1,6 @@
 """A message socket, as our line protocols need it: a WebSocket in production, a pair of queues in tests."""
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 
@@ -32,4 +33,15 @@ class SendsAtOnce(Protocol):
 
     def send_now(self, message: str | bytes) -> bool:
         """True: the message is on its way, behind all before it. False: nothing was done, and `send` it."""
+        ...
+
+
+@runtime_checkable
+class DeliversAtOnce(Protocol):
+    """A socket that can bring messages without waking a task for each."""
+
+    def deliver_to(self, take: Callable[[str | bytes], bool] | None) -> None:
+        """From now on `take` is offered what arrives, where nothing that came before it waits for `receive`;
+        what it refuses (False) is received. It must not raise, and may be called from no task. None: nobody
+        is to be offered anything."""
         ...

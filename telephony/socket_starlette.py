@@ -1,6 +1,7 @@
 """The server's WebSocket as a `telephony.socket.Socket`: starlette's, and so FastAPI's."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -57,6 +58,11 @@ class StarletteSocket:
     def send_now(self, message: str | bytes) -> bool:
         """See `telephony.socket.SendsAtOnce`."""
         return self._below is not None and self._closed is None and self._below.send_now(message)
+
+    def deliver_to(self, take: Callable[[str | bytes], bool] | None) -> None:
+        """See `telephony.socket.DeliversAtOnce`."""
+        if self._below is not None:
+            self._below.take = take
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         fitting = reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")

@@ -1,8 +1,6 @@
 """Observes one call for the metrics. Costs about a microsecond for each packet, and never raises."""
 
 import logging
-import time
-from collections.abc import Callable
 from typing import Final
 
 from infra.observe.metrics import Metrics
@@ -38,20 +36,14 @@ _LONGEST_STOP_S: Final = 5.0
 
 
 class CallMetrics:
-    """One call's. `now` gives monotonic seconds."""
+    """One call's."""
 
-    def __init__(
-        self, metrics: Metrics, info: LineInfo, now: Callable[[], float] = time.perf_counter
-    ) -> None:
+    def __init__(self, metrics: Metrics, info: LineInfo) -> None:
         way = metrics.way_label(info.kind)
         self._metrics = metrics
         self._way = way
-        self._now = now
         self._packet_gap = metrics.packet_gap.labelled(way)
         self._caller_gap = metrics.caller_gap.labelled(way)
-        self._heard_at: float | None = None
-        self._played_at: float | None = None
-        self._played_to = -1
         self._persona = OTHER
         self._cut_s: float | None = None
         """When the agent was cut short, until it is known by what."""
@@ -60,20 +52,12 @@ class CallMetrics:
         self._on = False
 
     def observe(self, event: CallEvent) -> None:
-        kind = type(event)
-        if kind is CallerAudio:
-            now = self._now()
-            if self._heard_at is not None:
-                self._caller_gap.observe(now - self._heard_at)
-            self._heard_at = now
-        elif kind is AgentAudio:
-            assert isinstance(event, AgentAudio)  # noqa: S101  for the type checker
-            now = self._now()
-            # Only within a passage: between two of them nothing is due.
-            if event.start_sample == self._played_to and self._played_at is not None:
-                self._packet_gap.observe(now - self._played_at)
-            self._played_to = event.start_sample + len(event.pcm)
-            self._played_at = now
+        if isinstance(event, CallerAudio):
+            for gap_s in event.gaps_s:
+                self._caller_gap.observe(gap_s)
+        elif isinstance(event, AgentAudio):
+            for gap_s in event.gaps_s:
+                self._packet_gap.observe(gap_s)
         else:
             try:
                 self._note(event)

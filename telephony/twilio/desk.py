@@ -63,7 +63,8 @@ class StreamDesk:
         lines: Lines | None = None,
         elsewhere: CallsElsewhere | None = None,
     ) -> None:
-        self.tokens = None if config.insecure else StreamTokens(config.auth_tokens, config.token_ttl_s, wall)
+        ttl_s = config.token_ttl_s
+        self.tokens = None if config.insecure else StreamTokens(config.auth_tokens, ttl_s, wall, _now)
         self.live: dict[str, TwilioLine] = {}
         self._targets: dict[str, str] = {}
         """Whom the callers of live calls are to be passed on to, until Twilio has asked for it."""
@@ -274,6 +275,10 @@ class StreamDesk:
         self._endings.move_to_end(call_sid)
         if len(self._endings) > _ENDINGS_KEPT:
             self._endings.popitem(last=False)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _unexpected(over: str | None) -> Ending:

@@ -36,6 +36,7 @@ from telephony.twilio.elsewhere import (
 )
 from telephony.twilio.errors import AccessRefused
 from telephony.twilio.tokens import TOKEN_PARAMETER
+from telephony.twilio.waiting import ASKED_PARAMETER, WAITING, WaitingRoom, asked_before
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ def create_router(
     wall: Callable[[], float] = time.time,
     on_order_over: Callable[[str, str], None] = lambda order, detail: None,
     elsewhere: CallsElsewhere | None = None,
+    waiting: WaitingRoom | None = None,
 ) -> APIRouter:
     """Endpoints that hand every call to `answer(line)`, each in its own task.
 
@@ -77,15 +79,15 @@ def create_router(
     `accepting()` is its simplest form: whether one more call may come in.
     `wall()` is the time of day, for the tokens' expiry. `on_order_over(order, detail)` hears of calls that we
     placed when they end, or never begin. `elsewhere` knows calls that another process holds, or held until it
-    was lost. Run it under uvicorn with `ws="websockets-sansio"`,
-    without compression (mu-law in base64 hardly shrinks) and without pings: media flows all the time, and
+    was lost. With `waiting`, callers for whom there is no place hold the line for a while.
+    Run it under uvicorn with `ws="websockets-sansio"`, without compression (mu-law in base64 hardly shrinks) and without pings: media flows all the time, and
     nothing says that Twilio answers them, so that a missing pong would end the call. `ws_max_size` of some
     2**21 bytes leaves it to the protocol to skip what is too long.
     """
     lines = lines or WhileAccepting(accepting)
     elsewhere = elsewhere or NowhereElse()
     desk = StreamDesk(config, answer, wall=wall, lines=lines, elsewhere=elsewhere)
-    return _Endpoints(config, desk, Doorkeeper(config), lines, on_order_over, elsewhere).router()
+    return _Endpoints(config, desk, Doorkeeper(config), lines, on_order_over, elsewhere, waiting).router()
 
 
 class _Endpoints:
@@ -97,7 +99,9 @@ class _Endpoints:
         lines: Lines,
         on_order_over: Callable[[str, str], None],
         elsewhere: CallsElsewhere,
+        waiting: WaitingRoom | None,
     ) -> None:
+        self._waiting = waiting
         self._elsewhere = elsewhere
         self._neighbours = Neighbours()
         self._on_order_over = on_order_over
@@ -110,6 +114,7 @@ class _Endpoints:
         router = APIRouter()
         webhooks = {
             VOICE: self.voice,
+            WAITING: self.waiting,
             ANSWERED: self.answered,
             AFTER: self.after,
             STATUS: self.status,
@@ -131,11 +136,36 @@ class _Endpoints:
         call_sid = _field(form, "CallSid")
         if not _CALL_SID.fullmatch(call_sid):
             return _plain(400, "CallSid is missing")
-        if not self._lines.take(call_sid):
-            logger.warning("call %s: turned away, no line is free", call_sid)
-            return _say(self._config.busy)
+        if (full := self._full(call_sid, 0)) is not None:
+            return full
         logger.info("call %s rings: %r calls %r", call_sid, _field(form, "From"), _field(form, "To"))
         return self._connect(form, call_sid)
+
+    async def waiting(self, request: Request) -> Response:
+        """A caller who holds the line until there is a place."""
+        form = await self._parameters(request, WAITING)
+        if isinstance(form, Response):
+            return form
+        call_sid = _field(form, "CallSid")
+        asked = asked_before(request.query_params.get(ASKED_PARAMETER))
+        if not _CALL_SID.fullmatch(call_sid) or asked is None:
+            return _plain(400, "CallSid is missing, or it is not known how often it was asked")
+        if (full := self._full(call_sid, asked)) is not None:
+            return full
+        logger.info("call %s: there is a place, after %d time(s) of asking", call_sid, asked)
+        return self._connect(form, call_sid)
+
+    def _full(self, call_sid: str, asked: int) -> Response | None:
+        """None where the call has a place now; else what its caller is told."""
+        room = self._waiting
+        if room is not None:
+            room.keep_turn(call_sid, asked)
+        if self._lines.take(call_sid):
+            return None
+        if room is not None and room.may_wait(call_sid, asked):
+            return _twiml(room.twiml(self._config.webhook_url(WAITING), asked))
+        logger.warning("call %s: turned away, no line is free", call_sid)
+        return _say(self._config.busy)
 
     async def answered(self, request: Request) -> Response:
         """Somebody has answered a call that we placed."""

@@ -95,6 +95,16 @@ class TwilioLine:
         self._absence: _Absence | None = None
         self._owed: deque[LineEvent] = deque()
         """Marks of a stream that ended under them."""
+        self._listener: Callable[[LineEvent], None] | None = None
+
+    def listen(self, listener: Callable[[LineEvent], None]) -> None:
+        """See `pipeline.line.TellsAtOnce`."""
+        self._listener = listener
+        self._pump.listen(self._tell)
+
+    def _tell(self, event: StreamEvent) -> None:
+        if self._listener is not None and not isinstance(event, StreamStarted | StreamStopped):
+            self._listener(event)
 
     def events(self) -> "TwilioLine":
         return self
@@ -138,6 +148,13 @@ class TwilioLine:
     def counters(self) -> dict[str, int]:
         """What was odd about this stream, by name."""
         return dict(self._pump.core.counters)
+
+    def play_now(self, pcm: Pcm) -> bool:
+        """See `pipeline.line.PlaysAtOnce`."""
+        pump = self._pump
+        if self._absence is not None or pump.over is not None or not len(pcm):
+            return False
+        return pump.send_at_once(pump.core.media(pcm))
 
     async def send_audio(self, pcm: Pcm) -> None:
         if self._must_live() and len(pcm):
@@ -206,6 +223,8 @@ class TwilioLine:
         error = absence.settled.exception()
         if error is None:
             self._pump = absence.settled.result()
+            if self._listener is not None:
+                self._pump.listen(self._tell)
         elif isinstance(error, LineClosed):
             self._pump.over = error.reason
 

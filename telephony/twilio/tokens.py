@@ -9,6 +9,8 @@ import base64
 import hashlib
 import hmac
 import secrets
+import time
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
@@ -16,23 +18,40 @@ from telephony.twilio.errors import TokenRefused
 
 TOKEN_PARAMETER: Final = "token"  # noqa: S105  (a name, not a secret)
 _VERSION: Final = "1"
+_REMEMBERED_S: Final = 86_400.0
+"""Longer than they are good, for clocks jump, and may jump back."""
+_MOST_REMEMBERED: Final = 50_000
 _PURPOSE: Final = b"maya stream token v1"
 
 
 class StreamTokens:
     """Issues and redeems. `auth_tokens`: the first signs, all verify, so a rotation breaks no call.
-    `wall()` is the time of day in seconds since the epoch."""
+    `wall()` is the time of day in seconds since the epoch, `clock()` monotonic: those that are issued here
+    are good here for `ttl_s` though the time of day is set meanwhile."""
 
-    def __init__(self, auth_tokens: tuple[str, ...], ttl_s: float, wall: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        auth_tokens: tuple[str, ...],
+        ttl_s: float,
+        wall: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         # A key of its own, so that what is signed here can never pass as a webhook's signature.
         self._keys = [hmac.digest(token.encode(), _PURPOSE, hashlib.sha256) for token in auth_tokens]
         self._ttl_s = ttl_s
         self._wall = wall
-        self._used: dict[str, int] = {}
+        self._clock = clock
+        self._own: OrderedDict[str, float] = OrderedDict()
+        """Until when, on the clock, those are good that were issued here and not used yet."""
+        self._used: OrderedDict[str, int] = OrderedDict()
+        """Until when each is good, in the order in which they came."""
 
     def issue(self, call_sid: str) -> str:
         expiry = int(self._wall() + self._ttl_s)
         nonce = secrets.token_urlsafe(12)
+        self._own[nonce] = self._clock() + self._ttl_s
+        if len(self._own) > _MOST_REMEMBERED:
+            self._own.popitem(last=False)
         return f"{_VERSION}.{expiry}.{nonce}.{_signature(self._keys[0], call_sid, expiry, nonce)}"
 
     def redeem(self, token: str | None, call_sid: str) -> tuple[str, float]:
@@ -50,12 +69,14 @@ class StreamTokens:
         if not any(hmac.compare_digest(signature, one) for one in expected):
             raise TokenRefused("token forged, or of another call")
         now = self._wall()
-        if now >= expiry:
-            raise TokenRefused("token expired")
-        self._used = {used: until for used, until in self._used.items() if until > now}
         if nonce in self._used:
             raise TokenRefused("token used before")
+        if now >= expiry and self._clock() >= self._own.pop(nonce, 0.0):
+            raise TokenRefused("token expired")
+        self._own.pop(nonce, None)
         self._used[nonce] = expiry
+        while len(self._used) > _MOST_REMEMBERED or next(iter(self._used.values())) + _REMEMBERED_S < now:
+            self._used.popitem(last=False)
         return nonce, float(expiry)
 
 

@@ -36,10 +36,8 @@ SOUND = np.zeros(160, np.int16)
 
 def observed(events: Iterable[CallEvent], metrics: Metrics | None = None, info: LineInfo = INFO) -> Metrics:
     metrics = metrics or Metrics()
-    now = [0.0]
-    observer = CallMetrics(metrics, info, lambda: now[0])
+    observer = CallMetrics(metrics, info)
     for event in events:
-        now[0] = getattr(event, "at_s", now[0])
         observer.observe(event)
     return metrics
 
@@ -85,12 +83,12 @@ def test_a_call_is_counted_as_it_told() -> None:
     assert value(metrics, "maya_llm_tokens_total", kind="evaluated") == ended.counters["tokens_evaluated"]
 
 
-def test_packets_are_measured_within_a_passage_only() -> None:
+def test_every_gap_between_packets_is_counted() -> None:
     metrics = Metrics()
-    moments = iter((1.00, 1.02, 1.07, 9.0, 9.02))
-    observer = CallMetrics(metrics, INFO, lambda: next(moments))
-    for start in (800, 960, 1120, 72_000, 72_160):
-        observer.observe(AgentAudio(start, SOUND))
+    observer = CallMetrics(metrics, INFO)
+    observer.observe(AgentAudio(800, SOUND, (0.02, 0.05)))
+    observer.observe(AgentAudio(960, SOUND))
+    observer.observe(AgentAudio(1120, SOUND, (0.02,)))
     assert value(metrics, "maya_agent_packet_gap_seconds_count", way="twilio") == 3
     assert value(metrics, "maya_agent_packet_gap_seconds_sum", way="twilio") == pytest.approx(0.09)
     assert value(metrics, "maya_agent_packet_gap_seconds_bucket", way="twilio", le="0.022") == 2
@@ -99,10 +97,7 @@ def test_packets_are_measured_within_a_passage_only() -> None:
 
 def test_the_callers_packets_too() -> None:
     metrics = Metrics()
-    moments = iter((1.0, 1.02, 1.5))
-    observer = CallMetrics(metrics, INFO, lambda: next(moments))
-    for start in (0, 160, 320):
-        observer.observe(CallerAudio(start, SOUND))
+    CallMetrics(metrics, INFO).observe(CallerAudio(0, SOUND, (0.02, 0.48)))
     assert value(metrics, "maya_caller_packet_gap_seconds_count", way="twilio") == 2
     assert value(metrics, "maya_caller_packet_gap_seconds_sum", way="twilio") == pytest.approx(0.5)
 

@@ -14,7 +14,7 @@ from models.scripted import (
     ScriptedTranscriber,
 )
 from pipeline.events import CallerAudio, CallGoesOn
-from pipeline.line import LineClosed, Pcm
+from pipeline.line import LINE_RATE_HZ, LineClosed, Pcm
 from pipeline.service import CallOutcome, CallService
 from pipeline.turns import STALLED_PATIENCE_S, THINKING_PATIENCE_S
 from tests.pipeline.hand_line import HandLine
@@ -276,4 +276,4 @@ def test_a_call_says_that_it_goes_on_and_one_that_hangs_does_not() -> None:
     said = [event.at_s for event in events if isinstance(event, CallGoesOn)]
     assert said[:2] == pytest.approx([0.0, 10.0], abs=0.5)
     assert said[-1] < 30.0, "what it decides hangs, though the caller's sound still comes"
-    assert sum(isinstance(event, CallerAudio) for event in events) > 40 * 50
+    assert sum(len(event.pcm) for event in events if isinstance(event, CallerAudio)) > 40 * LINE_RATE_HZ

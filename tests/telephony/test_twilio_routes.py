@@ -15,7 +15,9 @@ from starlette.websockets import WebSocketDisconnect
 from pipeline.line import Line
 from telephony.twilio.config import TwilioConfig
 from telephony.twilio.routes import create_router
+from telephony.twilio.tokens import StreamTokens
 from tests.telephony.twilio_support import (
+    AUTH_TOKEN,
     CALL,
     CONNECTED,
     EPOCH_S,
@@ -303,10 +305,8 @@ def test_a_signed_handshake_without_a_token_gets_no_call(twilio: Twilio, agent: 
 
 
 def test_an_expired_token(agent: Echo) -> None:
-    time_of_day = [EPOCH_S]
-    for twilio in twilio_for(config(token_ttl_s=30), agent, wall=lambda: time_of_day[0]):
-        token = twilio.token()
-        time_of_day[0] += 30
+    token = StreamTokens((AUTH_TOKEN,), 30.0, lambda: EPOCH_S).issue(CALL)
+    for twilio in twilio_for(config(token_ttl_s=30), agent, wall=lambda: EPOCH_S + 30):
         with twilio.stream() as socket:
             socket.send_text(start(token=token))
             with pytest.raises(WebSocketDisconnect) as caught:

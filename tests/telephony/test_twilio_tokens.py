@@ -27,15 +27,51 @@ def test_a_token_opens_its_own_call_once() -> None:
 
 
 def test_it_expires() -> None:
-    wall = Wall()
-    tokens = StreamTokens(("secret",), 60.0, wall)
+    wall, clock = Wall(), Wall()
+    tokens = StreamTokens(("secret",), 60.0, wall, clock)
+    others = StreamTokens(("secret",), 60.0, wall)
     token = tokens.issue("CA1")
     wall.now += 60
-    with pytest.raises(TokenRefused, match="expired"):
+    clock.now += 60
+    for either in (tokens, others):
+        with pytest.raises(TokenRefused, match="expired"):
+            either.redeem(token, "CA1")
+
+
+@pytest.mark.parametrize("jump_s", [3_600, -3_600])
+def test_a_clock_that_is_set_while_a_stream_is_on_its_way_costs_no_call(jump_s: float) -> None:
+    wall, clock = Wall(), Wall()
+    tokens = StreamTokens(("secret",), 60.0, wall, clock)
+    token = tokens.issue("CA1")
+    wall.now += jump_s
+    clock.now += 1
+    tokens.redeem(token, "CA1")
+    with pytest.raises(TokenRefused, match="used before"):
         tokens.redeem(token, "CA1")
 
 
-def test_used_ones_are_forgotten_only_when_expired() -> None:
+def test_a_clock_that_jumps_ahead_and_back_makes_no_token_good_again() -> None:
+    wall = Wall()
+    tokens = StreamTokens(("secret",), 60.0, wall)
+    token = tokens.issue("CA1")
+    tokens.redeem(token, "CA1")
+    wall.now += 3_600
+    tokens.redeem(tokens.issue("CA2"), "CA2")
+    wall.now -= 3_600
+    with pytest.raises(TokenRefused, match="used before"):
+        tokens.redeem(token, "CA1")
+
+
+def test_what_is_remembered_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("telephony.twilio.tokens._MOST_REMEMBERED", 10)
+    tokens = StreamTokens(("secret",), 60.0, Wall())
+    for number in range(50):
+        tokens.redeem(tokens.issue(f"CA{number}"), f"CA{number}")
+        tokens.issue("CA of a stream that never comes")
+    assert (len(tokens._used), len(tokens._own)) == (10, 10)
+
+
+def test_used_ones_are_forgotten_only_a_day_after_they_expired() -> None:
     wall = Wall()
     tokens = StreamTokens(("secret",), 60.0, wall)
     first = tokens.issue("CA1")
@@ -44,7 +80,7 @@ def test_used_ones_are_forgotten_only_when_expired() -> None:
     tokens.redeem(tokens.issue("CA2"), "CA2")
     with pytest.raises(TokenRefused, match="used before"):
         tokens.redeem(first, "CA1")
-    wall.now += 61
+    wall.now += 86_400 + 61
     tokens.redeem(tokens.issue("CA3"), "CA3")
     assert len(tokens._used) == 1
 

@@ -17,6 +17,7 @@ from infra.ways_in import WaysIn
 from telephony.twilio.config import TwilioConfig
 from telephony.twilio.routes import VOICE
 from telephony.twilio.routes import create_router as twilio_router
+from telephony.twilio.waiting import WAITING, WaitingRoom
 
 
 def twilio_config(settings: Settings) -> TwilioConfig:
@@ -33,6 +34,14 @@ def twilio_config(settings: Settings) -> TwilioConfig:
         media_timeout_s=settings.media_timeout_s,
         token_ttl_s=settings.token_ttl_s,
     )
+
+
+def waiting_room(settings: Settings, calls: Calls) -> WaitingRoom | None:
+    """Where callers hold the line when all places are taken; None where they hear that."""
+    told = settings.capacity
+    if told.when_full == "busy":
+        return None
+    return WaitingRoom(told.wait_words, told.wait_limit_s, told.wait_ask_s, calls.admission)
 
 
 def create_app(
@@ -56,6 +65,7 @@ def create_app(
                 lines=calls.admission,
                 on_order_over=dialler.over if dialler is not None else lambda order, detail: None,
                 elsewhere=calls.resuming,
+                waiting=waiting_room(settings, calls),
             )
         )
     for router in ways.routers if ways is not None else ():
@@ -73,7 +83,7 @@ def create_app(
         request: Request, answer: Callable[[Request], Awaitable[Response]]
     ) -> Response:
         # 503 sends Twilio to the number's fallback URL; calls that live still find /twilio/after.
-        if calls.draining and not calls.handed_over and request.url.path.rstrip("/") == VOICE:
+        if calls.draining and not calls.handed_over and request.url.path.rstrip("/") in (VOICE, WAITING):
             return Response("draining", 503, {"Retry-After": "30"}, "text/plain")
         response = await answer(request)
         if calls.handed_over:

@@ -4,6 +4,9 @@ A way in asks `take(call_id)` before it takes a call, and `Calls.answer` holds t
 `lease(call_id)`. In between the call rings; one whose audio never comes loses its slots after `ring_s`. While
 it is on, every event that it reports (`observer`) renews its lease; one that reports nothing for `lease_s` is
 ended, its slots are free at once, and `expired` counts it.
+
+Callers who are asked to wait (`keep_turn`) come before everybody who asks later: a place that falls free is
+theirs, in the order in which they came, as long as they ask again in time.
 """
 
 import asyncio
@@ -12,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from infra.admission.slots import Capacity, Lease, SlotBook
+from infra.admission.slots import EVERY_MODEL, Capacity, Lease, SlotBook
 from pipeline.events import CallerAudio, CallEvent
 
 log = logging.getLogger(__name__)
@@ -43,6 +46,8 @@ class CapacityView:
     """Calls whose lease ran out and that have still not ended."""
     models: dict[str, tuple[int, int]]
     """(in use, of) of stt, llm and tts."""
+    waiting: int = 0
+    """Callers who were asked to hold the line."""
 
     @property
     def full(self) -> bool:
@@ -67,6 +72,8 @@ class Admission:
         self._timer: asyncio.TimerHandle | None = None
         self._due_at = float("inf")
         self._waiting: list[asyncio.Future[None]] = []
+        self._turns: dict[str, float] = {}
+        """Callers who wait, whoever came first before the others: when each is taken to have left."""
 
     # Before a call
 
@@ -75,16 +82,55 @@ class Admission:
         for a call that has it."""
         until = self._loop.time() + (self._ring_s if for_s is None else for_s)
         known = self._book.lease(call_id) is not None
-        if (self.closing and not known) or self._book.reserve(call_id, until) is None:
-            self.refused += 1
+        not_now = not known and (self.closing or self._others_go_first(call_id))
+        if not_now or self._book.reserve(call_id, until) is None:
+            if call_id not in self._turns:
+                self._refuse(call_id)
             return False
+        self._turns.pop(call_id, None)
         self._arm(until)
         return True
+
+    def keep_turn(self, call_id: str, *, for_s: float) -> None:
+        """The caller waits, and asks again (`take`) within `for_s`: nobody who comes later goes first."""
+        until = self._loop.time() + for_s
+        self._turns[call_id] = until
+        self._arm(until)
+
+    def leave(self, call_id: str) -> None:
+        """The caller has waited for long enough, and is turned away."""
+        if self._turns.pop(call_id, None) is not None:
+            self._refuse(call_id)
+            self._wake()
+
+    def _others_go_first(self, call_id: str) -> bool:
+        """Every place that is free is somebody's who waits for longer."""
+        if not self._turns:
+            return False
+        keys = list(self._turns)
+        ahead = keys.index(call_id) if call_id in self._turns else len(keys)
+        return ahead >= self._book.free
+
+    def _refuse(self, call_id: str) -> None:
+        self.refused += 1
+        if self.closing:
+            log.warning("no place for call %s: this server takes no more calls", call_id)
+            return
+        full = [model for model, (used, of) in self._book.usage().items() if used >= of]
+        setting = "calls" if len(full) in (0, len(EVERY_MODEL)) else ", ".join(full)
+        log.warning(
+            "no place for call %s: %d of %d are taken; where the machine carries more, raise [capacity] %s",
+            call_id,
+            self._book.leases,
+            self._book.capacity.calls,
+            setting,
+        )
 
     def give_back(self, call_id: str) -> None:
         """The call will not begin after all. Nothing where it is on, or has nothing."""
         lease = self._book.lease(call_id)
-        if lease is not None and call_id not in self._held and self._book.give_back(lease):
+        left = self._turns.pop(call_id, None) is not None
+        if left or (lease is not None and call_id not in self._held and self._book.give_back(lease)):
             self._wake()
 
     async def wait_and_take(self, call_id: str, *, for_s: float) -> None:
@@ -92,7 +138,8 @@ class Admission:
         while True:
             if self.closing:
                 raise NoLineFree
-            free = not self._book.full or self._book.lease(call_id) is not None
+            known = self._book.lease(call_id) is not None
+            free = known or (self._book.free > 0 and not self._others_go_first(call_id))
             if free and self.take(call_id, for_s=for_s):
                 return
             turn = self._loop.create_future()
@@ -119,7 +166,7 @@ class Admission:
         twice = call_id in self._held
         lease = None if comes_late or twice else self._book.reserve(call_id, until)
         if lease is None:
-            self.refused += 1
+            self._refuse(call_id)
             raise NoLineFree
         scope = asyncio.timeout(None)
         self._held[call_id] = lease, scope
@@ -163,6 +210,7 @@ class Admission:
             unstarted=self.unstarted,
             overdue=sum(lease.lost for lease, _ in self._held.values()),
             models={str(model): use for model, use in self._book.usage().items()},
+            waiting=len(self._turns),
         )
 
     # The clock
@@ -188,11 +236,15 @@ class Admission:
             self.expired += 1
             log.error("call %s has shown no life for %.0f s and is ended", lease.key, self._lease_s)
             held[1].reschedule(self._loop.time())
-        if late:
+        now = self._loop.time()
+        gone = [call_id for call_id, until in self._turns.items() if until <= now]
+        for call_id in gone:
+            del self._turns[call_id]
+        if late or gone:
             self._wake()
-        deadline = self._book.next_deadline()
-        if deadline is not None:
-            self._arm(deadline)
+        deadlines = [self._book.next_deadline(), *self._turns.values()]
+        if known := [deadline for deadline in deadlines if deadline is not None]:
+            self._arm(min(known))
 
     def _wake(self) -> None:
         for turn in self._waiting:

@@ -1,6 +1,6 @@
 """`[capacity]`: how many calls this server takes at once."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,6 +25,17 @@ class CapacitySettings(BaseModel):
     lease_s: Annotated[float, Field(ge=5, le=3_600)] = 90.0
     """A call that has shown no life for so long is ended and counted. A transfer may ring
     for 40 s, and an answering machine greet for 60 s."""
+
+    when_full: Literal["busy", "wait"] = "busy"
+    """What callers through Twilio hear when there is no place: that all lines are busy, or `wait_words`, and
+    then a place as soon as one is free, in the order in which they came. SIP phones get 486 either way."""
+    wait_words: Annotated[str, Field(min_length=1, max_length=500)] = (
+        "All our lines are busy. Please hold the line, we will be with you shortly."
+    )
+    wait_limit_s: Annotated[float, Field(ge=5, le=1_800)] = 120.0
+    """Who has waited for so long hears that all lines are busy. Twilio bills waiting as any call."""
+    wait_ask_s: Annotated[int, Field(ge=1, le=60)] = 5
+    """So often it is asked whether a place is free."""
 
     def capacity(self, *, llm: int, tts: int) -> Capacity:
         """`llm` and `tts` are what the models serve by themselves. A transcriber keeps nothing of a call

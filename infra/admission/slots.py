@@ -109,9 +109,9 @@ class SlotBook:
         return self._in_use[model]
 
     @property
-    def full(self) -> bool:
-        """A call that needs every model finds no place."""
-        return any(self._in_use[model] >= self.capacity.of(model) for model in EVERY_MODEL)
+    def free(self) -> int:
+        """Places for calls that need every model."""
+        return min(self.capacity.of(model) - self._in_use[model] for model in EVERY_MODEL)
 
     def usage(self) -> Mapping[Model, tuple[int, int]]:
         """(in use, of) by model."""

@@ -80,9 +80,10 @@ def create_router(
     `wall()` is the time of day, for the tokens' expiry. `on_order_over(order, detail)` hears of calls that we
     placed when they end, or never begin. `elsewhere` knows calls that another process holds, or held until it
     was lost. With `waiting`, callers for whom there is no place hold the line for a while.
-    Run it under uvicorn with `ws="websockets-sansio"`, without compression (mu-law in base64 hardly shrinks) and without pings: media flows all the time, and
-    nothing says that Twilio answers them, so that a missing pong would end the call. `ws_max_size` of some
-    2**21 bytes leaves it to the protocol to skip what is too long.
+    Run it under uvicorn with `ws="websockets-sansio"`, without compression (mu-law in base64 hardly shrinks)
+    and without pings: media flows all the time, and nothing says that Twilio answers them, so that a missing
+    pong would end the call. `ws_max_size` of some 2**21 bytes leaves it to the protocol to skip what is too
+    long.
     """
     lines = lines or WhileAccepting(accepting)
     elsewhere = elsewhere or NowhereElse()

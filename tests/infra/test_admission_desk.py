@@ -1,6 +1,7 @@
 """Places on the clock, in virtual time."""
 
 import asyncio
+import re
 from collections.abc import Coroutine
 from typing import Any
 
@@ -230,3 +231,95 @@ def test_five_hundred_at_once_get_what_there_is() -> None:
         assert (sum(served), most, house.refused, house.in_use) == (40, 40, 460, 0)
 
     virtually(main())
+
+
+def test_whoever_waits_is_served_in_order_and_before_those_who_come_later() -> None:
+    async def main() -> None:
+        house = small(1)
+        house.take("on")
+        for name in ("first", "second"):
+            house.keep_turn(name, for_s=20.0)
+            assert not house.take(name)
+        assert (house.view().waiting, house.refused) == (2, 0), "nobody was turned away"
+        house.give_back("on")
+        assert not house.take("new"), "the free place is the first one's"
+        assert not house.take("second")
+        assert house.take("first")
+        assert (house.view().waiting, house.refused) == (1, 1)
+        house.give_back("first")
+        assert house.take("second")
+        house.give_back("second")
+        assert house.take("new")
+
+    virtually(main())
+
+
+def test_a_caller_who_asks_again_keeps_the_turn_and_one_who_is_gone_loses_it() -> None:
+    async def main() -> None:
+        house = small(1)
+        house.take("on")
+        house.keep_turn("gone", for_s=20.0)
+        house.keep_turn("here", for_s=20.0)
+        await asyncio.sleep(15.0)
+        house.keep_turn("here", for_s=20.0)
+        house.give_back("on")
+        assert not house.take("here")
+        await asyncio.sleep(6.0)
+        assert house.view().waiting == 1
+        assert house.take("here")
+
+    virtually(main())
+
+
+def test_a_caller_who_hangs_up_or_has_waited_long_enough_holds_nobody_up() -> None:
+    async def main() -> None:
+        house = small(1)
+        house.take("on")
+        for name in ("hangs up", "too long", "third"):
+            house.keep_turn(name, for_s=900.0)
+        house.give_back("hangs up")
+        house.leave("too long")
+        house.leave("nobody")
+        assert house.refused == 1
+        house.give_back("on")
+        assert house.take("third")
+
+    virtually(main())
+
+
+def test_our_own_calls_go_behind_callers_who_wait() -> None:
+    async def main() -> None:
+        house = small(1)
+        house.take("on")
+        house.keep_turn("caller", for_s=20.0)
+        order = asyncio.create_task(house.wait_and_take("order", for_s=600.0))
+        house.give_back("on")
+        await asyncio.sleep(1.0)
+        assert not order.done()
+        assert house.take("caller")
+        house.give_back("caller")
+        await asyncio.sleep(1.0)
+        assert order.done()
+        house.give_back("order")
+        house.keep_turn("vanishes", for_s=20.0)
+        another = asyncio.create_task(house.wait_and_take("another", for_s=600.0))
+        await asyncio.sleep(21.0)
+        assert another.done(), "whoever has gone without a word is waited for no longer"
+        assert house.refused == 0
+
+    virtually(main())
+
+
+@pytest.mark.parametrize(
+    ("capacity", "setting"),
+    [(Capacity(2, 2, 2), r"\[capacity\] calls$"), (Capacity(5, 2, 5), r"\[capacity\] llm$")],
+)
+def test_a_refusal_says_which_setting_to_raise(
+    capacity: Capacity, setting: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        house = Admission(capacity, ring_s=60.0, lease_s=90.0)
+        assert [house.take(name) for name in "abc"] == [True, True, False]
+
+    virtually(main())
+    assert re.search(f"no place for call c: 2 of 2 are taken; .* {setting}", caplog.text.strip())

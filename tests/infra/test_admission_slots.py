@@ -87,7 +87,7 @@ def test_all_or_none() -> None:
     assert book.reserve("a", 10.0) is not None
     assert book.reserve("b", 10.0) is None
     assert book.usage() == {"stt": (1, 2), "llm": (1, 2), "tts": (1, 1)}
-    assert book.full
+    assert book.free == 0
     assert book.reserve("listener", 10.0, models=("stt",)) is not None
     assert book.usage() == {"stt": (2, 2), "llm": (1, 2), "tts": (1, 1)}
 

@@ -75,6 +75,27 @@ async def test_a_balancer_that_has_not_noticed_yet_loses_no_call(
         assert (await client.post("/twilio/voice", data={"CallSid": "CA2"})).status_code == 503
 
 
+async def test_callers_hold_the_line_where_the_settings_say_so(tmp_path: Path) -> None:
+    waits = {"calls": 1, "when_full": "wait", "wait_words": "One moment.", "wait_limit_s": 10}
+    async with running(settings(tmp_path, capacity=waits)) as (_, calls, client):
+
+        async def post(path: str, call_sid: str) -> str:
+            fields = {"CallSid": call_sid, "From": "+491", "To": "+492", "CallStatus": "completed"}
+            return (await client.post(path, data=fields)).text
+
+        assert "<Connect>" in await post("/twilio/voice", "CA1")
+        told = await post("/twilio/voice", "CA2")
+        assert "<Say>One moment.</Say>" in told
+        assert "/twilio/waiting?asked=1</Redirect>" in told
+        await post("/twilio/status", "CA1")
+        assert "<Connect>" not in await post("/twilio/voice", "CA3"), "the place is for who waits"
+        assert "<Connect>" in await post("/twilio/waiting?asked=1", "CA2")
+        assert "busy" in await post("/twilio/waiting?asked=2", "CA3")
+        assert calls.admission.view().waiting == 0
+        calls.draining = True
+        assert (await client.post("/twilio/waiting?asked=1", data={"CallSid": "CA4"})).status_code == 503
+
+
 async def test_no_page_is_served_by_accident(tmp_path: Path) -> None:
     async with running(settings(tmp_path)) as (_, _, client):
         for path in ("/docs", "/redoc", "/openapi.json", "/"):

@@ -168,7 +168,7 @@ class Playout:
     def _take(self, samples: int) -> Pcm:
         """The next samples to send, at the level in force."""
         end = min(self._sent + samples, self._appended)
-        pcm = np.frombuffer(bytes(self._audio[2 * self._sent : 2 * end]), np.int16)
+        pcm = np.frombuffer(self._audio, np.int16, end - self._sent, 2 * self._sent).copy()
         if self._gain == self._sent_gain == 1.0:
             return pcm
         gain = np.full(pcm.size, self._gain)

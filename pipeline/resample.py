@@ -181,6 +181,7 @@ def to_pcm(samples: Samples) -> Pcm:
     # Both pass NaN on; np.clip and np.nan_to_num take four times as long for 20 ms.
     np.maximum(scaled, np.float32(-_FULL_SCALE), out=scaled)
     np.minimum(scaled, np.float32(_FULL_SCALE - 1), out=scaled)
-    scaled[scaled != scaled] = 0.0
+    if np.isnan(np.add.reduce(scaled)):
+        scaled[scaled != scaled] = 0.0
     pcm: Pcm = scaled.astype(np.int16)
     return pcm

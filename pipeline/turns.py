@@ -14,8 +14,8 @@ transcripts and replies of dropped attempts arrive late by nature.
 Positions are samples of the caller's audio (8 kHz); `now` is monotonic seconds.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import replace
 from enum import Enum, auto
 from typing import Literal
 
@@ -209,7 +209,9 @@ class TurnTaking:
         return handler(event, now) if handler else []
 
     def next_deadline(self) -> float | None:
-        known = (
+        # Asked a hundred times a second of each of a hundred calls.
+        earliest = math.inf
+        for moment in (
             self._commit_at,
             self._answer_by,
             self._continue_by(),
@@ -218,8 +220,10 @@ class TurnTaking:
             self._pad.next_deadline(),
             self._still_there_at if self._floor_is_free() else None,
             self._warn_at if self.state is State.LISTENING else None,
-        )
-        return min((d for d in known if d is not None), default=None)
+        ):
+            if moment is not None and moment < earliest:
+                earliest = moment
+        return None if earliest == math.inf else earliest
 
     def _continue_by(self) -> float | None:
         """When a reply that has begun to sound is given up, unless more of it comes."""
@@ -293,12 +297,8 @@ class TurnTaking:
 
     def _voice(self, event: Voice, now: float) -> list[TurnAction]:
         self._heard_to = event.end_sample
-        heard = event
-        if self._is_echo(event):
-            event = replace(event, probability=0.0)
-        change = self._detector.push(
-            event.probability, event.start_sample, event.end_sample, event.level_dbfs
-        )
+        probability = 0.0 if self._is_echo(event) else event.probability
+        change = self._detector.push(probability, event.start_sample, event.end_sample, event.level_dbfs)
         actions: list[TurnAction] = []
         if change is not None:
             if isinstance(change, SpeechStopped):
@@ -308,14 +308,14 @@ class TurnTaking:
             if handler:
                 actions += handler(change, now)
         if self.state is State.CALLER:
-            actions += self._cut_if_long(event) or self._transcribe_part(event)
-            self._judge.usual.hear(event.probability, event.level_dbfs, event.end_sample - event.start_sample)
+            actions += self._cut_if_long(probability, event.end_sample) or self._transcribe_part(event)
+            self._judge.usual.hear(probability, event.level_dbfs, event.end_sample - event.start_sample)
         elif self._floor_held:
             return actions
         elif self._takes_floor() and self.state is State.THINKING:
             actions += self._interrupt_work(now) if self._turn.acted else self._reopen_turn()
         elif self.state is State.SPEAKING and not self._protected:
-            actions += self._over_agent(heard, isinstance(change, SpeechStopped), now)
+            actions += self._over_agent(event, isinstance(change, SpeechStopped), now)
         return actions
 
     def _is_echo(self, event: Voice) -> bool:
@@ -391,13 +391,13 @@ class TurnTaking:
         attempt.reply_started = False
         return [DropAttempt(attempt.number)]
 
-    def _cut_if_long(self, event: Voice) -> list[TurnAction]:
+    def _cut_if_long(self, probability: float, end_sample: int) -> list[TurnAction]:
         """Somebody who never pauses is cut where the voice was weakest lately: between two words."""
-        length = event.end_sample - self._turn.piece_start
+        length = end_sample - self._turn.piece_start
         if length < PIECE_LONGEST_SAMPLES - DIP_SEARCH_SAMPLES:
             self._dip = NO_DIP
             return []
-        self._dip = min(self._dip, (event.probability, event.end_sample))
+        self._dip = min(self._dip, (probability, end_sample))
         if length < PIECE_LONGEST_SAMPLES:
             return []
         action = self._new_attempt(self._dip[1])

@@ -14,9 +14,9 @@ from typing import Any, Final, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Opcode
-from websockets.speedups import apply_mask
 from websockets.http11 import Request
 from websockets.protocol import State
+from websockets.speedups import apply_mask
 
 _EXTENSION: Final = "maya.media"
 _MOST_WAITING: Final = 16

@@ -3,7 +3,8 @@
 Each fault is a function that makes it, plays a call through it, and returns its figures. `front_end_killed`:
 two front-ends share a store, a folder of calls and one public URL; the one that holds the call is SIGKILLed
 while the agent speaks. The simulated caller does as Twilio does: the stream broken, it asks the other one
-what to do next. The gap is measured in the caller's audio, and what was said is taken from the store.
+what to do next. The gap is measured in the caller's audio. Which clauses were lost or said twice is asked of
+both: of the store, and of the sound that reached the caller, in which every word has tones of its own.
 """
 
 import asyncio
@@ -21,15 +22,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import faults_store
-from bench.faults_server import FORGOT, SENTENCES
+from bench.faults_server import BOOK, FORGOT, REMEMBERS, REPLY
 from bench.report import Report
+from bench.word_tones import heard_words, times_heard
 from infra.local_server import LocalServer, free_port
 from infra.records.folder import RECORDING
 from infra.store.rows import StoredCall
 from infra.store.settings import StoreSettings
 from infra.store.store import CallStore
 from pipeline.audible import voiced_runs
-from pipeline.line import LINE_RATE_HZ
+from pipeline.clauses import ClauseChunker
+from pipeline.line import LINE_RATE_HZ, Pcm
 from telephony.simulator import Scenario, simulate
 from telephony.simulator.caller import Caller
 from telephony.simulator.report import Report as CallReport
@@ -38,6 +41,8 @@ SPOKEN_FOR_S = 4.0
 """The front-end dies when the agent has been heard for so long: in its second sentence."""
 _REAL_SPOKEN_FOR_S = 0.8
 """The bundled model answers in one short sentence."""
+_WHOLE = 0.5
+"""More of a word than this is the word."""
 _POLL_S = 0.01
 _NOBODY_GIVES_UP_S = 6.0
 
@@ -155,6 +160,49 @@ def said_in(call: StoredCall, turn: int) -> str:
     return rows[-1].text if rows else ""
 
 
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """What of the scripted answers the caller heard."""
+
+    lost: frozenset[str]
+    """Clauses of the reply of which a word was not heard, or less than half of it."""
+    repeated: frozenset[str]
+    """Clauses that were heard to their end and then came again, or more than that."""
+    words_again: int
+    """Words that were heard twice: those of the clause that was cut are said again."""
+    remembers: bool
+    """The second question was answered whole, and as by somebody who knows what was said."""
+
+
+def sound_of(pcm: Pcm) -> Sound:
+    """Of what the caller heard, (n,) int16 at 8 kHz."""
+    heard = heard_words(pcm)
+    times = times_heard(BOOK, heard)
+    lost, repeated, first = set(), set(), 0
+    for clause in _clauses():
+        own = range(first, first + len(clause.split()))
+        first = own.stop
+        if min(times[number] for number in own) < _WHOLE:
+            lost.add(clause)
+        # Its last word is what was heard last of it: a clause that was cut in its middle has that once.
+        if times[own.stop - 1] > 1 + _WHOLE:
+            repeated.add(clause)
+    answered = range(first, first + len(REMEMBERS.split()))  # it follows the reply in the book
+    forgot = any(times[number] > _WHOLE for number in range(answered.stop, len(times)))
+    return Sound(
+        frozenset(lost),
+        frozenset(repeated),
+        sum(count > 1 + _WHOLE for count in times[:first]),
+        not forgot and all(times[number] > _WHOLE for number in answered),
+    )
+
+
+def _clauses() -> list[str]:
+    """The reply as it is cut for the voice."""
+    chunker = ClauseChunker()
+    return [clause.strip() for clause in (*chunker.push(REPLY), *chunker.flush()) if clause.strip()]
+
+
 def front_end_killed(profile: str, folder: Path, progress: Progress) -> dict[str, object]:
     """`profile` is "scripted", or one with real models."""
     scripted = profile == "scripted"
@@ -204,9 +252,15 @@ def front_end_killed(profile: str, folder: Path, progress: Progress) -> dict[str
         "recordings": recordings,
     }
     if scripted:
-        figures["clauses_lost"] = sum(sentence not in first for sentence in SENTENCES)
-        figures["clauses_repeated"] = sum(max(0, first.count(sentence) - 1) for sentence in SENTENCES)
-        figures["conversation_intact"] = bool(second) and FORGOT not in second
+        clauses = _clauses()
+        sound = sound_of(report.hearing.agent) if report.hearing is not None else None
+        lost = {clause for clause in clauses if clause not in first}
+        repeated = {clause for clause in clauses if first.count(clause) > 1}
+        figures["clauses_lost"] = len(lost | sound.lost) if sound is not None else len(clauses)
+        figures["clauses_repeated"] = len(repeated | sound.repeated) if sound is not None else 0
+        figures["words_said_again"] = sound.words_again if sound is not None else 0
+        intact = bool(second) and FORGOT not in second
+        figures["conversation_intact"] = intact and sound is not None and sound.remembers
     else:
         figures["conversation_intact"] = "closed" in second.lower()
         figures["said"] = [first, second]
@@ -232,6 +286,9 @@ def run(profile: str = "scripted", progress: Progress = lambda line: None) -> Re
             "was killed for half a minute and after its disk was full",
             "The gap is measured in the caller's audio: from the loss of the stream to the agent's next "
             "audible sample.",
+            "clauses_lost, clauses_repeated, conversation_intact: by the store and by the tones in the "
+            "caller's audio, whichever is worse. words_said_again: of the clause that was cut, which is said "
+            "again from its first word.",
             "Both front-ends and the caller run on this machine: Twilio's own way back to us comes on top.",
         ),
     )

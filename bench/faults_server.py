@@ -1,18 +1,20 @@
 """One front-end of `maya bench faults`: `maya serve` with stand-in models that answer at length, and by what
 stands in the history.
 
-The first question gets `REPLY`, sentence by sentence; every later one is answered by whether the history
-holds that reply, whole and once. Run with settings from the environment.
+Its voice says every word of these answers in tones of its own (`bench.word_tones`), so that they can be
+found in the caller's audio. The first question gets `REPLY`, sentence by sentence; every later one is
+answered by whether the history holds that reply, whole and once. Run with settings from the environment.
 """
 
 import os
 from collections.abc import Sequence
 
 import infra.server
+from bench.word_tones import WordBook, WordTones
 from infra.logs import configure_logging
 from infra.settings import Settings, load_settings
 from models.base import Message, Models
-from models.scripted import EnergyVoiceActivity, ScriptedChat, ScriptedSynthesizer, ScriptedTranscriber
+from models.scripted import EnergyVoiceActivity, ScriptedChat, ScriptedTranscriber
 
 SENTENCES = (
     "We open at nine in the morning on every weekday.",
@@ -23,6 +25,7 @@ SENTENCES = (
 REPLY = " ".join(SENTENCES)
 REMEMBERS = "Yes, I remember all of that."
 FORGOT = "I know nothing of that."
+BOOK = WordBook(f"{REPLY} {REMEMBERS} {FORGOT}")
 
 
 def answer(messages: Sequence[Message]) -> str:
@@ -37,7 +40,7 @@ def stand_ins(settings: Settings) -> Models:
     return Models(
         transcriber=ScriptedTranscriber(lambda audio: "Tell me about your hours.", latency_s=0.1),
         chat=ScriptedChat(answer, prefill_s=0.1, first_token_s=0.2, tokens_per_s=25),
-        synthesizer=ScriptedSynthesizer(latency_s=0.1, realtime_factor=0.2),
+        synthesizer=WordTones(BOOK, latency_s=0.1, realtime_factor=0.2),
         voice_activity=EnergyVoiceActivity(),
     )
 

@@ -5,8 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.faults import front_end_killed, gap_ms, turns_lost
+from bench.faults import _clauses, front_end_killed, gap_ms, sound_of, turns_lost
+from bench.faults_server import BOOK, FORGOT, REMEMBERS, REPLY
+from bench.word_tones import WordTones
 from infra.store.rows import CallRow, StoredCall, TurnRow
+from models.scripted import VOICE_RATE_HZ
+from pipeline.line import LINE_RATE_HZ
+from pipeline.resample import resample, to_pcm
+from telephony import g711
 from telephony.simulator.caller import Hearing, StreamDrop
 from telephony.simulator.report import Report
 
@@ -40,6 +46,43 @@ def test_the_gap_is_from_the_lost_stream_to_the_next_sound() -> None:
     assert gap_ms(on_its_way) == pytest.approx(2500, abs=15)
     assert gap_ms(report((1.0, 3.0), drops=(StreamDrop(3.0),))) is None
     assert gap_ms(report((1.0, 3.0), drops=())) is None
+
+
+def spoken(*texts: str) -> np.ndarray:
+    """Through resampler and codec, one text after the other; "a|b" is cut where the bar is."""
+    voice, pieces = WordTones(BOOK), []
+    for text in texts:
+        whole, cut = text.replace("|", ""), text.partition("|")[0]
+        audio, spans = voice.speech(whole)
+        if "|" in text:
+            audio = audio[: round(spans[len(cut.split()) - 1][1] * VOICE_RATE_HZ)]
+        pieces.append(audio)
+    pcm = to_pcm(resample(np.concatenate(pieces), VOICE_RATE_HZ, LINE_RATE_HZ))
+    return g711.decode(g711.encode(pcm))
+
+
+def cut(clause: str) -> str:
+    words = clause.split()
+    return " ".join(words[:3]) + " | " + " ".join(words[3:])
+
+
+def test_the_sound_of_a_call_that_lost_nothing() -> None:
+    first, second, third, *rest = _clauses()
+    sound = sound_of(spoken(first, second, cut(third), "Sorry, the line dropped.", third, *rest, REMEMBERS))
+    assert (sound.lost, sound.repeated, sound.words_again) == (frozenset(), frozenset(), 3)
+    assert sound.remembers
+
+
+def test_a_clause_that_is_lost_or_comes_twice_shows_in_the_sound_alone() -> None:
+    first, second, third, *rest = _clauses()
+    assert sound_of(spoken(first, second, cut(third), *rest)).lost == {third}
+    assert sound_of(spoken(first, *rest)).lost == {second, third}
+    assert sound_of(spoken(first, second, cut(third), second, third, *rest)).repeated == {second}
+    again = sound_of(spoken(first, second, third, first, second, third, *rest))
+    assert again.repeated == {first, second, third}
+    assert not sound_of(spoken(first, second)).remembers
+    assert not sound_of(spoken(REPLY, FORGOT)).remembers
+    assert not sound_of(spoken(REPLY, cut(REMEMBERS))).remembers
 
 
 def test_a_turn_that_is_not_whole_is_lost() -> None:

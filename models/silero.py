@@ -78,8 +78,10 @@ class SileroVoiceActivity:
             batch[row, :CONTEXT_SAMPLES] = stream.context
             state[:, row] = stream.state
         batch[:, CONTEXT_SAMPLES:] = windows
-        np.nan_to_num(batch, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-        np.clip(batch, -1.0, 1.0, out=batch)
+        if not np.isfinite(np.add.reduce(batch, axis=None)):
+            np.nan_to_num(batch, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+        np.maximum(batch, np.float32(-1.0), out=batch)
+        np.minimum(batch, np.float32(1.0), out=batch)
         try:
             output, next_state = self._session.run(None, {"input": batch, "state": state, "sr": self._rate})
         except Exception as error:

@@ -80,27 +80,26 @@ class VoiceHub:
                 await self._wake.wait()
                 await asyncio.sleep(TICK_S)
                 self._wake.clear()
-                while await self._tick():
-                    pass
+                await self._tick()
         finally:
             if self._executor is not None:
                 self._executor.shutdown(wait=False)
 
-    async def _tick(self) -> bool:
-        """Decide one window of every ear that has one. False when none had."""
-        ears: list[VoiceEar] = []
-        windows: list[NDArray[np.int16]] = []
-        for ear in list(self._due):
-            window = None if ear.closed else ear.next_window()
-            if window is None:
-                del self._due[ear]
-            else:
-                ears.append(ear)
-                windows.append(window)
-        if not ears:
-            return False
-        await self._decide(ears, windows)
-        return True
+    async def _tick(self) -> None:
+        """Decide whatever has come, a window of every ear at a time. What comes meanwhile is for the next
+        tick: many small batches cost more than they gain."""
+        due, self._due = list(self._due), {}
+        while due:
+            ears: list[VoiceEar] = []
+            windows: list[NDArray[np.int16]] = []
+            for ear in due:
+                window = None if ear.closed else ear.next_window()
+                if window is not None:
+                    ears.append(ear)
+                    windows.append(window)
+            if ears:
+                await self._decide(ears, windows)
+            due = ears
 
     async def _decide(self, ears: list[VoiceEar], windows: list[NDArray[np.int16]]) -> None:
         """A batch that fails is tried again one ear at a time: only what fails alone has failed."""
@@ -128,7 +127,7 @@ class VoiceHub:
         streams = [ear.stream for ear in ears]
 
         def decide() -> Samples:
-            batch = np.stack(windows).astype(np.float32) * np.float32(1 / 32768)
+            batch = np.concatenate(windows).reshape(len(windows), -1) * np.float32(1 / 32768)
             return self._model.probabilities(streams, batch)
 
         if self._executor is None:

@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 import pytest
 
 from telephony.twilio.waiting import WaitingRoom, asked_before
-from tests.telephony.test_twilio_routes import CALL, RINGING, Twilio, twilio_for
-from tests.telephony.twilio_support import Echo, config
+from tests.telephony.test_twilio_routes import RINGING, Twilio, twilio_for
+from tests.telephony.twilio_support import CALL, Echo, config
 
 WORDS = "All our lines are busy."
 

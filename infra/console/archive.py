@@ -4,26 +4,22 @@ Everything blocks on the database and the disk: call it in a thread. Raises `Sto
 database is away.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
-from infra.console.charts import Called, Chart, chart_of
+from infra.console.charts import LAST_ANSWERS, Chart, bucket_s_of, chart_of, first_of
 from infra.console.one_call import page_of
 from infra.records.keys import KeyRing, RecordingKeyError
 from infra.records.reader import CallFolder, RecordingError
-from infra.store.rows import CallQuery, CallRow, LatencyRow, SearchHit, StoredCall, TurnRow
+from infra.store.rows import CallQuery, CallRow, CallState, Figures, FoundCall, SearchHit, StoredCall, TurnRow
 
 Outcome = Literal["", "completed", "failed", "unfinished", "live"]
 PER_PAGE: Final = 50
-_MOST_HITS: Final = 500
 _SNIPPET: Final = 160
 """Characters shown of what was found, around the first place."""
-_MOST_CALLS: Final = 100_000
-_MOST_CHARTED: Final = 20_000
-_BATCH: Final = 500
 
 
 class ReadSide(Protocol):
@@ -33,9 +29,9 @@ class ReadSide(Protocol):
 
     def call(self, call_id: str) -> StoredCall | None: ...
 
-    def search(self, text: str, *, limit: int = ...) -> Sequence[SearchHit]: ...
+    def find(self, text: str, query: CallQuery) -> Sequence[FoundCall]: ...
 
-    def latencies(self, since: float) -> Sequence[LatencyRow]: ...
+    def figures(self, first: int, wide_s: int, now: float, *, last: int = ...) -> Figures: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +67,17 @@ class Archive:
 
     def find(self, wanted: Wanted) -> dict[str, Any]:
         """`{calls, more}`, newest first."""
-        found = self._by_words(wanted) if wanted.words else self._listed(wanted)
+        query = _query(wanted)
+        found = (
+            self._store.find(wanted.words, query)
+            if wanted.words
+            else [FoundCall(row, ()) for row in self._store.calls(query)]
+        )
         shown: list[dict[str, Any]] = []
-        for row, hits in found:
-            if len(shown) == PER_PAGE:
-                return {"calls": shown, "more": True}
-            shown.append(_shown(row) | ({"hits": [_hit(hit, wanted.words) for hit in hits]} if hits else {}))
-        return {"calls": shown, "more": False}
+        for one in found[:PER_PAGE]:
+            hits = [_hit(hit, wanted.words) for hit in one.hits]
+            shown.append(_shown(one.call) | ({"hits": hits} if hits else {}))
+        return {"calls": shown, "more": len(found) > PER_PAGE}
 
     def leg(self, call_id: str, leg: int | None = None) -> Leg | None:
         """One call's page; None where there is no such call. `leg` None is the first."""
@@ -96,66 +96,10 @@ class Archive:
         page["call"]["outcome"], page["call"]["reason"] = _outcome(stored.call), stored.call.reason
         return Leg(page, folder, why)
 
-    def charts(self, hours: int, now: float) -> Chart:
-        since = now - 3600 * hours
-        rows = self._pages(CallQuery(since=since, limit=_BATCH), _MOST_CHARTED)
-        # What is said in them is not needed, but comes along: no more of them than a good day's.
-        calls = [
-            Called(row.started_at, row.ended_at or row.updated_at, row.outcome == "failed", row.faults)
-            for row in rows
-        ]
-        return chart_of(calls, [(one.at, one.gap_ms) for one in self._store.latencies(since)], hours, now)
-
-    # Lists
-
-    def _listed(self, wanted: Wanted) -> Iterator[tuple[CallRow, list[SearchHit]]]:
-        query = CallQuery(
-            persona=wanted.persona,
-            since=wanted.since,
-            until=wanted.until,
-            before=wanted.before,
-            limit=PER_PAGE + 1,
-        )
-        if not wanted.number:
-            lists = [self._pages(query, _MOST_CALLS)]
-        else:
-            # Whoever types a number means either end.
-            lists = [
-                self._pages(replace(query, caller=wanted.number), _MOST_CALLS),
-                self._pages(replace(query, called=wanted.number), _MOST_CALLS),
-            ]
-        for row in _merged(lists):
-            if _fits(row, wanted.outcome):
-                yield row, []
-
-    def _by_words(self, wanted: Wanted) -> Iterator[tuple[CallRow, list[SearchHit]]]:
-        hits: dict[int, list[SearchHit]] = {}
-        for hit in self._store.search(wanted.words, limit=_MOST_HITS):
-            hits.setdefault(hit.call.number, []).append(hit)
-        numbers = None
-        if wanted.number:
-            both = (CallQuery(caller=wanted.number), CallQuery(called=wanted.number))
-            pages = (self._pages(replace(query, limit=_BATCH), _MOST_CALLS) for query in both)
-            numbers = {row.number for rows in pages for row in rows}
-        for number in sorted(hits, reverse=True):
-            row = hits[number][0].call
-            beyond = wanted.before is not None and number >= wanted.before
-            elsewhere = numbers is not None and number not in numbers
-            early = wanted.since is not None and row.started_at < wanted.since
-            late = wanted.until is not None and row.started_at >= wanted.until
-            other = bool(wanted.persona) and wanted.persona != row.persona
-            if not (beyond or elsewhere or early or late or other) and _fits(row, wanted.outcome):
-                yield row, hits[number][:3]
-
-    def _pages(self, query: CallQuery, most: int) -> Iterator[CallRow]:
-        seen = 0
-        while seen < most:
-            rows = self._store.calls(query)
-            yield from rows
-            seen += len(rows)
-            if len(rows) < query.limit:
-                return
-            query = replace(query, before=rows[-1].number)
+    def charts(self, hours: int, now: float, ahead_min: int = 0) -> Chart:
+        """Of the last `hours`, in pieces of a clock that is `ahead_min` ahead of UTC."""
+        first, wide_s = first_of(hours, now, ahead_min), bucket_s_of(hours)
+        return chart_of(self._store.figures(first, wide_s, now, last=LAST_ANSWERS), hours, now)
 
     # One call
 
@@ -184,31 +128,25 @@ class Archive:
         return found if isinstance(found, list) else ()
 
 
-def _merged(lists: Sequence[Iterator[CallRow]]) -> Iterator[CallRow]:
-    """Newest first, each once."""
-    heads = {index: row for index, rows in enumerate(lists) if (row := next(rows, None)) is not None}
-    last: int | None = None
-    while heads:
-        index = max(heads, key=lambda one: heads[one].number)
-        row = heads[index]
-        if row.number != last:
-            yield row
-        last = row.number
-        following = next(lists[index], None)
-        if following is None:
-            del heads[index]
-        else:
-            heads[index] = following
+def _query(wanted: Wanted) -> CallQuery:
+    """One more than a page shows, so that it is known whether there are more."""
+    states: dict[str, CallState] = {"live": "live", "unfinished": "lost"}
+    return CallQuery(
+        party=wanted.number,  # whoever types a number means either end
+        persona=wanted.persona,
+        state=states.get(wanted.outcome),
+        outcome="" if wanted.outcome in states else wanted.outcome,
+        since=wanted.since,
+        until=wanted.until,
+        before=wanted.before,
+        limit=PER_PAGE + 1,
+    )
 
 
 def _outcome(row: CallRow) -> str:
     if row.state == "ended":
         return row.outcome
     return "live" if row.state == "live" else "unfinished"
-
-
-def _fits(row: CallRow, outcome: Outcome) -> bool:
-    return not outcome or _outcome(row) == outcome
 
 
 def _shown(row: CallRow) -> dict[str, Any]:

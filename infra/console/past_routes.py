@@ -16,7 +16,7 @@ from starlette.responses import StreamingResponse
 
 from infra.console.answers import NOT_KEPT, Viewer, answer, problem
 from infra.console.archive import Archive, Leg, Outcome, Wanted
-from infra.console.charts import MOST_HOURS
+from infra.console.charts import MOST_AHEAD_MIN, MOST_BEHIND_MIN, MOST_HOURS
 from infra.console.one_call import transcript_text
 from infra.console.ranges import UnsatisfiableRange, range_of
 from infra.console.sound import MOST_POINTS, SoundShelf, Voice, Wav
@@ -32,7 +32,8 @@ _AT_ONCE: Final = 4
 _CHARTS_S: Final = 10.0
 """So long the same charts are good enough for everybody; longer where they took long to make."""
 _CHARTS_SHARE: Final = 0.02
-"""Of the time, at most, goes into charts."""
+"""Of the time, at most, goes into the same charts."""
+_CHARTS_KEPT: Final = 16
 
 CallId = Annotated[str, Path(max_length=200)]
 LegNumber = Annotated[int | None, Query(ge=0, le=10_000)]
@@ -49,24 +50,27 @@ class Clerk:
         self.shelf = shelf
         # Threads of its own: what waits for a slow database here must not take those that calls need.
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="console")
-        self._charts: dict[int, tuple[float, dict[str, Any]]] = {}
+        self._charts: dict[tuple[int, int], tuple[float, dict[str, Any]]] = {}
+        self._drawing = asyncio.Lock()
+        """One draws, and everybody who asked for the same gets it."""
 
     async def ask(self, question: Callable[[], Found]) -> Found:
         return await asyncio.get_running_loop().run_in_executor(self._threads, question)
 
-    async def charts(self, hours: int) -> dict[str, Any]:
-        now = asyncio.get_running_loop().time()
-        good_until, told = self._charts.get(hours, (now, {}))
-        if now >= good_until:
-            told, took_s = await self.ask(lambda: self._draw(hours))
-            if len(self._charts) >= 8:
-                self._charts.clear()
-            self._charts[hours] = now + max(_CHARTS_S, took_s / _CHARTS_SHARE), told
+    async def charts(self, hours: int, ahead_min: int) -> dict[str, Any]:
+        clock = asyncio.get_running_loop().time
+        async with self._drawing:
+            good_until, told = self._charts.get((hours, ahead_min), (clock(), {}))
+            if clock() >= good_until:
+                told, took_s = await self.ask(lambda: self._draw(hours, ahead_min))
+                if len(self._charts) >= _CHARTS_KEPT:
+                    self._charts.clear()
+                self._charts[hours, ahead_min] = clock() + max(_CHARTS_S, took_s / _CHARTS_SHARE), told
         return told
 
-    def _draw(self, hours: int) -> tuple[dict[str, Any], float]:
+    def _draw(self, hours: int, ahead_min: int) -> tuple[dict[str, Any], float]:
         began = time.thread_time()
-        return self.archive.charts(hours, time.time()), time.thread_time() - began
+        return self.archive.charts(hours, time.time(), ahead_min), time.thread_time() - began
 
 
 def add_past_routes(router: APIRouter, clerk: Clerk, house: Callable[[], dict[str, Any]]) -> None:
@@ -151,9 +155,15 @@ def add_past_routes(router: APIRouter, clerk: Clerk, house: Callable[[], dict[st
         return Response(body.encode(errors="replace"), 200, headers, media_type)
 
     @router.get("/charts", include_in_schema=False)
-    async def charts(who: Viewer, hours: Annotated[int, Query(ge=1, le=MOST_HOURS)] = 168) -> Response:
+    async def charts(
+        who: Viewer,
+        hours: Annotated[int, Query(ge=1, le=MOST_HOURS)] = 168,
+        ahead_min: Annotated[int, Query(ge=-MOST_BEHIND_MIN, le=MOST_AHEAD_MIN, multiple_of=15)] = 0,
+    ) -> Response:
+        """`ahead_min`: how far the viewer's clock is ahead of UTC, whose days are shown."""
+
         async def drawn() -> dict[str, Any]:
-            return await clerk.charts(hours) | {"capacity": house()["capacity"]}
+            return await clerk.charts(hours, ahead_min) | {"capacity": house()["capacity"]}
 
         return await _told(drawn)
 

@@ -1,18 +1,22 @@
 """The read side: blocking questions, for threads."""
 
+import heapq
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Select, and_, func, select
+from sqlalchemy import Connection, Engine, Select, and_, func, or_, select
 
 from infra.store.account import place_of
 from infra.store.engine import asking, database_time_s
+from infra.store.figures import figures
 from infra.store.rows import (
     CallQuery,
     CallRow,
     CallState,
+    Figures,
+    FoundCall,
     LatencyRow,
     MessageRow,
     NoteRow,
@@ -24,7 +28,7 @@ from infra.store.rows import (
     Unfinished,
 )
 from infra.store.tables import calls, front_ends, latencies, messages, notes, recordings, tool_runs, turns
-from infra.store.words import Words, fold, plain
+from infra.store.words import SEALED, Words, fold, plain
 from pipeline.events import TurnTimes
 from pipeline.resuming import line_was_lost
 
@@ -32,6 +36,8 @@ ALIVE_S: Final = 10.0
 """A front-end whose last beat is older is taken for dead."""
 STAGES: Final = ("endpoint_wait", "transcription", "first_token", "first_clause", "first_audio", "playout")
 _AT_ONCE: Final = 500
+_HITS_OF_A_CALL: Final = 3
+_TIMES: Final = frozenset(field.name for field in fields(TurnTimes)) - {"turn"}
 
 
 class Reader:
@@ -43,8 +49,8 @@ class Reader:
 
     def calls(self, query: CallQuery) -> list[CallRow]:
         with asking("the calls cannot be listed"), self._engine.connect() as connection:
-            statement = self._matching(select(calls, front_ends.c.beat_s), query, database_time_s(connection))
             now_s = database_time_s(connection)
+            statement = self._matching(_with_beats(select(calls, front_ends.c.beat_s)), query, now_s)
             return [self._call(row, now_s) for row in connection.execute(statement).mappings()]
 
     def call(self, call_id: str) -> StoredCall | None:
@@ -69,14 +75,33 @@ class Reader:
 
     def search(self, text: str, *, limit: int = 50) -> list[SearchHit]:
         """Turns and messages that hold all words of `text`, newest calls first. Case does not matter."""
-        wanted = fold(plain(text)).split()
-        if not wanted:
-            return []
+        found: list[SearchHit] = []
         with asking("the calls cannot be searched"), self._engine.connect() as connection:
-            now_s = database_time_s(connection)
-            if self._words.sealed:
-                return self._search_sealed(connection, wanted, limit, now_s)
-            return self._search_plain(connection, wanted, limit, now_s)
+            for hit in self._hits(connection, text, CallQuery(limit=0)):
+                if len(found) == limit:
+                    break
+                found.append(hit)
+        return found
+
+    def find(self, text: str, query: CallQuery) -> list[FoundCall]:
+        """Calls that match `query` and in which a turn or a message holds all words of `text`."""
+        found: list[tuple[CallRow, list[SearchHit]]] = []
+        with asking("the calls cannot be searched"), self._engine.connect() as connection:
+            for hit in self._hits(connection, text, query):
+                if not found or found[-1][0].number != hit.call.number:
+                    if len(found) == query.limit:
+                        break
+                    found.append((hit.call, []))
+                if len(found[-1][1]) < _HITS_OF_A_CALL:
+                    found[-1][1].append(hit)
+        return [FoundCall(call, tuple(hits)) for call, hits in found]
+
+    def figures(self, first: int, wide_s: int, now: float, *, last: int = 100) -> Figures:
+        """What happened from `first` until `now`, in pieces of `wide_s` each; the `last` answers also one by
+        one. Seconds since 1970, by the clock of the front-ends."""
+        with asking("the calls cannot be counted"), self._engine.connect() as connection:
+            alive_since = database_time_s(connection) - ALIVE_S
+            return figures(connection, first, wide_s, now, last=last, alive_since=alive_since)
 
     def latencies(self, since: float, *, limit: int = 100_000) -> list[LatencyRow]:
         """Answers since then (seconds since 1970), in order; the newest where there are more than `limit`."""
@@ -135,74 +160,83 @@ class Reader:
     # Statements
 
     def _matching(self, statement: Select[Any], query: CallQuery, now_s: float) -> Select[Any]:
-        statement = statement.outerjoin_from(
-            calls, front_ends, calls.c.front_end == front_ends.c.front_end
-        ).order_by(calls.c.number.desc())
+        """`statement` is about `calls` and `front_ends`."""
+        statement = statement.order_by(calls.c.number.desc())
         if query.limit:
             statement = statement.limit(query.limit)
-        alive = func.coalesce(front_ends.c.beat_s, 0.0) >= now_s - ALIVE_S
-        if query.caller:
-            statement = statement.where(calls.c.caller_tag.in_(self._words.tags(query.caller)))
+        ends = (
+            (query.caller, (calls.c.caller_tag,)),
+            (query.called, (calls.c.called_tag,)),
+            (query.party, (calls.c.caller_tag, calls.c.called_tag)),
+        )
+        for number, columns in ends:
+            if number:
+                tags = self._words.tags(number)
+                statement = statement.where(or_(*(column.in_(tags) for column in columns)))
         for column, value in ((calls.c.persona, query.persona), (calls.c.way, query.way)):
             if value:
-                statement = statement.where(column == value)
-        if query.called:
-            statement = statement.where(calls.c.called_tag.in_(self._words.tags(query.called)))
+                statement = statement.where(column == plain(value))
         if query.since is not None:
             statement = statement.where(calls.c.started_ms >= round(1000 * query.since))
         if query.until is not None:
             statement = statement.where(calls.c.started_ms < round(1000 * query.until))
         if query.before is not None:
             statement = statement.where(calls.c.number < query.before)
+        if query.outcome:
+            statement = statement.where(
+                calls.c.outcome == plain(query.outcome), calls.c.ended_ms.is_not(None)
+            )
         if query.state == "ended":
             statement = statement.where(calls.c.ended_ms.is_not(None))
         elif query.state is not None:
+            alive = func.coalesce(front_ends.c.beat_s, 0.0) >= now_s - ALIVE_S
+            # An outcome comes with the end: by it those that have none are found quickly.
             statement = statement.where(
-                calls.c.ended_ms.is_(None), alive if query.state == "live" else ~alive
+                calls.c.outcome == "",
+                calls.c.ended_ms.is_(None),
+                alive if query.state == "live" else ~alive,
             )
         return statement
 
-    def _search_plain(
-        self, connection: Connection, wanted: Sequence[str], limit: int, now_s: float
-    ) -> list[SearchHit]:
-        hits: list[tuple[int, SearchHit]] = []
-        for table, hit in ((turns, self._turn_hit), (messages, self._message_hit)):
-            statement = (
-                select(*_named(table), *_named(calls), front_ends.c.beat_s)
-                .join_from(table, calls, table.c.call_id == calls.c.call_id)
-                .outerjoin(front_ends, calls.c.front_end == front_ends.c.front_end)
-                .where(and_(*(table.c.folded.contains(word, autoescape=True) for word in wanted)))
-                .order_by(calls.c.number.desc(), table.c.leg.desc(), table.c.seq.desc())
-                .limit(limit)
-            )
-            for row in connection.execute(statement).mappings():
-                found = hit(row, wanted, now_s)
-                if found is not None:
-                    hits.append((found.call.number, found))
-        return [hit for _, hit in sorted(hits, key=lambda one: -one[0])][:limit]
+    def _hits(self, connection: Connection, text: str, query: CallQuery) -> Iterator[SearchHit]:
+        """Newest calls first, and the latest of each; as they are asked for. `query.limit` counts nothing."""
+        wanted = fold(plain(text)).split()
+        if not wanted:
+            return
+        now_s = database_time_s(connection)
+        query = replace(query, limit=0)
+        said = self._hits_in(connection, turns, self._turn_hit, wanted, query, now_s)
+        left = self._hits_in(connection, messages, self._message_hit, wanted, query, now_s)
+        yield from heapq.merge(said, left, key=lambda hit: -hit.call.number)
 
-    def _search_sealed(
-        self, connection: Connection, wanted: Sequence[str], limit: int, now_s: float
-    ) -> list[SearchHit]:
-        """Nothing can be compared in the database: everything is unlocked here, newest first."""
-        hits: list[tuple[int, SearchHit]] = []
-        for table, hit in ((turns, self._turn_hit), (messages, self._message_hit)):
-            statement = (
-                select(*_named(table), *_named(calls), front_ends.c.beat_s)
-                .join_from(table, calls, table.c.call_id == calls.c.call_id)
-                .outerjoin(front_ends, calls.c.front_end == front_ends.c.front_end)
-                .order_by(calls.c.number.desc(), table.c.leg.desc(), table.c.seq.desc())
-                .execution_options(yield_per=_AT_ONCE)
+    def _hits_in(
+        self,
+        connection: Connection,
+        table: Any,
+        hit: Callable[[Mapping[Any, Any], Sequence[str], float], SearchHit | None],
+        wanted: Sequence[str],
+        query: CallQuery,
+        now_s: float,
+    ) -> Iterator[SearchHit]:
+        """In one table. Words that are sealed cannot be compared in the database: they are unlocked here."""
+        holds = and_(*(table.c.folded.contains(word, autoescape=True) for word in wanted))
+        said = ("caller", "text") if table is turns else ("name", "text")
+        sealed = and_(table.c.folded == "", or_(*(table.c[name].startswith(SEALED) for name in said)))
+        asked = select(*_named(table), *_named(calls), front_ends.c.beat_s).join_from(
+            table, calls, table.c.call_id == calls.c.call_id
+        )
+        statement = (
+            self._matching(
+                asked.outerjoin(front_ends, calls.c.front_end == front_ends.c.front_end), query, now_s
             )
-            found = 0
-            for row in connection.execute(statement).mappings():
-                one = hit(row, wanted, now_s)
-                if one is not None:
-                    hits.append((one.call.number, one))
-                    found += 1
-                if found >= limit:
-                    break
-        return [hit for _, hit in sorted(hits, key=lambda one: -one[0])][:limit]
+            .where(or_(holds, sealed))
+            .order_by(table.c.leg.desc(), table.c.seq.desc())
+            .execution_options(yield_per=_AT_ONCE)
+        )
+        for row in connection.execute(statement).mappings():
+            found = hit(row, wanted, now_s)
+            if found is not None:
+                yield found
 
     def _turn_hit(self, row: Mapping[Any, Any], wanted: Sequence[str], now_s: float) -> SearchHit | None:
         turn = self._turn(_of(turns, row))
@@ -223,11 +257,7 @@ class Reader:
     # Rows
 
     def _whole(self, connection: Connection, call_id: str) -> StoredCall | None:
-        statement = (
-            select(calls, front_ends.c.beat_s)
-            .outerjoin_from(calls, front_ends, calls.c.front_end == front_ends.c.front_end)
-            .where(calls.c.call_id == call_id)
-        )
+        statement = _with_beats(select(calls, front_ends.c.beat_s)).where(calls.c.call_id == call_id)
         found = connection.execute(statement).mappings().first()
         if found is None:
             return None
@@ -273,7 +303,8 @@ class Reader:
 
     def _turn(self, row: Mapping[Any, Any]) -> TurnRow:
         clauses = self._read("turns", row, "clauses")
-        times = json.loads(row["times"])
+        # A newer front-end on the same database may know more of them.
+        times = {name: at_s for name, at_s in json.loads(row["times"]).items() if name in _TIMES}
         return TurnRow(
             leg=row["leg"],
             turn=row["turn"],
@@ -320,6 +351,10 @@ class Reader:
 
 def recording_of(row: Mapping[Any, Any]) -> RecordingRow:
     return RecordingRow(row["leg"], row["host"], row["folder"], bool(row["encrypted"]))
+
+
+def _with_beats(statement: Select[Any]) -> Select[Any]:
+    return statement.outerjoin_from(calls, front_ends, calls.c.front_end == front_ends.c.front_end)
 
 
 def _named(table: Any) -> list[Any]:

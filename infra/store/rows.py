@@ -13,17 +13,20 @@ TurnState = Literal["asked", "replying", "done"]
 
 @dataclass(frozen=True, slots=True)
 class CallQuery:
-    """Which calls. All that is given must hold; `caller` and `called` in any form of the number. Newest
-    first; `before` is the `number` of the last one that was seen."""
+    """Which calls. All that is given must hold; `caller`, `called` and `party`, which is either of them, in
+    any form of the number. Newest first; `before` is the `number` of the last one that was seen."""
 
     caller: str = ""
     called: str = ""
+    party: str = ""
     persona: str = ""
     way: str = ""
     since: float | None = None
     until: float | None = None
     """Seconds since 1970."""
     state: CallState | None = None
+    outcome: str = ""
+    """"completed" or "failed": of calls that have ended."""
     before: int | None = None
     limit: int = 50
 
@@ -153,6 +156,40 @@ class SearchHit:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundCall:
+    call: CallRow
+    hits: tuple[SearchHit, ...]
+    """Latest first; a few of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class BucketRow:
+    """What fell into one piece of time: calls that began, answers that were heard."""
+
+    at: float
+    """When it begins, in seconds since 1970."""
+    calls: int = 0
+    completed: int = 0
+    failed: int = 0
+    faults: int = 0
+    at_once: int = 0
+    """The most calls that were on at the same moment."""
+    answers: int = 0
+    wait_p50_ms: float | None = None
+    wait_p95_ms: float | None = None
+    """To a millisecond, from 10 s on to 100 ms, interpolated as numpy.percentile does; None: no answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    buckets: tuple[BucketRow, ...]
+    last: tuple[tuple[float, float], ...]
+    """The last answers: (when, ms), in order."""
+    oldest: float | None
+    """When the first call began that is stored at all."""
+
+
+@dataclass(frozen=True, slots=True)
 class Unfinished:
     """A call that did not end, as another front-end needs it to go on. `claim` it first."""
 
@@ -177,8 +214,21 @@ class Unfinished:
 
 
 @dataclass(frozen=True, slots=True)
+class Leftover:
+    """A recording of a caller who was forgotten, or (`below`) all of theirs that lie below `folder`; it may
+    not be gone yet."""
+
+    host: str
+    folder: str
+    tag: str
+    """The caller's."""
+    below: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Forgotten:
-    """What `forget` deleted. `on_now`: calls that are still on; what they write from now on is dropped."""
+    """What `forget` deleted. `on_now`: calls that are still on; what they write from now on is dropped.
+    `left`: recordings that are to be deleted, those of earlier times included."""
 
     number: str
     calls: tuple[str, ...] = ()
@@ -187,3 +237,4 @@ class Forgotten:
     messages: int = 0
     recordings: tuple[RecordingRow, ...] = ()
     on_now: tuple[str, ...] = ()
+    left: tuple[Leftover, ...] = ()

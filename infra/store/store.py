@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from sqlalchemy import Connection, Engine, TextClause, bindparam, delete, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
@@ -41,7 +41,9 @@ from infra.store.retention import prune_daily
 from infra.store.rows import (
     CallQuery,
     CallRow,
+    Figures,
     Forgotten,
+    FoundCall,
     LatencyRow,
     SearchHit,
     StoredCall,
@@ -266,6 +268,15 @@ class CallStore:
         """Turns and messages in which all words of `text` occur; case does not matter."""
         return self._reader.search(text, limit=limit)
 
+    def find(self, text: str, query: CallQuery) -> list[FoundCall]:
+        """Calls that match `query`, newest first, in which a turn or a message holds all words of `text`."""
+        return self._reader.find(text, query)
+
+    def figures(self, first: int, wide_s: int, now: float, *, last: int = 100) -> Figures:
+        """What happened from `first` until `now` (seconds since 1970), in pieces of `wide_s`, counted in the
+        database, however much it is; and the `last` answers one by one."""
+        return self._reader.figures(first, wide_s, now, last=last)
+
     def latencies(self, since: float, *, limit: int = 100_000) -> list[LatencyRow]:
         """Answers since then (seconds since 1970), in order."""
         return self._reader.latencies(since, limit=limit)
@@ -364,7 +375,7 @@ class _Beat:
 
 @cache
 def _beat() -> TextClause:
-    own = {column.name: bindparam(column.name) for column in front_ends.columns}
+    own: dict[str, Any] = {column.name: bindparam(column.name) for column in front_ends.columns}
     statement = postgresql_insert(front_ends).values(own)
     told = {name: statement.excluded[name] for name in ("beats", "beat_s")}
     return written_out(statement.on_conflict_do_update(index_elements=["front_end"], set_=told))

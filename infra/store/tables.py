@@ -60,7 +60,10 @@ calls = Table(
     Column("faults", Integer, nullable=False),
     Column("counters", Text, nullable=False),
     Index("calls_by_caller", "caller_tag"),
+    Index("calls_by_called", "called_tag"),
     Index("calls_by_update", "updated_ms"),
+    Index("calls_by_start", "started_ms"),
+    Index("calls_by_outcome", "outcome", "number"),
     sqlite_autoincrement=True,
 )
 turns = Table(
@@ -174,6 +177,17 @@ forgotten = Table(
 )
 """Calls that were deleted while they were on, or while something of them still waited in a journal: nothing
 more is written of them."""
+leftovers = Table(
+    "leftovers",
+    metadata,
+    Column("host", Text, primary_key=True),
+    Column("folder", Text, primary_key=True),
+    Column("tag", Text, primary_key=True),
+    Column("below", Boolean, nullable=False),
+    Column("at_s", Float, nullable=False),
+)
+"""Recordings of callers who were forgotten, as long as they are not known to be gone: `folder` on `host`, or
+(`below`) all calls below it. `tag` is the caller's, as in `calls`."""
 CALL_TABLES: Final = (calls, turns, tool_runs, messages, notes, latencies, recordings)
 """What calls write, in the order in which it can be inserted."""
 KEYS: Final[dict[str, tuple[str, ...]]] = {

@@ -17,7 +17,8 @@ from typing import Any, Final
 from infra.records.keys import KEY_ID_BYTES, KeyRing, RecordingKey
 from telephony.numbers import NotDialable, dialable
 
-_SEALED: Final = "sealed:1:"
+SEALED: Final = "sealed:1:"
+"""What is sealed begins so."""
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
 _CIPHERS_KEPT: Final = 2_000
@@ -85,14 +86,14 @@ class Words:
             return text
         nonce = self._random(_NONCE_BYTES)
         locked = self._cipher(self._key, call_id).encrypt(nonce, text.encode(), place.encode())
-        return _SEALED + base64.b64encode(self._key.id + nonce + locked).decode("ascii")
+        return SEALED + base64.b64encode(self._key.id + nonce + locked).decode("ascii")
 
     def read(self, stored: str, place: str, call_id: str) -> str:
         """`LOCKED` where the key is not at hand, or the value not as it was written."""
         if not self.is_sealed(stored):
             return stored
         try:
-            data = base64.b64decode(stored.removeprefix(_SEALED), validate=True)
+            data = base64.b64decode(stored.removeprefix(SEALED), validate=True)
         except (binascii.Error, ValueError):
             return LOCKED
         key = self._known(data[:KEY_ID_BYTES])
@@ -111,7 +112,7 @@ class Words:
 
     @staticmethod
     def is_sealed(stored: str) -> bool:
-        return stored.startswith(_SEALED)
+        return stored.startswith(SEALED)
 
     def folded(self, *texts: str) -> str:
         """What searching compares; "" where words are sealed."""

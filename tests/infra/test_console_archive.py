@@ -12,6 +12,7 @@ from infra.console.one_call import transcript_text
 from infra.records.keys import KeyRing
 from infra.records.policy import RecordingPolicy
 from infra.records.recorder import CallRecords
+from infra.store.rows import CallQuery, CallRow
 from infra.store.settings import StoreSettings
 from infra.store.store import CallStore
 from pipeline.events import (
@@ -126,6 +127,64 @@ def test_pages(store: CallStore, archive: Archive) -> None:
         assert sorted(everything) == sorted(f"call{n}" for n in range(PER_PAGE + 20)), "each once"
 
 
+class Counted:
+    """How many calls the store hands out."""
+
+    def __init__(self, store: CallStore) -> None:
+        self._store = store
+        self.handed_out = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def calls(self, query: CallQuery) -> list[CallRow]:
+        found = self._store.calls(query)
+        self.handed_out += len(found)
+        return found
+
+
+def test_rare_outcomes_are_found_without_reading_all_others(tmp_path: Path, store: CallStore) -> None:
+    rare = {0: "failed", 1: "failed", 2: "live"}
+    for n in range(150):
+        outcome = rare.get(n, "completed")
+        short_call(store, f"call{n}", ended=outcome != "live", outcome=outcome)
+        if n < len(rare):
+            assert store.flush()
+    assert store.flush()
+    counted = Counted(store)
+    archive = Archive(counted, tmp_path / "calls", KeyRing([KEY]))  # type: ignore[arg-type]
+    assert ids(archive, outcome="failed") == ["call1", "call0"]
+    assert ids(archive, outcome="live") == ["call2"]
+    assert ids(archive, outcome="unfinished") == []
+    assert counted.handed_out == 3
+    pages, before = [], None
+    while True:
+        page = archive.find(Wanted(outcome="completed", before=before))
+        pages.append(len(page["calls"]))
+        if not page["more"]:
+            break
+        before = page["calls"][-1]["number"]
+    assert pages == [PER_PAGE, PER_PAGE, 47]
+    assert counted.handed_out == 3 + 51 + 51 + 47
+
+
+def test_words_are_found_however_often_they_were_said_since(store: CallStore, archive: Archive) -> None:
+    short_call(store, "rare", "a flu shot", persona="night")
+    assert store.flush()
+    for n in range(PER_PAGE + 5):
+        info = LineInfo(f"call{n}", "sip", "+4930111", "+4930222")
+        observer = store.observer(info)
+        observer.observe(CallStarted(0.0, info, "clinic"))
+        for turn in range(1, 11):
+            observer.observe(CallerTurn(turn, turn, "flu"))
+    assert store.flush()
+    assert ids(archive, words="flu", persona="night") == ["rare"]
+    first = archive.find(Wanted(words="flu"))
+    assert (len(first["calls"]), first["more"]) == (PER_PAGE, True)
+    rest = archive.find(Wanted(words="flu", before=first["calls"][-1]["number"]))
+    assert (len(rest["calls"]), rest["more"]) == (6, False)
+
+
 def test_search_in_words(store: CallStore, archive: Archive) -> None:
     short_call(store, "one", "I need a Flu shot please. " + "Really. " * 60, caller="+4930333")
     assert store.flush()
@@ -194,3 +253,4 @@ def test_charts(tmp_path: Path, store: CallStore, archive: Archive) -> None:
     assert sum(bucket["calls"] for bucket in told["buckets"]) == 2
     assert sum(bucket["failed"] for bucket in told["buckets"]) == 1
     assert sum(bucket["faults"] for bucket in told["buckets"]) == 1
+    assert (told["covers"]["calls"], told["covers"]["answers"]) == (2, 0)

@@ -276,10 +276,17 @@ def test_charts_with_their_tables(tmp_path: Path, chromium: Browser) -> None:
         page = open_console(chromium, server.url, "#/charts", **PHONE)
         charts = page.locator("figure.chart")
         expect(charts).to_have_count(5)
+        cover = page.locator("#charts-cover")
+        expect(cover).to_have_text(
+            re.compile(r"^All that is stored from .*: 1 call, 0 answers\. Nothing before ")
+        )
+        with page.expect_response(lambda answer: "hours=8760&ahead_min=" in answer.url) as asked:
+            page.get_by_label("Of the last").select_option("year")
+        assert asked.value.json()["covers"]["calls"] == 1
         calls = page.locator('figure[data-chart="calls"]')
         expect(calls.locator("rect.bar-0")).to_have_count(1)
         calls.get_by_text("Table").click()
-        expect(calls.get_by_role("row").last).to_have_text(re.compile(r"10$"))
+        expect(calls.get_by_role("row").last).to_have_text(re.compile(r"100$"))
         assert fits(page)
         assert complaints(page) == []
         page.context.close()

@@ -5,15 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import literal, select, update
 
 from infra.daily import DAY_S
 from infra.records.keys import KeyRing
 from infra.records.policy import RecordingPolicy
 from infra.store.errors import StoreError
 from infra.store.journal import FOLDER
+from infra.store.reading import _with_beats
 from infra.store.retention import prune
 from infra.store.rows import CallQuery
 from infra.store.store import CallStore
+from infra.store.tables import calls, front_ends, turns
 from pipeline.events import CallEnded, CallerSpoke, CallerTurn, Fault, RecordingPaused, RecordingResumed
 from pipeline.line import LineInfo
 from tests.infra.postgres_kit import Postgres, running_postgres
@@ -207,6 +210,71 @@ def test_calls_are_listed_newest_first_in_pages_and_by_what_is_asked(store: Call
     assert [found.call.call_id for found in store.every_call()] == [row.call_id for row in (*first, *rest)]
 
 
+def test_calls_are_listed_by_outcome_and_by_either_end_in_exact_pages(store: CallStore) -> None:
+    for number in range(40):
+        call = info(f"CA{number}", *((CALLER, HOUSE) if number % 2 else (HOUSE, CALLER)))
+        outcome = ("completed", "failed", "")[number % 3]
+        done = [replace(ended(), outcome=outcome)] if outcome else []
+        hold(store, call, began(call), done)
+        assert store.flush()
+    failed = [f"CA{number}" for number in range(39, -1, -1) if number % 3 == 1]
+    shown: list[str] = []
+    before = None
+    while page := store.calls(CallQuery(outcome="failed", party="+1 202-555-0123", before=before, limit=5)):
+        shown += [row.call_id for row in page]
+        before = page[-1].number
+    assert shown == failed
+    assert len(store.calls(CallQuery(outcome="completed"))) == 14
+    assert {row.state for row in store.calls(CallQuery(state="live"))} == {"live"}
+    assert len(store.calls(CallQuery(state="live", party=HOUSE))) == 13
+    assert store.calls(CallQuery(outcome="failed", party="+12025550177")) == []
+    assert store.calls(CallQuery(outcome="' OR 1=1 --\0", persona="%")) == []
+
+
+def test_an_outcome_is_found_by_its_index(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    for query in (CallQuery(outcome="failed"), CallQuery(state="live"), CallQuery(state="lost")):
+        with store._reading.connect() as connection:
+            asked = store._reader._matching(_with_beats(select(calls, front_ends.c.beat_s)), query, 0.0)
+            asked = asked.limit(literal(50))
+            text = str(asked.compile(connection, compile_kwargs={"literal_binds": True}))
+            plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
+        assert "calls_by_outcome" in plan[0], plan
+        assert not any("TEMP B-TREE" in step for step in plan), (
+            "rows come in their order, as many as asked for"
+        )
+    store.close()
+
+
+def test_words_are_found_in_calls_that_match(store: CallStore) -> None:
+    for number in range(6):
+        call = info(f"CA{number}", caller=CALLER if number % 2 else "+12025550177")
+        said = [turn(one, f"{SATURDAY} {one}", NOON) for one in range(1, 6)]
+        hold(store, call, began(call, "night" if number == 0 else "clinic"), *said, ended())
+        assert store.flush()
+    first = store.find("saturday OPEN", CallQuery(limit=4))
+    assert [found.call.call_id for found in first] == ["CA5", "CA4", "CA3", "CA2"]
+    assert [hit.turn for hit in first[0].hits] == [5, 4, 3], "the latest of each"
+    rest = store.find("saturday open", CallQuery(limit=4, before=first[-1].call.number))
+    assert [found.call.call_id for found in rest] == ["CA1", "CA0"]
+    assert [found.call.call_id for found in store.find("open", CallQuery(persona="night"))] == ["CA0"]
+    assert [found.call.call_id for found in store.find("open", CallQuery(party=CALLER, limit=1))] == ["CA5"]
+    assert store.find("open", CallQuery(outcome="failed")) == []
+    assert (
+        store.find("  ", CallQuery()) == store.find("%", CallQuery()) == store.find("o_en", CallQuery()) == []
+    )
+
+
+def test_words_of_a_newer_front_end_can_be_read(store: CallStore) -> None:
+    hold(store, info(), began(info()), turn(1, SATURDAY, NOON))
+    assert store.flush()
+    with store._writing.begin() as connection:
+        connection.execute(update(turns).values(times='{"first_token_s": 1.0, "not_known_yet_s": 2.0}'))
+    found = store.unfinished("CA1")
+    assert found is not None
+    assert found.turns[1].times == {"first_token_s": 1.0}
+
+
 def test_words_are_found_whatever_their_case_and_signs(store: CallStore) -> None:
     call = info()
     hold(store, call, began(call), turn(1, "Grüße an FRAU Müller, 100%_sicher", NOON), message(1), ended())
@@ -379,6 +447,10 @@ def test_sealed_words_are_read_and_searched_with_the_key_alone(url: str, tmp_pat
     assert [hit.call.call_id for hit in newer.search("SATURDAY")] == ["CA1"]
     assert newer.calls(CallQuery(caller=CALLER)) != [], "found by the tag of the key before"
     newer.close()
+    unsealing = opened(tmp_path, url, None, KeyRing([OLD_KEY, KEY]))
+    assert [hit.call.call_id for hit in unsealing.search("SATURDAY")] == ["CA1"], "sealed before"
+    assert [found.call.call_id for found in unsealing.find("patel", CallQuery())] == ["CA1"]
+    unsealing.close()
     keyless = opened(tmp_path, url, policy, KeyRing([OLD_KEY]))
     found = keyless.call("CA1")
     assert found is not None

@@ -13,15 +13,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
+from infra.records.policy import RecordingPolicy
+from infra.store.account import CallAccount
 from infra.store.database import Database, size_of
 from infra.store.engine import open_engine
 from infra.store.errors import StoreError, StoreUnavailable
-from infra.store.journal import FOLDER, journals
-from infra.store.migrate import migrate
+from infra.store.journal import FOLDER, Journal, journals
+from infra.store.migrate import _config, migrate
+from infra.store.rows import CallQuery
 from infra.store.settings import StoreSettings
 from infra.store.store import CallStore
+from infra.store.tables import metadata
+from infra.store.words import Words
 from tests.infra.postgres_kit import Postgres, running_postgres
 from tests.infra.store_kit import CALLER, began, ended, hold, info, opened, tell, turn
 
@@ -433,9 +441,12 @@ def engine_of(url: str, folder: Path) -> object:
     return open_engine(StoreSettings(url=url).database(folder), writing=True)  # type: ignore[arg-type]
 
 
-def test_a_migration_that_was_killed_halfway_is_taken_back(url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("version", "tables"), [("", 4), ("", 11), ("0001", 11)])
+def test_a_migration_that_was_killed_halfway_is_taken_back(
+    version: str, tables: int, url: str, tmp_path: Path
+) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _HALF, str(tmp_path), url],
+        [sys.executable, "-c", _HALF, str(tmp_path), url, version, str(tables)],
         capture_output=True,
         text=True,
         check=False,
@@ -453,19 +464,55 @@ def test_a_migration_that_was_killed_halfway_is_taken_back(url: str, tmp_path: P
 _HALF = """
 import os, sys
 from pathlib import Path
-from alembic import op
+from alembic import command, op
 from infra.store.engine import open_engine
-from infra.store.migrate import migrate
+from infra.store.migrate import _config, migrate
 from infra.store.settings import StoreSettings
+folder, url, version, tables = sys.argv[1:]
 create, made = op.create_table, []
 def dying(name, *columns, **options):
     create(name, *columns, **options)
     made.append(name)
-    if len(made) == 4:
+    if len(made) == int(tables):
         os._exit(9)
 op.create_table = dying
-migrate(open_engine(StoreSettings(url=sys.argv[2]).database(Path(sys.argv[1])), writing=True))
+engine = open_engine(StoreSettings(url=url).database(Path(folder)), writing=True)
+if version:
+    with engine.begin() as connection:
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, version)
+migrate(engine)
 """
+
+
+def test_a_database_of_an_older_maya_is_brought_up_to_date_with_all_that_is_in_it(
+    url: str, tmp_path: Path
+) -> None:
+    """What the first version's tables hold is put there by what writes them still: no column has changed."""
+    engine = open_engine(StoreSettings(url=url).database(tmp_path), writing=True)
+    with engine.begin() as connection:
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    database = Database(engine, tmp_path / FOLDER, lambda _: None, lambda _: None)
+    waiting = Journal(tmp_path / FOLDER, "before", 2**20)
+    account = CallAccount(
+        info(), Words(), RecordingPolicy(), front_end="before", host="here", started_ms=1_800_000_000_000
+    )
+    for event in [*began(info()), *turn(1, "question 1", "answer"), ended()]:
+        account.take(event, 1_800_000_000_000)
+    waiting.append(account.rows())
+    waiting._file.close()  # type: ignore[union-attr]  # a process that was killed leaves it
+    assert database.adopt() == (0, 1)
+    engine.dispose()
+    store = opened(tmp_path, url)
+    assert questions(store) == asked(1)
+    assert [row.call_id for row in store.calls(CallQuery(outcome="completed"))] == ["CA1"]
+    with store._writing.begin() as connection:
+        context = MigrationContext.configure(connection)
+        assert compare_metadata(context, metadata) == [], "the tables are those that the code knows"
+    store.close()
 
 
 def test_many_servers_may_migrate_at_once(url: str, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 // Charts of how the house is doing. Behind each stands the table that it was drawn from.
 
-import { ask, at, complain, el, svg } from "./dom.js";
+import { ask, at, complain, day, el, say, svg } from "./dom.js";
 
 const WIDTH = 560;
 const WIDE = 1180;
@@ -11,6 +11,8 @@ const LEFT = 46;
 const BOTTOM = 24;
 const TOP = 8;
 const REFRESH_MS = 30_000;
+const DAY_S = 86_400;
+const SUMMER_S = 7_200; // that clocks are put on, at most
 
 export class Charts {
   constructor() {
@@ -37,7 +39,9 @@ export class Charts {
     const hours = at("charts-span").value;
     let told;
     try {
-      told = await ask(`console/charts?hours=${hours}`);
+      // Days are the viewer's own.
+      const ahead = 15 * Math.round(-new Date().getTimezoneOffset() / 15);
+      told = await ask(`console/charts?hours=${hours}&ahead_min=${ahead}`);
     } catch (refused) {
       if (asked === this.asked) complain(`The charts cannot be drawn: ${refused.message}`);
       return;
@@ -51,13 +55,23 @@ export class Charts {
       if (open.has(table.dataset.name)) table.open = true;
     }
     at("charts").replaceChildren(...figures);
+    say(at("charts-cover"), coverOf(told.covers));
   }
+}
+
+// Of what the charts are drawn: everything that is stored of that time.
+function coverOf({ from_s: from, to_s: to, calls, answers, oldest_s: oldest }) {
+  const moment = (second) => day(new Date(second * 1000).toISOString());
+  const count = (number, one) => `${number.toLocaleString()} ${one}${number === 1 ? "" : "s"}`;
+  const all = `All that is stored from ${moment(from)} to ${moment(to)}: ${count(calls, "call")}, ${count(answers, "answer")}.`;
+  if (oldest === null) return `${all} No call is stored yet.`;
+  return oldest > from ? `${all} Nothing before ${moment(oldest)} is stored.` : all;
 }
 
 function chartsOf({ buckets, bucket_s: wide, answers, capacity }) {
   const when = buckets.map(({ at_s: second }) => label(second, wide));
   const ticks = ticksOf(buckets.map(({ at_s: second }) => second), wide);
-  const each = wide === 3600 ? "hour" : wide === 86400 ? "day" : `${wide / 3600} hours`;
+  const each = wide === 3600 ? "hour" : wide === DAY_S ? "day" : wide === 7 * DAY_S ? "week" : `${wide / 3600} hours`;
   const seconds = (value) => (value === null ? null : value / 1000);
   return [
     chart("wait", `What callers waited for an answer, per ${each}`, when, [
@@ -68,8 +82,9 @@ function chartsOf({ buckets, bucket_s: wide, answers, capacity }) {
       { name: "wait", kind: "dots", values: answers.map((one) => one.wait_ms / 1000) },
     ], { unit: "s" }),
     chart("calls", `Calls per ${each}`, when, [
-      { name: "completed", kind: "bar", values: buckets.map((one) => one.calls - one.failed) },
+      { name: "completed", kind: "bar", values: buckets.map((one) => one.completed) },
       { name: "failed", kind: "bar", values: buckets.map((one) => one.failed) },
+      { name: "on now, or lost", kind: "bar", values: buckets.map((one) => one.calls - one.completed - one.failed) },
     ], { whole: true, ticks }),
     chart("at-once", `Most calls at once, per ${each}`, when, [
       { name: "at once", kind: "bar", values: buckets.map((one) => one.at_once) },
@@ -173,15 +188,16 @@ function hourOf(date) {
 }
 
 function label(second, wide) {
-  const date = new Date(second * 1000);
-  return wide >= 86_400 ? dayOf(date) : `${dayOf(date)}, ${hourOf(date)}`;
+  // In the other half of the year the viewer's midnight is an hour off.
+  const date = new Date(1000 * (wide >= DAY_S ? second + SUMMER_S : second));
+  return wide >= DAY_S ? dayOf(date) : `${dayOf(date)}, ${hourOf(date)}`;
 }
 
 // [index, text] of what is written below: days where there are several, else hours.
 function ticksOf(seconds, wide) {
-  const dates = seconds.map((second) => new Date(second * 1000));
-  if (wide >= 86_400) return dates.map((date, index) => [index, dayOf(date)]);
-  if (seconds.length * wide <= 2 * 86_400) {
+  const dates = seconds.map((second) => new Date(1000 * (wide >= DAY_S ? second + SUMMER_S : second)));
+  if (wide >= DAY_S) return dates.map((date, index) => [index, dayOf(date)]);
+  if (seconds.length * wide <= 2 * DAY_S) {
     return dates.map((date, index) => [index, hourOf(date)]).filter(([index]) => dates[index].getHours() % 3 === 0);
   }
   return dates

@@ -104,5 +104,6 @@ def _upsert(table: Table) -> TextClause:
 
 def written_out(statement: Any) -> TextClause:
     """An insert with ON CONFLICT as text: SQLAlchemy compiles such a one anew at every commit. All its values
-    are parameters, and SQLite and PostgreSQL write it alike."""
-    return text(str(statement.compile(dialect=postgresql.dialect(paramstyle="named"))))  # type: ignore[no-untyped-call]
+    are parameters, and SQLite and PostgreSQL write it alike. Nothing comes back: Python's sqlite3 takes no
+    list of rows for a statement that returns some."""
+    return text(str(statement.inline().compile(dialect=postgresql.dialect(paramstyle="named"))))  # type: ignore[no-untyped-call]

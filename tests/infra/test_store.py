@@ -10,13 +10,14 @@ from sqlalchemy import literal, select, update
 from infra.daily import DAY_S
 from infra.records.keys import KeyRing
 from infra.records.policy import RecordingPolicy
+from infra.store.applying import _upsert
 from infra.store.errors import StoreError
 from infra.store.journal import FOLDER
 from infra.store.reading import _with_beats
 from infra.store.retention import prune
 from infra.store.rows import CallQuery
 from infra.store.store import CallStore
-from infra.store.tables import calls, front_ends, turns
+from infra.store.tables import CALL_TABLES, calls, front_ends, turns
 from pipeline.events import CallEnded, CallerSpoke, CallerTurn, Fault, RecordingPaused, RecordingResumed
 from pipeline.line import LineInfo
 from tests.infra.postgres_kit import Postgres, running_postgres
@@ -508,3 +509,8 @@ def test_an_end_without_a_beginning_harms_nothing(store: CallStore) -> None:
     hold(store, replace(info(), call_id="CA9"), CallEnded(0.0, "busy", "failed"))
     assert store.flush()
     assert [(row.call_id, row.reason) for row in store.calls()] == [("CA9", "busy")]
+
+
+def test_many_rows_are_written_by_a_statement_that_returns_none() -> None:
+    for table in CALL_TABLES:
+        assert "RETURNING" not in str(_upsert(table)), table.name

@@ -13,7 +13,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -85,6 +85,8 @@ class Writer:
         self._clock = clock
         self._pens: dict[Pen, None] = {}
         """In their order."""
+        self._touched: dict[Pen, None] = {}
+        """Those that were told something since."""
         self._pending: Rows = {}
         self._urgent = False
         self._in_flight: Job | None = None
@@ -212,16 +214,15 @@ class Writer:
                 self._urgent |= pen.account.take(event, round(1000 * self._wall()))
             except Exception:
                 log.exception("a call's event could not be stored; the call goes on")
-            self._pens[pen] = None
+            self._pens[pen] = self._touched[pen] = None
 
     def _step(self, now: float) -> None:
         hurry = self._closing or bool(self._flushes)
-        if (
-            hurry
-            or (self._urgent and now >= self._committed_at + GATHER_S)
-            or now >= self._progress_at + PROGRESS_S
-        ):
-            self._gather(now)
+        if hurry or now >= self._progress_at + PROGRESS_S:
+            self._progress_at = now
+            self._gather(list(self._pens))
+        elif self._urgent and now >= self._committed_at + GATHER_S:
+            self._gather(list(self._touched))
         if self._in_flight is not None:
             if not self._set_aside and now >= self._since + SLOW_S:
                 self._gone(now, "it takes too long to answer")
@@ -242,10 +243,10 @@ class Writer:
             self._pending = {}
         self._answer()
 
-    def _gather(self, now: float) -> None:
-        self._progress_at = now
+    def _gather(self, pens: Iterable[Pen]) -> None:
         self._urgent = False
-        for pen in list(self._pens):
+        self._touched.clear()
+        for pen in pens:
             account = pen.account
             playing = pen.playing
             if playing is not None:

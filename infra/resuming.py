@@ -78,7 +78,9 @@ def front_end_name(settings: Settings) -> str:
 def address_of(front_end: str) -> str | None:
     """Where a front-end of this name is reached: "http://10.0.0.5:8080"."""
     known = _NAME.fullmatch(front_end)
-    return None if known is None else f"http://{known['host']}:{known['port']}"
+    if known is None or int(known["port"]) > 65_535:
+        return None
+    return f"http://{known['host']}:{known['port']}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,18 @@ class Resuming:
             kept = self._kept[info.call_id] = _Kept(info, self._clock)
         return kept
 
+    @property
+    def here(self) -> str:
+        return self._store.front_end if self._store is not None and self._own_address else ""
+
+    def address(self, front_end: str) -> str | None:
+        there = address_of(front_end)
+        return None if there == self._own_address else there
+
+    @property
+    def _own_address(self) -> str | None:
+        return None if self._store is None else address_of(self._store.front_end)
+
     async def find(self, call_id: str) -> Found | None:
         kept = self._kept.get(call_id)
         if self._store is None:
@@ -184,8 +198,7 @@ class Resuming:
     def _nobody_to_ask(self, known: Unfinished) -> bool:
         """It is ours, or was a process's that listened where we listen now, or whose address is not known."""
         assert self._store is not None  # noqa: S101  (it told us)
-        there, here = address_of(known.front_end), address_of(self._store.front_end)
-        return known.front_end != self._store.front_end and (there is None or there == here)
+        return known.front_end != self._store.front_end and self.address(known.front_end) is None
 
     def _is_new(self, kept: _Kept) -> bool:
         return kept.may_go_on and kept.memory.at_s < _STORE_PATIENCE_S

@@ -24,13 +24,23 @@ _PLAIN = ("busy", "no answer", "declined")
 
 
 class TwilioCarrier:
-    """Through the account's REST API; whoever answers comes in on the media stream."""
+    """Through the account's REST API; whoever answers comes in on the media stream. `front_end` names this
+    one, to which what becomes of the call is brought where there are several."""
 
-    def __init__(self, account: TwilioAccount, config: TwilioConfig, *, caller_id: str, ring_s: int) -> None:
+    def __init__(
+        self,
+        account: TwilioAccount,
+        config: TwilioConfig,
+        *,
+        caller_id: str,
+        ring_s: int,
+        front_end: str = "",
+    ) -> None:
         self._account = account
         self._config = config
         self._caller_id = caller_id
         self._ring_s = ring_s
+        self._front_end = front_end
 
     async def place(self, order: Order) -> str:
         def place() -> str:
@@ -41,6 +51,7 @@ class TwilioCarrier:
                 caller_id=self._caller_id,
                 order=order.id,
                 ring_s=self._ring_s,
+                front_end=self._front_end,
             )
 
         try:

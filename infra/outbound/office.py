@@ -116,5 +116,9 @@ def _carrier(settings: Settings, calls: Calls, sip: SipServer | None, stack: Asy
         api_base_url=os.environ.get("MAYA_TWILIO_API") or None,
     )
     return TwilioCarrier(
-        account, twilio_config(settings), caller_id=outbound.caller_id, ring_s=outbound.ring_s
+        account,
+        twilio_config(settings),
+        caller_id=outbound.caller_id,
+        ring_s=outbound.ring_s,
+        front_end=calls.resuming.here if calls.resuming is not None else "",
     )

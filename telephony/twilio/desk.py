@@ -8,8 +8,9 @@ import asyncio
 import contextlib
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import Final
 
 from pipeline.line import LineClosed, LineInfo
@@ -17,10 +18,12 @@ from pipeline.resuming import line_was_lost
 from telephony.answer import Answer, Lines, PendingSocket, WhileAccepting
 from telephony.pump import CALLER_HUNG_UP, CONNECTION_LOST
 from telephony.socket import Socket
+from telephony.socket_client import ClientSocket
 from telephony.twilio.config import TwilioConfig
-from telephony.twilio.elsewhere import RESUMED_PARAMETER, CallsElsewhere, NowhereElse
+from telephony.twilio.elsewhere import FRONT_END_PARAMETER, RESUMED_PARAMETER, CallsElsewhere, NowhereElse
 from telephony.twilio.errors import TokenRefused
 from telephony.twilio.protocol import Limits, MediaStreamProtocol, StreamStarted
+from telephony.twilio.relay import reach, relay
 from telephony.twilio.stream import MessagePump, TwilioLine, message_pump
 from telephony.twilio.tokens import TOKEN_PARAMETER, StreamTokens
 
@@ -34,6 +37,7 @@ _OLD_CALL_ENDS_S: Final = 5.0
 _TOKEN_PATIENCE_S: Final = 0.15
 """Callers wait for that, before the greeting: many times what it takes to ask a store that is well."""
 _REPLAYED: Final = "token used before, at another front-end"
+MEDIA: Final = "/twilio/media"
 CALLER_PARAMETER: Final = "caller"
 CALLED_PARAMETER: Final = "called"
 ORDER_PARAMETER: Final = "order"
@@ -131,29 +135,36 @@ class StreamDesk:
         if (line := self.live.get(call_sid)) is not None:
             line.lost(CALLER_HUNG_UP)
 
-    async def serve(self, socket: Socket, place: PendingSocket) -> None:
-        """One accepted socket, until its stream is over. Raises nothing but cancellation."""
+    async def serve(
+        self, socket: Socket, place: PendingSocket, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """One accepted socket, until its stream is over. `headers` of its handshake, by names in lower case.
+        Raises nothing but cancellation."""
         now = asyncio.get_running_loop().time()
         pump = message_pump(socket, MediaStreamProtocol(now, self._limits))
+        line: TwilioLine | ClientSocket | None = None
         try:
-            line = await self._introduce(pump)
+            line = await self._introduce(pump, headers)
         except LineClosed as closed:
             logger.info("a socket left before its call began: %s", closed.reason)
-            line = None
         finally:
             place.release()
             if pump.over is not None:
                 await socket.close(pump.close_code, pump.over)
-        if line is not None:
+        if isinstance(line, ClientSocket):
+            await relay(socket, line)
+        elif line is not None:
             await self._hold(line)
         elif pump.over is None:
             # It belongs to a call that another task holds.
             await pump.wait_over()
             await socket.close(pump.close_code, pump.over or "")
 
-    async def _introduce(self, pump: MessagePump) -> TwilioLine | None:
-        """Wait for `start` and check it. None when the stream is refused, or goes on with a call whose
-        transfer failed."""
+    async def _introduce(
+        self, pump: MessagePump, headers: Mapping[str, str]
+    ) -> TwilioLine | ClientSocket | None:
+        """Wait for `start` and check it. A socket when the stream is another front-end's; None when it is
+        refused, or goes on with a call whose transfer failed."""
         started = await pump.next()
         if not isinstance(started, StreamStarted):
             # The table lets nothing else come first.
@@ -161,6 +172,10 @@ class StreamDesk:
             return None
         call_sid = started.call_sid
         parameters = dict(started.parameters)
+        there = self._elsewhere.address(parameters.pop(FRONT_END_PARAMETER, ""))
+        if there is not None and (other := await reach(there, MEDIA, headers, started)) is not None:
+            logger.info("call %s: its stream is carried to %s", call_sid, there)
+            return other
         token = parameters.pop(TOKEN_PARAMETER, None)
         held, resumed = self.live.get(call_sid), RESUMED_PARAMETER in parameters
         if held is not None and not held.away and not resumed:

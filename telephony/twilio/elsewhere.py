@@ -22,6 +22,10 @@ RESUMED_PARAMETER: Final = "resumed"
 """Of a stream: its call goes on. The value is "inbound" or "outbound"."""
 FORWARDED_HEADER: Final = "x-maya-forwarded"
 """Of a request that another front-end has passed on: it is not passed on again."""
+FRONT_END_PARAMETER: Final = "at"
+"""In the query of a URL that Twilio is given, or of a stream: the name of the front-end that gave it, and
+where what comes by it belongs."""
+SIGNATURES: Final = ("x-twilio-signature", "x-twilio-webhooks-signature-settings")
 
 _ANSWER_LIMIT_S: Final = 1.5
 """Twilio waits 15 s, the caller hears nothing meanwhile. Who is gone mostly refuses at once."""
@@ -29,7 +33,7 @@ _SILENT_S: Final = 5.0
 """How long a front-end that let us wait, as one whose machine is gone does, is not asked again: of those who
 hear of its calls in that time one a time waits, not each."""
 _LARGEST_ANSWER: Final = 65_536
-_PASSED_ON: Final = ("content-type", "x-twilio-signature", "x-twilio-webhooks-signature-settings")
+_PASSED_ON: Final = ("content-type", *SIGNATURES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,15 @@ class Found:
 
 class CallsElsewhere(Protocol):
     """What all front-ends know together. Raises nothing but cancellation."""
+
+    @property
+    def here(self) -> str:
+        """This front-end's name, for URLs; "" where the others cannot reach it."""
+        ...
+
+    def address(self, front_end: str) -> str | None:
+        """The URL of the front-end of that name; None where that is this one, or its place, or none."""
+        ...
 
     async def find(self, call_id: str) -> Found | None:
         """None for a call that is over or was never known, or where there is no knowing."""
@@ -60,6 +73,11 @@ class CallsElsewhere(Protocol):
 
 class NowhereElse:
     """There is only this process, and what it does not know is lost."""
+
+    here = ""
+
+    def address(self, front_end: str) -> str | None:
+        return None
 
     async def find(self, call_id: str) -> Found | None:
         return None

@@ -9,11 +9,13 @@ if nobody took the caller, its TwiML connects another stream to the agent who st
 https://www.twilio.com/docs/voice/twiml/stream, https://www.twilio.com/docs/voice/twiml/dial
 """
 
+import asyncio
 import logging
 import re
 import time
 from collections.abc import Callable
 from typing import Final
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response, WebSocket
 from starlette.datastructures import FormData
@@ -28,6 +30,7 @@ from telephony.twilio.config import TwilioConfig
 from telephony.twilio.desk import CALLED_PARAMETER, CALLER_PARAMETER, Ending, StreamDesk
 from telephony.twilio.elsewhere import (
     FORWARDED_HEADER,
+    FRONT_END_PARAMETER,
     RESUMED_PARAMETER,
     CallsElsewhere,
     Found,
@@ -47,12 +50,14 @@ STATUS: Final = "/twilio/status"
 STREAM_STATUS: Final = "/twilio/stream-status"
 TRANSFER: Final = "/twilio/transfer"
 DIALLED: Final = "/twilio/dialled"
-MEDIA: Final = "/twilio/media"
+MEDIA: Final = desks.MEDIA
 
 ORDER_PARAMETER: Final = desks.ORDER_PARAMETER
 
 _MAX_BODY_BYTES: Final = 65_536
 _RINGING_S: Final = 25
+_ARRIVES_WITHIN_S: Final = 3.0
+"""Of a stream that has started Twilio tells about as soon as it has said so on the stream."""
 _REASONS: Final = {"busy": "busy", "no-answer": "no answer", "canceled": "no answer", "failed": "failed"}
 """Why nobody took the caller, by Twilio's DialCallStatus, in words that an agent can say."""
 _FINAL: Final = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
@@ -176,16 +181,30 @@ class _Endpoints:
         call_sid, order = _field(form, "CallSid"), _order(request)
         if not _CALL_SID.fullmatch(call_sid) or not order:
             return _plain(400, "CallSid or order is missing")
+        if (there := self._whose(request)) is not None:
+            # Only who gave the order knows who is to speak.
+            return await self._pass_on(request, ANSWERED, there) or _hang_up()
         logger.info("call %s, order %s: answered", call_sid, order)
         # The far end is the caller in our own terms, whoever dialled.
         told = {"CallSid": call_sid, "From": _field(form, "To"), "To": _field(form, "From")}
-        return self._connect(FormData(told), call_sid, order)
+        return self._connect(FormData(told), call_sid, order, comes_here=True)
 
-    def _connect(self, form: FormData, call_sid: str, order: str = "", resumed: str = "") -> Response:
+    def _connect(
+        self,
+        form: FormData,
+        call_sid: str,
+        order: str = "",
+        resumed: str = "",
+        *,
+        comes_here: bool = False,
+    ) -> Response:
+        """`comes_here`: no other front-end can hold the call: what arrives there is carried to us."""
+        here = self._elsewhere.here
+        at = f"?{FRONT_END_PARAMETER}={quote(here, safe='')}" if here else ""
         connect = Connect()
         stream = connect.stream(
             url=self._config.socket_url(MEDIA),
-            status_callback=self._config.webhook_url(STREAM_STATUS),
+            status_callback=self._config.webhook_url(STREAM_STATUS) + at,
             status_callback_method="POST",
         )
         if self._desk.tokens is not None:
@@ -195,6 +214,8 @@ class _Endpoints:
             parameters[ORDER_PARAMETER] = order
         if resumed:
             parameters[RESUMED_PARAMETER] = resumed
+        if comes_here:
+            parameters[FRONT_END_PARAMETER] = here
         headers = [name for name in form if name.startswith(_SIP_HEADER)]
         for name in headers[:_MOST_SIP_HEADERS]:
             parameters[_parameter(name)] = _field(form, name)
@@ -247,14 +268,22 @@ class _Endpoints:
         """What the front-end answers that holds the call; None where that is us, or where it is gone."""
         if call_sid in self._desk.live or found is None or found.held_by is None:
             return None
+        return await self._pass_on(request, path, found.held_by)
+
+    async def _pass_on(self, request: Request, path: str, front_end: str) -> Response | None:
+        """What the front-end at that URL answers; None where it is gone, or we were passed it ourselves."""
         headers = _headers(request)
         if FORWARDED_HEADER in headers:
             return None
         query = request.scope["query_string"].decode("latin-1")
-        answered = await self._neighbours.pass_on(found.held_by, path, query, headers, request.state.body)
+        answered = await self._neighbours.pass_on(front_end, path, query, headers, request.state.body)
         if answered is None:
             return None
         return Response(answered.body, answered.status, media_type=answered.media_type)
+
+    def _whose(self, request: Request) -> str | None:
+        """The URL of the other front-end that gave Twilio the URL of this request."""
+        return self._elsewhere.address(request.query_params.get(FRONT_END_PARAMETER, ""))
 
     def _dial(self, call_sid: str, target: str) -> Response:
         logger.info("call %s: its caller is passed on", call_sid)
@@ -308,8 +337,8 @@ class _Endpoints:
             self._desk.caller_gone(call_sid)
         elif reason is not None and self._desk.not_passed_on(call_sid, reason):
             logger.info("call %s: its caller comes back, the transfer failed: %s", call_sid, reason)
-            # Should another front-end get the stream, it is told that this is no new call.
-            return self._connect(form, call_sid, resumed="inbound")
+            # Should another front-end get the stream and not reach us, it knows that this is no new call.
+            return self._connect(form, call_sid, resumed="inbound", comes_here=True)
         elif reason is not None and found is not None and self._desk.may_resume(call_sid):
             # Whoever waited for the caller to come back is gone.
             return self._resume(form, found)
@@ -320,6 +349,9 @@ class _Endpoints:
         form = await self._parameters(request, STATUS)
         if isinstance(form, Response):
             return form
+        there = self._whose(request)
+        if there is not None and (answer := await self._pass_on(request, STATUS, there)) is not None:
+            return answer
         status = _field(form, "CallStatus")
         if status == "completed":
             call_sid = _field(form, "CallSid")
@@ -344,8 +376,21 @@ class _Endpoints:
             return form
         event, error = _field(form, "StreamEvent"), _field(form, "StreamError")
         level = logging.WARNING if event == "stream-error" else logging.INFO
-        logger.log(level, "call %r: %r %s", _field(form, "CallSid"), event, repr(error) if error else "")
+        call_sid = _field(form, "CallSid")
+        logger.log(level, "call %r: %r %s", call_sid, event, repr(error) if error else "")
+        if event == "stream-started":
+            there = self._whose(request)
+            if there is not None:
+                await self._pass_on(request, STREAM_STATUS, there)
+            else:
+                loop = asyncio.get_running_loop()
+                loop.call_later(_ARRIVES_WITHIN_S, self._has_started, call_sid)
         return Response(status_code=204)
+
+    def _has_started(self, call_sid: str) -> None:
+        """The call whose webhook we answered has its stream; if that is not here, its place is free."""
+        if call_sid not in self._desk.live:
+            self._lines.give_back(call_sid)
 
     async def media(self, websocket: WebSocket) -> None:
         query = websocket.scope["query_string"].decode("latin-1")
@@ -362,7 +407,7 @@ class _Endpoints:
             return
         try:
             await websocket.accept()
-            await self._desk.serve(StarletteSocket(websocket), place)
+            await self._desk.serve(StarletteSocket(websocket), place, _headers(websocket))
         finally:
             place.release()
 

@@ -363,3 +363,27 @@ def test_a_front_ends_name_says_where_it_is(host: str, url: str) -> None:
 
 def test_a_name_that_the_operator_chose_says_nothing() -> None:
     assert address_of("berlin-1") is None
+
+
+def test_who_gave_twilio_a_url_is_found_by_the_name_in_it() -> None:
+    store = Away(front_end="10.0.0.1_8080_aaaaaa")
+    resuming = Resuming(store)
+    assert resuming.here == "10.0.0.1_8080_aaaaaa"
+    assert resuming.address("10.0.0.2_8080_bbbbbb") == "http://10.0.0.2:8080"
+    assert resuming.address("10.0.0.1_8080_aaaaaa") is None, "this one"
+    assert resuming.address("10.0.0.1_8080_cccccc") is None, "one before it, which is gone"
+    names = (
+        "",
+        "berlin-1",
+        "10.0.0.2_80",
+        "http://10.0.0.2:80",
+        "a_b_c",
+        "x@y_80_a",
+        "x_80_a\n",
+        "x_99999_a",
+    )
+    for garbage in names:
+        assert resuming.address(garbage) is None
+    store.front_end = "berlin-1"
+    assert resuming.here == "", "nobody could reach it"
+    assert Resuming(None).here == ""

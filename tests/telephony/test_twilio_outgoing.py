@@ -23,13 +23,22 @@ def account(server: HTTPServer) -> TwilioAccount:
     return TwilioAccount(ACCOUNT, "token", api_base_url=server.url_for(""))
 
 
-def place(server: HTTPServer) -> str:
+def place(server: HTTPServer, front_end: str = "") -> str:
     return place_call(
-        account(server), config(), to="+12025550123", caller_id="+12025550199", order="o-1", ring_s=30
+        account(server),
+        config(),
+        to="+12025550123",
+        caller_id="+12025550199",
+        order="o-1",
+        ring_s=30,
+        front_end=front_end,
     )
 
 
-def test_a_call_is_placed_with_everything_that_it_needs(httpserver: HTTPServer) -> None:
+@pytest.mark.parametrize(("front_end", "at"), [("", ""), ("10.0.0.1_80_aa", "&at=10.0.0.1_80_aa")])
+def test_a_call_is_placed_with_everything_that_it_needs(
+    httpserver: HTTPServer, front_end: str, at: str
+) -> None:
     asked: dict[str, list[str]] = {}
 
     def answer(request: Request) -> Response:
@@ -39,13 +48,13 @@ def test_a_call_is_placed_with_everything_that_it_needs(httpserver: HTTPServer) 
     httpserver.expect_request(
         f"/2010-04-01/Accounts/{ACCOUNT}/Calls.json", method="POST"
     ).respond_with_handler(answer)
-    assert place(httpserver) == CALL
+    assert place(httpserver, front_end) == CALL
     assert asked == {
         "To": ["+12025550123"],
         "From": ["+12025550199"],
-        "Url": [f"{PUBLIC}/twilio/answered?order=o-1"],
+        "Url": [f"{PUBLIC}/twilio/answered?order=o-1{at}"],
         "Method": ["POST"],
-        "StatusCallback": [f"{PUBLIC}/twilio/status?order=o-1"],
+        "StatusCallback": [f"{PUBLIC}/twilio/status?order=o-1{at}"],
         "StatusCallbackMethod": ["POST"],
         "StatusCallbackEvent": ["initiated", "ringing", "answered", "completed"],
         "Timeout": ["30"],

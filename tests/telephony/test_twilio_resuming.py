@@ -28,6 +28,11 @@ class Elsewhere:
         self.asked: list[str] = []
         self.well = False
         self.used: set[str] = set()
+        self.here = ""
+        self.others: dict[str, str] = {}
+
+    def address(self, front_end: str) -> str | None:
+        return self.others.get(front_end)
 
     async def find(self, call_id: str) -> Found | None:
         self.asked.append(call_id)
@@ -63,8 +68,9 @@ class Agent:
 
 
 class FrontEnd:
-    def __init__(self, host: str, agent: Agent, public_host: str) -> None:
+    def __init__(self, host: str, agent: Any, public_host: str, server: uvicorn.Server) -> None:
         self.host = host
+        self.server = server
         self.agent = agent
         self.public = public_host
         self.web = httpx.AsyncClient(base_url=f"http://{host}")
@@ -87,15 +93,17 @@ class FrontEnd:
 
 
 @asynccontextmanager
-async def front_end(elsewhere: Elsewhere | None, public_host: str = "") -> AsyncIterator[FrontEnd]:
+async def front_end(
+    elsewhere: Elsewhere | None, public_host: str = "", *, agent: Any = None, **more: Any
+) -> AsyncIterator[FrontEnd]:
     import socket
 
     listener = socket.create_server(("127.0.0.1", 0))
     host = f"127.0.0.1:{listener.getsockname()[1]}"
-    agent = Agent()
+    agent = agent or Agent()
     app = FastAPI()
     settings = config(public_url=f"http://{public_host or host}")
-    app.include_router(create_router(settings, agent, elsewhere=elsewhere))
+    app.include_router(create_router(settings, agent, elsewhere=elsewhere, **more))
     server = uvicorn.Server(
         uvicorn.Config(
             app, ws="websockets-sansio", ws_ping_interval=None, lifespan="off", log_config=None,
@@ -105,7 +113,7 @@ async def front_end(elsewhere: Elsewhere | None, public_host: str = "") -> Async
     running = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:  # noqa: ASYNC110  (uvicorn offers no event)
         await asyncio.sleep(0.005)
-    front = FrontEnd(host, agent, public_host or host)
+    front = FrontEnd(host, agent, public_host or host, server)
     try:
         async with front.web, asyncio.timeout(20):
             yield front

@@ -207,21 +207,35 @@ def instances(tmp_path: Path) -> Iterator[Instances]:
     instances.end()
 
 
-async def test_a_transfer_on_a_server_that_drains_is_dialled(instances: Instances) -> None:
-    """Twilio asks the new process, which has the socket, about the old one's call."""
-    old = await asyncio.to_thread(instances.start, "old")
-    async with instances.stream(await instances.post("/twilio/voice")) as stream:
-        await stream.recv()
-        await asyncio.to_thread(instances.start, "new")
-        old.send_signal(signal.SIGTERM)
-        await instances.until_logged("old", "waiting up to")  # it has let go of the socket
-        await stream.send(dtmf("0"))
-        with pytest.raises(websockets.ConnectionClosed):
-            while True:
-                await stream.recv()
+async def passed_on(instances: Instances, stream: Any) -> None:
+    """The caller presses the key for it: the stream closes, and Twilio is told whom to dial."""
+    await stream.send(dtmf("0"))
+    with pytest.raises(websockets.ConnectionClosed):
+        while True:
+            await stream.recv()
     twiml = await instances.post("/twilio/after")
     assert "<Dial" in twiml
     assert "+12025550101" in twiml
+
+
+async def test_a_transfer_on_a_server_that_drains_is_dialled_and_comes_back(
+    instances: Instances,
+) -> None:
+    """Twilio asks the new process, which has the socket, about the old one's call."""
+    old = await asyncio.to_thread(instances.start, "old")
+    async with instances.stream(await instances.post("/twilio/voice")) as first:
+        await first.recv()
+        await asyncio.to_thread(instances.start, "new")
+        old.send_signal(signal.SIGTERM)
+        await instances.until_logged("old", "waiting up to")  # it has let go of the socket
+        old.send_signal(signal.SIGTERM)  # said twice is not said louder: who wants it at once sends SIGINT
+        await passed_on(instances, first)
+    back = await instances.post("/twilio/dialled", DialCallStatus="busy", CallStatus="in-progress")
+    async with instances.stream(back) as second:
+        while json.loads(await second.recv())["event"] != "media":
+            pass
+        await instances.until_logged("new", "is carried to")
+        await passed_on(instances, second)
     answered = {"ParentCallSid": CALL, "CallSid": "CA" + "0" * 32, "CallStatus": "in-progress"}
     await instances.post("/twilio/transfer", **answered)
     assert await asyncio.to_thread(old.wait, 20) == 0, "its last call is over"

@@ -5,7 +5,7 @@ from dataclasses import replace
 from infra.admission.slots import EVERY_MODEL, Capacity
 from infra.settings import Settings
 from models.base import Models, Synthesizer
-from models.voices import VoiceChoice
+from models.voices import VoiceChoice, voice_name
 
 _STAND_IN_CALLS = 100
 
@@ -24,14 +24,17 @@ def voice_choice(settings: Settings) -> VoiceChoice:
     )
 
 
-def capacity_of(settings: Settings) -> Capacity:
-    """Calls that each model is to serve at once: what `[capacity]` says, else what the profile is made for.
-    Raises `ModelError` for a profile that is none."""
-    from models.load import profile_calls
+def capacity_of(settings: Settings, *, here: bool = True) -> Capacity:
+    """Calls that each model is to serve at once: what `[capacity]` says, else what the profile is made for
+    and this machine answers in time. `here` False: on other machines, whatever they are. Raises `ModelError`
+    for a profile that is none."""
+    from models.load import machine_calls, profile_calls
 
     told = settings.capacity
-    # Stand-ins keep nothing of a call.
-    own = _STAND_IN_CALLS if settings.profile == "scripted" else profile_calls(settings.profile)
+    here = here and not settings.cluster.address
+    own = machine_calls(settings.profile) if here else profile_calls(settings.profile)
+    if settings.profile == "scripted" and not voice_name(settings.profile, settings.tts):
+        own = _STAND_IN_CALLS  # they keep nothing of a call
     replicas = max(1, settings.devices.count("tts="))
     served = told.capacity(
         llm=own, tts=settings.tts_slots * replicas if settings.tts_slots else told.llm or told.calls or own

@@ -178,6 +178,14 @@ def profile_calls(profile: str) -> int:
     return STAND_IN_CALLS if profile == STAND_INS else find_profile(profile).sequences
 
 
+def machine_calls(profile: str) -> int:
+    """Calls at once that are taken on this machine when nothing else is asked: those that the profile's
+    models are loaded for, or fewer where the cores do not answer so many in time."""
+    calls = profile_calls(profile)
+    per_core = None if profile == STAND_INS else find_profile(profile).calls_per_core
+    return calls if per_core is None else max(1, min(calls, int(per_core * usable_cores())))
+
+
 def voice_slots(profile: str, choice: VoiceChoice, n_devices: int, calls: int | None = None) -> int:
     """Calls that each device's replica of the CSM voice speaks for, where `calls` are to be served. Raises
     `ModelError` for more than one can."""

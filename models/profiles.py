@@ -25,6 +25,8 @@ class Profile:
     context_tokens: int = 12_288
     """Of all calls together; `models.llama.LlamaChat` says how they share it."""
     gpu: bool = False
+    calls_per_core: float | None = None
+    """Calls at once that each core of a processor answers in time, measured; None: not by its cores."""
 
     @property
     def model_names(self) -> tuple[str, ...]:
@@ -51,6 +53,7 @@ PROFILES: dict[str, Profile] = {
             stt="whisper-base",
             llm="qwen2.5-coder-1.5b",
             glimpser="whisper-tiny.en",
+            calls_per_core=1.5,  # `maya bench crowd` on two cores
         ),
         Profile(
             "tiny",

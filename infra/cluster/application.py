@@ -103,7 +103,7 @@ def build(args: Mapping[str, Any]) -> Application:
     models = dict(args.get("models", {}))
     least, most = cluster.replicas(role)
     gpus = cluster.gpus(role)
-    slots = capacity_of(settings_of(models)).of(role)
+    slots = capacity_of(settings_of(models), here=False).of(role)
     deployment: Any = serve.deployment(
         Replica,
         name=role,

@@ -1,6 +1,7 @@
 """The model of one replica: the very one that this role has in a process of its own."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def load_role(role: Role, told: Mapping[str, Any], *, on_gpu: bool) -> tuple[Mod
     settings = settings_of(told)
     devices = f"{role}=cuda:0" if on_gpu else ""
     store = Store(settings.models_dir)
-    capacity = capacity_of(settings)
+    capacity = capacity_of(settings, here=False)
     if role == "stt":
         return (
             load_transcriber(
@@ -64,7 +65,7 @@ def load_role(role: Role, told: Mapping[str, Any], *, on_gpu: bool) -> tuple[Mod
         settings.profile,
         store,
         threads=settings.threads,
-        voice=voice_choice(settings),
+        voice=replace(voice_choice(settings), slots=settings.tts_slots or capacity.tts),
         devices=devices,
     )
     pace = told.get("voice_pace")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Measure: turns, overlaps, heard, hearing, media, churn, sip, browser, console, amd, tools, llm, "
-    "csm, faults, cluster, flood, sizing.",
+    "csm, faults, cluster, flood, sizing, crowd.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -171,6 +171,21 @@ def sizing(
     Example: [bold]maya bench sizing --json[/bold]
     """
     _bench("sizing", as_json, {"seconds": seconds, "progress": _say})
+
+
+@app.command()
+def crowd(
+    profile: Annotated[str | None, typer.Option(help="Models: embedded (default), tiny, maya.")] = None,
+    calls: Annotated[
+        list[int] | None, typer.Option(min=1, help="So many at once; may be repeated. Default 1 to 4.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """How many calls at once this machine answers in time with a profile's models; three minutes.
+
+    Example: [bold]maya bench crowd --json[/bold]
+    """
+    _bench("crowd", as_json, {"profile": profile, "calls": calls, "progress": _say})
 
 
 @app.command()

@@ -39,7 +39,7 @@ def test_a_server_takes_what_the_least_replicas_have_slots_for() -> None:
     alone = Settings.model_validate({"profile": "embedded"})
     cluster = {"address": "auto", "stt_replicas": 2, "llm_replicas": 3, "tts_replicas": 4}
     several = Settings.model_validate({"profile": "embedded", "cluster": cluster})
-    own = capacity_of(alone)
+    own = capacity_of(alone, here=False)
     assert capacity_of(several).llm == 3 * own.llm
     assert capacity_of(several).tts == 4 * own.tts
     assert capacity_of(several).calls == 2 * own.stt

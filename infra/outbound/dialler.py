@@ -293,8 +293,9 @@ class Dialler:
         else:
             self._keep(replace(order, state="failed", detail=_UNANSWERED.get(detail, detail)))
 
-    def opt_out_observer(self, order: Order) -> "OptOut":
-        return OptOut(order.number, self._unwanted)
+    def opt_out_observer(self, number: str) -> "OptOut":
+        """For a call of ours to `number` (E.164)."""
+        return OptOut(number, self._unwanted)
 
     def _keep(self, order: Order) -> None:
         self._orders[order.id] = order

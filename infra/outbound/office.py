@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from infra.app import twilio_config
 from infra.calls import Calls
@@ -17,6 +18,7 @@ from pipeline.events import CallObserver
 from pipeline.line import LineInfo
 from telephony.sip.server import SipServer
 from telephony.twilio.account import TwilioAccount
+from telephony.twilio.elsewhere import RESUMED_PARAMETER
 from telephony.twilio.routes import ORDER_PARAMETER
 
 log = logging.getLogger(__name__)
@@ -74,18 +76,24 @@ async def open_outbound(settings: Settings, calls: Calls, sip: SipServer | None)
             accepting=calls.accepting,
             places=calls.admission,
         )
-
-        def opt_out(info: LineInfo) -> CallObserver | None:
-            order = dialler.status(info.parameters.get(ORDER_PARAMETER, ""))
-            return dialler.opt_out_observer(order) if order is not None else None
-
-        calls.watchers.append(opt_out)
+        calls.watchers.append(partial(opt_out, dialler))
         running = asyncio.create_task(dialler.run(), name="dialler")
         try:
             yield
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+
+
+def opt_out(dialler: Dialler, info: LineInfo) -> CallObserver | None:
+    """Listens for it on the calls that we made; None on others."""
+    order = dialler.status(info.parameters.get(ORDER_PARAMETER, ""))
+    if order is not None:
+        return dialler.opt_out_observer(order.number)
+    # One that goes on after its line was lost, maybe at another front-end, has left its order behind.
+    if info.parameters.get(RESUMED_PARAMETER) == "outbound" and info.caller.startswith("+"):
+        return dialler.opt_out_observer(info.caller)
+    return None
 
 
 def _listed(outbound: OutboundSettings) -> int:

@@ -19,10 +19,13 @@ from infra.access.web import install
 from infra.outbound.api import create_router
 from infra.outbound.dialler import CarrierRefused, Dialler, Order
 from infra.outbound.ledger import CallLedger, DoNotCall
+from infra.outbound.office import opt_out
 from infra.outbound.policy import OutboundSettings, Refused
 from pipeline.events import CallerTurn
+from pipeline.line import LineInfo
 from pipeline.persona import Persona
 from pipeline.routing import Hours
+from telephony.twilio.elsewhere import RESUMED_PARAMETER
 
 KEY, HASH = new_key()
 NUMBER, OTHER = "+12025550123", "+12025550124"
@@ -363,7 +366,7 @@ async def test_records_that_cannot_be_read_stop_all_calls(tmp_path: Path) -> Non
 async def test_whoever_wants_no_calls_is_never_called_again(tmp_path: Path, said: str) -> None:
     house = House(tmp_path)
     order = await house.dialler.order(NUMBER)
-    house.dialler.opt_out_observer(order).observe(CallerTurn(1.0, 1, said))
+    house.dialler.opt_out_observer(order.number).observe(CallerTurn(1.0, 1, said))
     async with asyncio.timeout(5):
         while NUMBER not in house.unwanted.numbers():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
@@ -384,6 +387,20 @@ async def test_whoever_wants_no_calls_is_never_called_again(tmp_path: Path, said
 async def test_others_are(tmp_path: Path, said: str) -> None:
     house = House(tmp_path)
     order = await house.dialler.order(NUMBER)
-    house.dialler.opt_out_observer(order).observe(CallerTurn(1.0, 1, said))
+    house.dialler.opt_out_observer(order.number).observe(CallerTurn(1.0, 1, said))
     await asyncio.sleep(0.02)
     assert house.unwanted.numbers() == frozenset()
+
+
+async def test_whoever_wants_no_calls_is_heard_though_the_line_was_lost(tmp_path: Path) -> None:
+    """The call goes on at a front-end that does not know its order."""
+    house = House(tmp_path)
+    info = LineInfo("CA1", "twilio", caller=NUMBER, parameters={RESUMED_PARAMETER: "outbound"})
+    observer = opt_out(house.dialler, info)
+    assert observer is not None
+    observer.observe(CallerTurn(1.0, 1, "Take me off your list."))
+    async with asyncio.timeout(5):
+        while NUMBER not in house.unwanted.numbers():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    for other in ({RESUMED_PARAMETER: "inbound"}, {}):
+        assert opt_out(house.dialler, LineInfo("CA2", "twilio", caller=NUMBER, parameters=other)) is None

@@ -269,6 +269,9 @@ class StreamDesk:
         if line.over == _REPLAYED:
             # It was never the call's: where that is on, it is asked for.
             del self._endings[call_sid]
+        elif ending is Ending.LOST:
+            # Whoever comes next must not find the place before this caller is back.
+            self._lines.take(call_sid)
         logger.info(
             "call %s is over (%s): %s; %s; stream: %s",
             call_sid,

@@ -13,7 +13,7 @@ from telephony.twilio.elsewhere import FRONT_END_PARAMETER
 from telephony.twilio.protocol import StreamStarted
 from telephony.twilio.relay import reach
 from telephony.twilio.routes import ANSWERED, ORDER_PARAMETER, STATUS, STREAM_STATUS
-from tests.telephony.test_twilio_resuming import Agent, Elsewhere, FrontEnd, front_end, until
+from tests.telephony.test_twilio_resuming import Agent, Elsewhere, FrontEnd, Places, front_end, until
 from tests.telephony.test_twilio_transfer import Agent as TransferringAgent
 from tests.telephony.twilio_support import CALL, media, stop
 
@@ -128,19 +128,6 @@ async def test_after_a_transfer_that_failed_the_caller_is_back_with_the_agent_th
             await second.send(stop(stream_sid="MZ2"))
             await asyncio.wait_for(agent.ended.wait(), 5)
         assert two.agent.infos == []
-
-
-class Places:
-    """As many as one wants; which were given back."""
-
-    def __init__(self) -> None:
-        self.free: list[str] = []
-
-    def take(self, call_id: str) -> bool:
-        return True
-
-    def give_back(self, call_id: str) -> None:
-        self.free.append(call_id)
 
 
 async def test_a_place_is_free_once_the_call_is_on_at_another(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,25 @@ class Elsewhere:
         return first
 
 
+class Places:
+    """`most` of them; which were given back."""
+
+    def __init__(self, most: int = 100) -> None:
+        self.most = most
+        self.taken: set[str] = set()
+        self.free: list[str] = []
+
+    def take(self, call_id: str) -> bool:
+        if call_id not in self.taken and len(self.taken) >= self.most:
+            return False
+        self.taken.add(call_id)
+        return True
+
+    def give_back(self, call_id: str) -> None:
+        self.taken.discard(call_id)
+        self.free.append(call_id)
+
+
 class Agent:
     """Listens until its line closes. Keeps who was on, and how each call ended."""
 
@@ -190,6 +209,33 @@ async def test_a_line_that_broke_goes_on_in_the_process_that_had_it() -> None:
         elsewhere.found = Found(INFO)
         async with here.stream(await here.post("/twilio/after"), "MZ2"):
             await until(lambda: len(here.agent.infos) == 2)
+
+
+async def test_who_was_lost_in_a_full_house_finds_the_place_again() -> None:
+    places, elsewhere = Places(most=1), Elsewhere()
+
+    class Lets(Agent):
+        """Its house has the place back when the call is over."""
+
+        async def __call__(self, line: Line) -> Outcome:
+            try:
+                return await super().__call__(line)
+            finally:
+                places.give_back(line.info.call_id)
+
+    async with front_end(elsewhere, agent=Lets(), lines=places) as here:
+        async with here.stream(await here.post("/twilio/voice"), "MZ1") as socket:
+            await until(lambda: here.agent.infos)
+            socket.transport.abort()
+        await until(lambda: CALL in places.free and places.taken)
+        elsewhere.found = Found(INFO)
+        again = await here.post("/twilio/after")
+        assert "busy" in await here.post("/twilio/voice", CallSid="CAother")
+        async with here.stream(again, "MZ2") as socket:
+            await until(lambda: len(here.agent.infos) == 2)
+            await socket.send(stop(stream_sid="MZ2"))
+            await until(lambda: len(here.agent.ends) == 2)
+        assert places.taken == set(), "who has hung up needs none"
 
 
 async def test_twilio_may_know_before_us_that_a_stream_is_gone() -> None:

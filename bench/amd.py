@@ -1,4 +1,4 @@
-"""Who has answered? `pipeline.answering` on the project's own greetings: right or wrong, and how soon.
+"""Who has answered? `pipeline.answer_judge` on the project's own greetings: right or wrong, and how soon.
 
 Every greeting runs through the real voice detector and the profile's transcriber as on a call; a decision
 is made where its sound had arrived, plus the time that the transcription took here and now. Synthetic
@@ -20,7 +20,8 @@ from models.profiles import find_profile
 from models.silero import SileroVoiceActivity
 from models.store import Store
 from models.whisper import FULL_WINDOW_S, WhisperTranscriber
-from pipeline.answering import AnswerJudge, AskWords, GreetingEnd, Verdict
+from pipeline.answer_judge import AnswerJudge, AskWords, Verdict
+from pipeline.answering import GreetingEnd
 from pipeline.audible import level_dbfs
 from pipeline.line import LINE_RATE_HZ, Pcm
 from pipeline.resample import from_pcm, resample
@@ -32,7 +33,7 @@ def run(
     profile: str = "embedded",
     progress: Callable[[str], None] = lambda line: None,
 ) -> Report:
-    """About two minutes, for the tuning part six. Raises `ModelMissing`, `VoiceUnavailable`."""
+    """About two minutes, for the tuning part eight. Raises `ModelMissing`, `VoiceUnavailable`."""
     return asyncio.run(_run(part, profile, progress))
 
 
@@ -73,6 +74,7 @@ def _report(
             **rate("amd_accuracy", sum(right), len(right)),
             "amd_p50_ms": round(percentile(after_voice, 50)),
             "amd_p95_ms": round(percentile(after_voice, 95)),
+            "amd_max_ms": round(max(after_voice)),
             "amd_from_answer_p95_ms": round(percentile(after_answer, 95)),
             **rate("message_after_greeting", len(ends) - early, len(ends)),
             "message_wait_p95_ms": round(percentile(waits, 95)),

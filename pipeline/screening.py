@@ -1,4 +1,4 @@
-"""Listens on a line that somebody has just answered: `pipeline.answering` over real sound and words."""
+"""Listens on a line that somebody has just answered: `pipeline.answer_judge` over real sound and words."""
 
 import asyncio
 import logging
@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.answering import AnswerJudge, AskWords, GreetingEnd, Verdict
+from pipeline.answer_judge import AnswerJudge, AskWords, Verdict
+from pipeline.answering import GreetingEnd
 from pipeline.audible import level_dbfs
 from pipeline.hearing import Hearing
 from pipeline.line import AudioReceived, HeardBefore, Line, LineEvent, Pcm

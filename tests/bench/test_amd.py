@@ -14,7 +14,7 @@ from models.profiles import find_profile
 from models.silero import SileroVoiceActivity
 from models.store import Store
 from models.whisper import WhisperTranscriber
-from pipeline.answering import Verdict
+from pipeline.answer_judge import Verdict
 from pipeline.line import LINE_RATE_HZ
 
 KINDS = ("people", "shops", "own_machines", "network_machines", "shop_machines")

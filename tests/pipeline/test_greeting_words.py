@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.greeting_words import machine_log_odds
+from pipeline.greeting_words import machine_log_odds, opening
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,16 @@ def test_capitals_do_not_matter() -> None:
     assert machine_log_odds("LEAVE A MESSAGE", paused=False) == machine_log_odds(
         "leave a message", paused=False
     )
+
+
+@pytest.mark.parametrize("text", ["Thank you for calling us", "Welcome to", "You've reached"])
+def test_an_opening_says_who_was_called(text: str) -> None:
+    assert opening(text)
+
+
+def test_a_name_or_a_hello_is_no_opening() -> None:
+    assert not opening("Hello, Riverside Dental")
+
+
+def test_opening_words_alone_are_anybodys() -> None:
+    assert abs(machine_log_odds("Thank you for calling Riverside Dental.", paused=False)) < 0.5

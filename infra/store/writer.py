@@ -36,6 +36,8 @@ RETRY_S: Final = (0.25, 0.5, 1.0, 2.0)
 """Between tries while it is away; the last one repeats."""
 ADOPT_S: Final = 30.0
 """How often journals of processes that are gone are looked for."""
+PLACED_S: Final = 10.0
+"""So long after a call's end its recording may be begun, on a disk that is slow."""
 _LAST_LAP_BYTES: Final = 262_144
 """Of journal that is still to be replayed. What comes meanwhile waits in memory, as it does when all is well:
 else there would always be something new in the journal, and no end."""
@@ -46,12 +48,15 @@ _JOURNALED_AT_ONCE: Final = 200
 class Pen:
     """One call's account, and how far its reply has been played."""
 
-    __slots__ = ("account", "place", "placing", "playing")
+    __slots__ = ("account", "kept_until", "place", "placing", "playing")
 
-    def __init__(self, account: CallAccount, place: Callable[[], Path | None]) -> None:
+    def __init__(self, account: CallAccount, place: Callable[[], Path | None] | None) -> None:
         self.account = account
         self.place = place
-        self.placing = False
+        self.placing = place is None
+        """Nobody needs to be asked any more where the call is recorded."""
+        self.kept_until: float | None = None
+        """Of a call that is over, and of whose recording it is not known yet where it lies."""
         self.playing: tuple[int, int] | None = None
         """Turn, samples played. Set on the event loop, read here."""
 
@@ -220,9 +225,9 @@ class Writer:
         hurry = self._closing or bool(self._flushes)
         if hurry or now >= self._progress_at + PROGRESS_S:
             self._progress_at = now
-            self._gather(list(self._pens))
+            self._gather(list(self._pens), now)
         elif self._urgent and now >= self._committed_at + GATHER_S:
-            self._gather(list(self._touched))
+            self._gather(list(self._touched), now)
         if self._in_flight is not None:
             if not self._set_aside and now >= self._since + SLOW_S:
                 self._gone(now, "it takes too long to answer")
@@ -243,7 +248,7 @@ class Writer:
             self._pending = {}
         self._answer()
 
-    def _gather(self, pens: Iterable[Pen]) -> None:
+    def _gather(self, pens: Iterable[Pen], now: float) -> None:
         self._urgent = False
         self._touched.clear()
         for pen in pens:
@@ -251,14 +256,16 @@ class Writer:
             playing = pen.playing
             if playing is not None:
                 account.played(*playing)
-            if not account.dirty:
-                if account.ended:
-                    self._pens.pop(pen, None)
-                continue
-            if not pen.placing:
+            if not pen.placing and pen.place is not None:
                 folder = pen.place()
                 pen.placing = folder is not None
                 account.placed(folder)
+            if not account.dirty:
+                if account.ended and pen.kept_until is None:
+                    pen.kept_until = now + PLACED_S
+                if account.ended and (pen.placing or now >= (pen.kept_until or now)):
+                    self._pens.pop(pen, None)
+                continue
             # Where rows may be written long after the call's own, that one goes with them.
             self._pending |= account.rows(with_call=self.away)
 

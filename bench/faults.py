@@ -21,13 +21,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from bench import faults_store
 from bench.faults_server import BOOK, FORGOT, REMEMBERS, REPLY
 from bench.report import Report
 from bench.word_tones import heard_words, times_heard
 from infra.local_server import LocalServer, free_port
 from infra.records.folder import RECORDING
-from infra.store.rows import StoredCall
+from infra.store.rows import StoredCall, TurnRow
 from infra.store.settings import StoreSettings
 from infra.store.store import CallStore
 from pipeline.audible import voiced_runs
@@ -148,15 +150,15 @@ def stored(folder: Path, call_id: str) -> StoredCall | None:
         store.close()
 
 
-def turns_lost(call: StoredCall, asked: int) -> int:
+def turns_lost(turns: Sequence[TurnRow], asked: int) -> int:
     """Of the greeting and so many questions, those that the store does not have whole."""
-    done = {turn.turn for turn in call.turns if turn.state == "done"}
+    done = {turn.turn for turn in turns if turn.state == "done"}
     return sum(number not in done for number in range(asked + 1))
 
 
-def said_in(call: StoredCall, turn: int) -> str:
+def said_in(turns: Sequence[TurnRow], turn: int) -> str:
     """All that the agent said in that turn, over all front-ends that it was on."""
-    rows = [row for row in call.turns if row.turn == turn and row.state == "done"]
+    rows = [row for row in turns if row.turn == turn and row.state == "done"]
     return rows[-1].text if rows else ""
 
 
@@ -241,26 +243,25 @@ def front_end_killed(profile: str, folder: Path, progress: Progress) -> dict[str
             )
         )
     call = stored(folder, report.call_sid)
-    if call is None:
-        return {"frontend_kill_gap_ms": gap_ms(report), "turns_lost": 3, "conversation_intact": False}
-    first, second = said_in(call, 1), said_in(call, 2)
+    turns = call.turns if call is not None else ()
+    first, second = said_in(turns, 1), said_in(turns, 2)
     recordings = len(list((folder / "calls").glob(f"{report.call_sid}*/{RECORDING}")))
     figures: dict[str, object] = {
         "frontend_kill_gap_ms": gap_ms(report),
-        "turns_lost": turns_lost(call, 2),
+        "turns_lost": turns_lost(turns, 2),
         "streams": 1 + sum(drop.reopened_s is not None for drop in report.drops),
         "recordings": recordings,
     }
     if scripted:
         clauses = _clauses()
-        sound = sound_of(report.hearing.agent) if report.hearing is not None else None
+        hearing = report.hearing
+        sound = sound_of(hearing.agent if hearing is not None else np.zeros(0, np.int16))
         lost = {clause for clause in clauses if clause not in first}
         repeated = {clause for clause in clauses if first.count(clause) > 1}
-        figures["clauses_lost"] = len(lost | sound.lost) if sound is not None else len(clauses)
-        figures["clauses_repeated"] = len(repeated | sound.repeated) if sound is not None else 0
-        figures["words_said_again"] = sound.words_again if sound is not None else 0
-        intact = bool(second) and FORGOT not in second
-        figures["conversation_intact"] = intact and sound is not None and sound.remembers
+        figures["clauses_lost"] = len(lost | sound.lost)
+        figures["clauses_repeated"] = len(repeated | sound.repeated)
+        figures["words_said_again"] = sound.words_again
+        figures["conversation_intact"] = bool(second) and FORGOT not in second and sound.remembers
     else:
         figures["conversation_intact"] = "closed" in second.lower()
         figures["said"] = [first, second]

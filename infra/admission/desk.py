@@ -72,6 +72,7 @@ class Admission:
         self._timer: asyncio.TimerHandle | None = None
         self._due_at = float("inf")
         self._waiting: list[asyncio.Future[None]] = []
+        log.info("up to %d calls at once: %s", capacity.calls, capacity)
         self._turns: dict[str, float] = {}
         """Callers who wait, whoever came first before the others: when each is taken to have left."""
 
@@ -91,9 +92,12 @@ class Admission:
         self._arm(until)
         return True
 
-    def keep_turn(self, call_id: str, *, for_s: float) -> None:
-        """The caller waits, and asks again (`take`) within `for_s`: nobody who comes later goes first."""
+    def keep_turn(self, call_id: str, *, for_s: float, first: bool = False) -> None:
+        """The caller waits, and asks again (`take`) within `for_s`: nobody who comes later goes first.
+        `first`: nor do those who wait, for this one was in a call that was lost."""
         until = self._loop.time() + for_s
+        if first:
+            self._turns = {call_id: until} | self._turns
         self._turns[call_id] = until
         self._arm(until)
 

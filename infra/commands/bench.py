@@ -350,7 +350,7 @@ def faults(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """What a caller notices when the front-end that holds the call is killed; half a minute.
+    """What a caller notices when the front-end that holds the call is killed, and what stores lose; 2 minutes.
 
     Example: [bold]maya bench faults --json[/bold]
     """

@@ -257,6 +257,8 @@ class _Endpoints:
     def _resume(self, form: FormData, found: Found) -> Response:
         call_sid, info = found.info.call_id, found.info
         logger.warning("call %s was lost, and goes on", call_sid)
+        if self._waiting is not None:
+            self._waiting.goes_on(call_sid)
         # Who dialled may be us; the far end is the caller in our own terms.
         told = {"CallSid": call_sid, "From": info.caller, "To": info.called}
         direction = "outbound" if _field(form, "Direction").startswith("outbound") else "inbound"

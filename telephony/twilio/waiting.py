@@ -19,6 +19,8 @@ SAID_AGAIN_AFTER_S: Final = 30.0
 LATE_S: Final = 5.0
 """Twilio may take so long to come back, beyond the pause and the words. Later the turn is lost: a caller who
 has hung up without a word of it must not keep a place free for long."""
+_BACK_S: Final = 20.0
+"""Within which the new stream of a lost call comes, or does not."""
 _WORD_S: Final = 0.6
 _NUMBER: Final = re.compile(r"[0-9]{1,4}", re.ASCII)
 
@@ -26,8 +28,8 @@ _NUMBER: Final = re.compile(r"[0-9]{1,4}", re.ASCII)
 class Turns(Protocol):
     """Who waits, in order. A place that falls free is taken by whoever has waited for longest."""
 
-    def keep_turn(self, call_id: str, *, for_s: float) -> None:
-        """The caller waits, and asks again within `for_s`."""
+    def keep_turn(self, call_id: str, *, for_s: float, first: bool = False) -> None:
+        """The caller waits, and asks again within `for_s`; `first`: before all the others."""
         ...
 
     def leave(self, call_id: str) -> None:
@@ -38,7 +40,7 @@ class Turns(Protocol):
 class NoTurns:
     """Whoever asks at the right moment is served."""
 
-    def keep_turn(self, call_id: str, *, for_s: float) -> None:
+    def keep_turn(self, call_id: str, *, for_s: float, first: bool = False) -> None:
         return None
 
     def leave(self, call_id: str) -> None:
@@ -64,6 +66,10 @@ class WaitingRoom:
         """The caller, who has asked again `asked` times, is here and wants a place."""
         spoken_s = len(self.words.split()) * _WORD_S if self._says_words(asked) else 0.0
         self.turns.keep_turn(call_id, for_s=self.ask_s + spoken_s + LATE_S)
+
+    def goes_on(self, call_id: str) -> None:
+        """A call that was lost comes back: whoever was in the middle of it waits for nobody."""
+        self.turns.keep_turn(call_id, for_s=_BACK_S, first=True)
 
     def may_wait(self, call_id: str, asked: int) -> bool:
         """There is no place. False: the caller has waited for long enough, and loses the turn."""

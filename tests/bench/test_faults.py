@@ -8,7 +8,7 @@ import pytest
 from bench.faults import _clauses, front_end_killed, gap_ms, sound_of, turns_lost
 from bench.faults_server import BOOK, FORGOT, REMEMBERS, REPLY
 from bench.word_tones import WordTones
-from infra.store.rows import CallRow, StoredCall, TurnRow
+from infra.store.rows import TurnRow
 from models.scripted import VOICE_RATE_HZ
 from pipeline.line import LINE_RATE_HZ
 from pipeline.resample import resample, to_pcm
@@ -83,14 +83,15 @@ def test_a_clause_that_is_lost_or_comes_twice_shows_in_the_sound_alone() -> None
     assert not sound_of(spoken(first, second)).remembers
     assert not sound_of(spoken(REPLY, FORGOT)).remembers
     assert not sound_of(spoken(REPLY, cut(REMEMBERS))).remembers
+    assert sound_of(np.zeros(0, np.int16)).lost == set(_clauses())
 
 
 def test_a_turn_that_is_not_whole_is_lost() -> None:
-    call = CallRow(1, "CA1", "twilio", "", "", "", "", 0, 0.0, 0.0, None, 0.0, "live", "", "", 2, 0)
     turns = (
         TurnRow(0, 0, "done", "", "Hello.", "Hello.", False),
         TurnRow(0, 1, "replying", "when", "At nine", "", False),
         TurnRow(1, 1, "done", "when", "At nine.", "At nine.", False),
         TurnRow(1, 2, "asked", "and", "", "", False),
     )
-    assert turns_lost(StoredCall(call, turns), 2) == 1
+    assert turns_lost(turns, 2) == 1
+    assert turns_lost((), 2) == 3

@@ -271,6 +271,19 @@ def test_a_caller_who_asks_again_keeps_the_turn_and_one_who_is_gone_loses_it() -
     virtually(main())
 
 
+def test_a_call_that_was_lost_goes_on_before_those_who_wait() -> None:
+    async def main() -> None:
+        house = small(1)
+        async with house.lease("lost"):
+            house.keep_turn("waits", for_s=20.0)
+        house.keep_turn("lost", for_s=20.0, first=True)
+        assert not house.take("waits")
+        assert house.take("lost")
+        assert (house.view().waiting, house.refused) == (1, 0)
+
+    virtually(main())
+
+
 def test_a_caller_who_hangs_up_or_has_waited_long_enough_holds_nobody_up() -> None:
     async def main() -> None:
         house = small(1)

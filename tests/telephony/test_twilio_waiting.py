@@ -6,7 +6,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from pipeline.line import LineInfo
+from telephony.twilio.elsewhere import Found
 from telephony.twilio.waiting import WaitingRoom, asked_before
+from tests.telephony.test_twilio_resuming import Elsewhere
 from tests.telephony.test_twilio_routes import RINGING, Twilio, twilio_for
 from tests.telephony.twilio_support import CALL, Echo, config
 
@@ -26,8 +29,8 @@ class House:
     def give_back(self, call_id: str) -> None:
         self.told.append(("gives back", call_id))
 
-    def keep_turn(self, call_id: str, *, for_s: float) -> None:
-        self.told.append(("waits", call_id))
+    def keep_turn(self, call_id: str, *, for_s: float, first: bool = False) -> None:
+        self.told.append(("goes first" if first else "waits", call_id))
 
     def leave(self, call_id: str) -> None:
         self.told.append(("leaves", call_id))
@@ -88,6 +91,14 @@ def test_waiting_ends_after_its_limit_and_the_caller_hears_that_all_is_busy(
 def test_a_caller_with_a_place_never_hears_of_it(twilio: Twilio, house: House) -> None:
     house.full = False
     assert verbs(twilio.voice()) == ["Connect", "Redirect"]
+
+
+def test_a_call_that_was_lost_goes_on_before_those_who_wait(house: House) -> None:
+    elsewhere = Elsewhere(Found(LineInfo(CALL, "twilio", "+15550100", "+15550199")))
+    room = WaitingRoom(WORDS, 20.0, 5, house)
+    for twilio in twilio_for(config(), Echo(), lines=house, waiting=room, elsewhere=elsewhere):
+        assert [verb for verb, _ in twilio.after()] == ["Connect", "Redirect"]
+    assert house.told == [("goes first", CALL)]
 
 
 def test_the_words_come_again_after_half_a_minute() -> None:

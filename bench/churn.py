@@ -7,8 +7,7 @@ token, hears the agent begin, and hangs up; `at_once` of them are on at any time
 
 - `kib_slope_per_call`: slope of the server's resident memory over the number of calls (least squares).
 - `leaked_slots`, `leaked_handles`, `leaked_tasks`: places still taken, descriptors and asyncio tasks more
-  than
-  after the warm-up, each time once the server is quiet; `leaked` is their sum.
+  than after the warm-up, each time once the server is quiet; `leaked` is their sum.
 
 **Restart.** `maya serve` on a socket that this bench holds and hands to it as systemd would (LISTEN_FDS).
 With `live` calls on, and `per_s` new ones coming in all the time, a second `maya serve` starts on the same

@@ -7,8 +7,7 @@ many or one.
 
 Figures, each `_quiet` and `_flooded`, from the same run:
 - `gap_p50_ms`, `gap_p99_ms`, `gap_max_ms`: between the arrivals of consecutive packets of a call, 20 ms apart
-when
-  they are sent.
+  when they are sent.
 - `starved`, `lost`: packets that came too late to be played; calls that broke off.
 - `requests_per_s`: those that were answered; `turned_away`: the part of them answered 429 or 413 before the
   application was asked.

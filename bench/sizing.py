@@ -132,6 +132,9 @@ TIMES: Final[dict[str, Time]] = {
     "cpu_first_sound_s": Time(
         1.35, "s", "measured", "maya bench turns: one call on 2 cores, embedded profile"
     ),
+    "cpu_calls_per_core": Time(
+        1.5, "calls", "measured", "maya bench crowd: the wait half as long again as alone, embedded profile"
+    ),
     "voice_tick_cpu_s": Time(
         0.29, "s", "measured", "maya bench csm: one call, one thread, for 80 ms of sound"
     ),

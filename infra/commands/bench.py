@@ -350,7 +350,8 @@ def faults(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """What a caller notices when the front-end that holds the call is killed, and what stores lose; 2 minutes.
+    """What a caller notices when the front-end that holds the call is killed, and what is lost with a store;
+    two minutes.
 
     Example: [bold]maya bench faults --json[/bold]
     """

@@ -122,10 +122,10 @@ async def serve_on(
             log.info("no calls from Twilio: TWILIO_AUTH_TOKEN is not set")
         log.info("listening on %s, public URL %s", listener.getsockname()[:2], settings.public_base_url)
         server = _DrainingServer(config, calls, settings.drain_s, handed_over=handed_over)
-        # uvicorn raises the signal again once it has shut down; by default that would end the process before
-        # recordings are complete and models closed.
+        # From here on, for uvicorn only listens to signals a moment later. And it raises them again once it
+        # has shut down, which by default would end the process before recordings are complete.
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
+            signal.signal(number, server.handle_exit)
         spare_what_is_loaded()
         async with front.secured(config):
             await server.serve(sockets=listeners)

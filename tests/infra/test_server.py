@@ -18,7 +18,10 @@ import pytest
 import websockets
 
 from infra.errors import CommandError
+from infra.loading import load
 from infra.local_server import LocalServer, free_port, local_server
+from infra.server import bind, serve_on
+from infra.settings import Settings
 from telephony.simulator import Report, Scenario, simulate
 from tests.infra.served import served
 from tests.telephony.twilio_support import CALL, dtmf, signature, start
@@ -121,6 +124,22 @@ async def test_the_procfile_starts_a_server_that_takes_a_call(tmp_path: Path) ->
         report = await call(server, tmp_path, "listen", {"say": "Hello there."}, "listen", "hang_up")
     assert [turn.gap_ms is not None for turn in report.turns] == [True]
     assert outcome(tmp_path, report)["outcome"] == "completed"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_in_the_moment_before_it_serves_is_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.setattr("infra.server.spare_what_is_loaded", lambda: signal.raise_signal(number))
+    settings = Settings(insecure=True, profile="scripted", calls_dir=tmp_path / "calls")
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with bind("127.0.0.1", 0) as listener:
+            async with asyncio.timeout(30):
+                await serve_on(settings, listener, lambda: load(settings))
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 # A new process beside the old one, on one socket

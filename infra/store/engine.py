@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,6 +66,9 @@ def _sqlite(url: URL, writing: bool) -> Engine:
         # Not where the file is only read: changing the mode writes.
         if writing:
             connection.execute("PRAGMA journal_mode = WAL")
+            # What is deleted is overwritten, and not found in the file by whoever looks for it there.
+            connection.execute("PRAGMA secure_delete = ON")
+            connection.execute("PRAGMA journal_size_limit = 0")
         connection.execute("PRAGMA synchronous = FULL")  # a committed turn outlives a power cut
 
     @event.listens_for(engine, "begin")
@@ -73,6 +76,17 @@ def _sqlite(url: URL, writing: bool) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
     return engine
+
+
+def wipe(engine: Engine) -> None:
+    """Take what was deleted out of SQLite's journal too, unless somebody reads there: then it goes when that
+    is over. What PostgreSQL keeps of it is its autovacuum's business."""
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as connection:
+            # Past SQLAlchemy, which would begin a transaction.
+            driver: Any = connection.connection.driver_connection
+            with suppress(sqlite3.OperationalError):
+                driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Deletes a caller's data, while servers run."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -7,11 +8,13 @@ from sqlalchemy import Connection, Engine, delete, func, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from infra.store.account import Row
 from infra.store.database import adopt
-from infra.store.engine import database_time_s
+from infra.store.engine import database_time_s, wipe
 from infra.store.journal import journals, read
+from infra.store.leftovers import note, of_caller
 from infra.store.reading import recording_of
-from infra.store.rows import Forgotten
+from infra.store.rows import Forgotten, Leftover
 from infra.store.tables import calls, forgotten, messages, recordings, tool_runs, turns
 from infra.store.words import Words, same_number
 
@@ -19,7 +22,8 @@ _AT_ONCE: Final = 500
 
 
 def forget(engine: Engine, words: Words, folder: Path, number: str) -> Forgotten:
-    """`folder` holds the journals. Raises what SQLAlchemy raises, and `OSError` for journals."""
+    """`folder` holds the journals. Where the recordings lie is remembered until they are said to be gone.
+    Raises what SQLAlchemy raises, and `OSError` for journals."""
     adopt(engine, folder)
     tags = words.tags(number)
     if not tags:
@@ -28,9 +32,8 @@ def forget(engine: Engine, words: Words, folder: Path, number: str) -> Forgotten
     waiting = {
         row["call_id"]
         for path in journals(folder)
-        for rows in read(path)
-        for (table, _), row in rows.items()
-        if table == "calls" and row["caller_tag"] in tags
+        for table, row in _rows_of(path)
+        if table == "calls" and (row["caller_tag"] in tags or row["called_tag"] in tags)
     }
     with engine.begin() as connection:
         theirs = calls.c.caller_tag.in_(tags) | calls.c.called_tag.in_(tags)
@@ -49,6 +52,9 @@ def forget(engine: Engine, words: Words, folder: Path, number: str) -> Forgotten
             connection.execute(delete(calls).where(calls.c.call_id.in_(some)))
         # Left on calls of others, with this number to call back.
         told[2] += connection.execute(delete(messages).where(messages.c.number_tag.in_(tags))).rowcount
+        note(connection, (Leftover(place.host, place.folder, words.tag(number)) for place in places))
+        left = of_caller(connection, tags)
+    wipe(engine)
     return Forgotten(
         same_number(number),
         calls=tuple(ids),
@@ -57,7 +63,17 @@ def forget(engine: Engine, words: Words, folder: Path, number: str) -> Forgotten
         messages=told[2],
         recordings=tuple(places),
         on_now=tuple(sorted({call_id for call_id, ended_ms in found if ended_ms is None} | waiting)),
+        left=left,
     )
+
+
+def _rows_of(path: Path) -> Iterator[tuple[str, Row]]:
+    try:
+        for rows in read(path):
+            for (table, _), row in rows.items():
+                yield table, row
+    except FileNotFoundError:
+        return  # somebody has committed it meanwhile
 
 
 def _refuse(connection: Connection, ids: set[str]) -> None:

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -35,9 +35,10 @@ from infra.store.engine import asking, database_time_s, is_away, open_engine, sa
 from infra.store.errors import StoreError, StoreUnavailable
 from infra.store.forgetting import forget
 from infra.store.journal import FOLDER, Journal
+from infra.store.leftovers import note, settle, try_again
 from infra.store.migrate import migrate
 from infra.store.reading import Reader
-from infra.store.retention import prune_daily
+from infra.store.retention import tidy_daily
 from infra.store.rows import (
     CallQuery,
     CallRow,
@@ -45,6 +46,7 @@ from infra.store.rows import (
     Forgotten,
     FoundCall,
     LatencyRow,
+    Leftover,
     SearchHit,
     StoredCall,
     Unfinished,
@@ -194,8 +196,11 @@ class CallStore:
             wall=wall,
         )
         days = settings.retention_days if settings.retention_days is not None else policy.retention_days
-        if writing and days is not None:
-            store._retention = prune_daily(store._writing, days, wall)
+        if writing:
+            host = store._host
+            store._retention = tidy_daily(
+                store._writing, days, wall, lambda: try_again(store._writing, words, keys, host)
+            )
         return store
 
     def close(self, timeout_s: float = 5.0) -> None:
@@ -209,7 +214,7 @@ class CallStore:
 
     # Writing
 
-    def observer(self, info: LineInfo, place: Callable[[], Path | None] = lambda: None) -> StoreObserver:
+    def observer(self, info: LineInfo, place: Callable[[], Path | None] | None = None) -> StoreObserver:
         """For one call. `place` tells where it is recorded, as soon as that is known; from another thread.
         A call that was claimed goes on in a new leg."""
         if self._writer is None:
@@ -353,9 +358,23 @@ class CallStore:
 
     def forget(self, number: str) -> Forgotten:
         """Delete all of `number`'s calls and what they left, also what still waits in journals here. The
-        recordings' files are for `infra.records`; the result says where they are. Doing it twice is fine."""
+        recordings' files are for `infra.records`; the result says where they are, until `settle` is told
+        that they are gone: meanwhile servers try to delete them, each on its machine, once a day. Doing it
+        twice is fine. Raises `OSError` for journals."""
         with asking("the caller cannot be forgotten"):
             return forget(self._writing, self._words, self._journals, number)
+
+    def settle(self, gone: Iterable[Leftover]) -> None:
+        """Recordings of forgotten callers, as `forget` told of them, that are gone."""
+        with asking("what was deleted cannot be noted"), self._writing.begin() as connection:
+            settle(connection, gone)
+
+    def leave(self, number: str, folder: Path) -> None:
+        """Not all calls below `folder`, on this machine, could be looked into for those of `number`: the
+        server tries again daily."""
+        left = Leftover(self._host, str(folder.absolute()), self._words.tag(number), below=True)
+        with asking("what is left cannot be noted"), self._writing.begin() as connection:
+            note(connection, [left])
 
 
 class _Beat:

@@ -214,8 +214,7 @@ def test_calls_are_listed_newest_first_in_pages_and_by_what_is_asked(store: Call
 def test_calls_are_listed_by_outcome_and_by_either_end_in_exact_pages(store: CallStore) -> None:
     for number in range(40):
         call = info(f"CA{number}", *((CALLER, HOUSE) if number % 2 else (HOUSE, CALLER)))
-        outcome = ("completed", "failed", "")[number % 3]
-        done = [replace(ended(), outcome=outcome)] if outcome else []
+        done = [[ended()], [CallEnded(60.0, "busy", "failed")], []][number % 3]
         hold(store, call, began(call), done)
         assert store.flush()
     failed = [f"CA{number}" for number in range(39, -1, -1) if number % 3 == 1]
@@ -472,6 +471,20 @@ def test_where_the_recording_lies_is_stored(store: CallStore, tmp_path: Path) ->
     assert store.flush()
     (place,) = store.call("CA1").recordings  # type: ignore[union-attr]
     assert (place.folder, place.encrypted) == (str(folder), True)
+
+
+def test_where_a_short_call_was_recorded_is_stored_though_the_disk_is_slow(
+    store: CallStore, tmp_path: Path
+) -> None:
+    places: list[Path] = []
+    observer = store.observer(info(), lambda: places[0] if places else None)
+    tell(observer, began(info()), ended())
+    assert store.flush()
+    assert store.call("CA1").recordings == ()  # type: ignore[union-attr]
+    places.append(tmp_path / "CA1")
+    assert store.flush()
+    (place,) = store.call("CA1").recordings  # type: ignore[union-attr]
+    assert place.folder == str(tmp_path / "CA1")
 
 
 def test_two_servers_write_to_one_database_at_once(store: CallStore, url: str, tmp_path: Path) -> None:

@@ -363,10 +363,9 @@ class LiveBoard:
         return sum(call.ended_ms is None for call in self.calls.values())
 
     def forget_ended(self) -> None:
-        """Let go of calls that ended `ENDED_KEPT_S` ago. A clock that was set back keeps them no longer than
-        until the next call of the same id."""
-        before_ms = self.now_ms() - 1000 * ENDED_KEPT_S
-        over = [key for key, call in self.calls.items() if (call.ended_ms or before_ms) < before_ms]
+        """Let go of calls that ended `ENDED_KEPT_S` ago, or will have: then the clock was set back."""
+        now_ms, kept_ms = self.now_ms(), 1000 * ENDED_KEPT_S
+        over = [key for key, call in self.calls.items() if abs(now_ms - (call.ended_ms or now_ms)) > kept_ms]
         for key in over:
             del self.calls[key]
 

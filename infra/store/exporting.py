@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -19,7 +20,9 @@ TURN_COLUMNS: Final = (
     *("leg", "turn", "caller_at_s", "caller_said", "began_at_s", "agent_said", "agent_heard"),
     *("interrupted", "done_at_s", "gap_ms", *(f"{stage}_ms" for stage in STAGES)),
 )
-_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA: Final = re.compile(r"(^\s*|[;\t\r\n]\s*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])|^(?=[\t\r\n])")
+"""Where a formula begins, in East Asian signs too; also behind what ends a cell in places where lists are
+separated by semicolons, for there our commas and quotes end none."""
 
 
 def jsonl_lines(calls: Iterable[StoredCall]) -> Iterator[str]:
@@ -74,8 +77,8 @@ def _line(cells: Iterable[object]) -> str:
 
 
 def _cell(value: object) -> object:
-    if isinstance(value, str) and value.startswith(_FORMULAS) and not _is_number(value):
-        return "'" + value
+    if isinstance(value, str) and not _is_number(value):
+        return _FORMULA.sub(r"\1'", value)
     return value
 
 

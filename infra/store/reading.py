@@ -189,7 +189,7 @@ class Reader:
         if query.state == "ended":
             statement = statement.where(calls.c.ended_ms.is_not(None))
         elif query.state is not None:
-            alive = func.coalesce(front_ends.c.beat_s, 0.0) >= now_s - ALIVE_S
+            alive = func.coalesce(front_ends.c.beat_s, 0.0).between(now_s - ALIVE_S, now_s + ALIVE_S)
             # An outcome comes with the end: by it those that have none are found quickly.
             statement = statement.where(
                 calls.c.outcome == "",
@@ -279,7 +279,8 @@ class Reader:
         ended_ms, beat_s = row["ended_ms"], row["beat_s"]
         state: CallState = "ended"
         if ended_ms is None:
-            state = "live" if beat_s is not None and now_s - beat_s <= ALIVE_S else "lost"
+            # A beat of a time to come: the clock was set back. Who lives soon beats by the new one.
+            state = "live" if beat_s is not None and abs(now_s - beat_s) <= ALIVE_S else "lost"
         return CallRow(
             number=row["number"],
             call_id=row["call_id"],

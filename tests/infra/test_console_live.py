@@ -215,6 +215,14 @@ def test_a_call_that_is_over_stays_for_a_moment() -> None:
     assert board.calls == {}
 
 
+def test_a_clock_that_is_set_back_keeps_no_call_that_is_over() -> None:
+    board = Board()
+    board.begin().observe(CallEnded(3.0, "caller hung up", "completed"))
+    board.now_s -= 3600
+    board.forget_ended()
+    assert board.calls == {}
+
+
 def test_a_call_is_forgotten_even_if_nobody_ever_looks() -> None:
     board = Board()
     for n in range(100):

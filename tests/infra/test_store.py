@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import literal, select, update
+from sqlalchemy import insert, literal, select, update
 
 from infra.daily import DAY_S
 from infra.records.keys import KeyRing
@@ -371,6 +371,18 @@ def test_a_clock_that_jumps_changes_no_order(url: str, tmp_path: Path) -> None:
         assert [row.call_id for row in store.calls()] == ["CA2", "CA1"]
     finally:
         store.close()
+
+
+def test_a_clock_that_was_set_back_brings_no_dead_front_end_to_life(store: CallStore) -> None:
+    hold(store, info(), began(info()))
+    assert store.flush()
+    with store._writing.begin() as connection:
+        connection.execute(update(calls).values(front_end="dead"))
+        beat_s = select(front_ends.c.beat_s + 3600.0).scalar_subquery()
+        dead = {"front_end": "dead", "host": "there", "pid": 1, "beats": 1, "beat_s": beat_s}
+        connection.execute(insert(front_ends).values(dead))
+    assert [row.state for row in store.calls(CallQuery(state="lost"))] == ["lost"]
+    assert store.calls(CallQuery(state="live")) == []
 
 
 def test_what_pauses_hide_is_nowhere_in_the_database(url: str, tmp_path: Path) -> None:

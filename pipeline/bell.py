@@ -2,14 +2,19 @@
 own for every sleep do the same at three times the cost, and it sleeps eighty times a second."""
 
 import asyncio
+from collections.abc import Callable
 
 
 class Bell:
     """For one who waits. A ring that nobody waits for is kept; several are one."""
 
-    __slots__ = ("_rung", "_timer", "_timer_at", "_waiter")
+    __slots__ = ("_in_time", "_loop", "_rung", "_timer", "_timer_at", "_waiter")
 
-    def __init__(self) -> None:
+    def __init__(self, in_time: Callable[[], float | None] = lambda: None) -> None:
+        """`in_time` is called at the moment for which somebody sleeps, and may say until when to sleep on; it
+        must not raise."""
+        self._in_time = in_time
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._rung = False
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -32,7 +37,7 @@ class Bell:
     async def wait(self, deadline: float | None) -> None:
         """Until it rings, or `deadline` on the running loop's clock. Safe to cancel: the ring is kept."""
         if not self._rung:
-            loop = asyncio.get_running_loop()
+            loop = self._loop = asyncio.get_running_loop()
             # As a rule it is still set for the same moment as before.
             if self._timer is not None and self._timer_at != deadline:
                 self.rest()
@@ -54,4 +59,10 @@ class Bell:
 
     def _ring_in_time(self) -> None:
         self._timer = None
+        if self.waiting:
+            later = self._in_time()
+            if later is not None and self.waiting and self._loop is not None:
+                self._timer = self._loop.call_at(later, self._ring_in_time)
+                self._timer_at = later
+                return
         self.ring()

@@ -56,7 +56,7 @@ from pipeline.line import (
     TellsAtOnce,
 )
 from pipeline.persona import Persona
-from pipeline.playout import HeardClause, Played, Playout, SendAudio
+from pipeline.playout import TIMER_SLACK_S, HeardClause, Played, Playout, SendAudio, SendMark
 from pipeline.reply import Reply, Resumed
 from pipeline.resuming import GREETING, CallSoFar, LaterOn, PastTurn
 from pipeline.sample_clock import PlacedAudio
@@ -187,11 +187,13 @@ class Call:
         self._clauses_told = 0
         self._said: list[SpokenClause] = []
         self._told = SoundTold(observer)
-        self._play_now = line.play_now if isinstance(line, PlaysAtOnce) else None
+        self._at_once = line if isinstance(line, PlaysAtOnce) else None
+        self._unsent: Sequence[SendAudio | SendMark] = ()
+        """Was due, and could not go at once."""
         self._inbox: deque[TurnEvent] = deque()
         self._decided: list[TurnAction] = []
         """Not obeyed yet."""
-        self._wake = Bell()
+        self._wake = Bell(self._play_in_time)
         self._failure: Exception | None = None
         self._closing: tuple[Literal["apology", "goodbye"], HangUpReason] | None = None
         self._faults = 0
@@ -367,6 +369,9 @@ class Call:
             while True:
                 if self._failure is not None:
                     raise self._failure
+                if self._unsent:
+                    unsent, self._unsent = self._unsent, ()
+                    await self._send(unsent)
                 if self._decided:
                     actions, self._decided = self._decided, []
                     await self._obey(actions)
@@ -405,32 +410,73 @@ class Call:
         if self._voiced and not voiced:
             self._observer.observe(CallerSpeaks(self._at()))
 
-    async def _play(self) -> None:
-        playout, play_now = self._playout, self._play_now
+    def _play_in_time(self) -> float | None:
+        """While the conductor sleeps: sending what is due needs nobody to decide anything. Until when it
+        sleeps on; None: it is to wake."""
         now = _now()
-        goes_on = playout.sounding(now)
-        if due := playout.due(now):
-            self._told.sent(now, goes_on=goes_on)
-            try:
-                for action in due:
-                    if not isinstance(action, SendAudio):
-                        await self._line.send_mark(action.name)
-                    elif play_now is None or not play_now(action.pcm):
-                        await self._line.send_audio(action.pcm)
-            except LineClosed:
-                # The reader learns why, and ends the call.
-                return
-            now = _now()
-        speaking = self._speaking
-        if speaking is not None and speaking.times.first_played_s is None and playout.started_s is not None:
-            speaking.times = replace(speaking.times, first_played_s=self._clock(playout.started_s))
+        decides_at = self._core.next_deadline()
+        if self._at_once is None or (decides_at is not None and decides_at <= now + TIMER_SLACK_S):
+            return None
+        try:
+            self._unsent = self._send_at_once(self._due(now))
+            playout = self._playout
+            if self._unsent or (playout.drained and playout.active):
+                return None
+            self._note_played(now)
+            return _earlier(decides_at, playout.next_deadline())
+        except Exception as error:
+            self._failure = error
+            return None
+
+    async def _play(self) -> None:
+        if due := self._due(_now()):
+            await self._send(self._send_at_once(due))
+        playout = self._playout
+        self._note_played(_now())
         if playout.drained and playout.active:
             await self._obey(self._core.receive(PlayedOut(), _now()))
-        elif speaking is not None:
-            heard = playout.clauses_heard(now)
-            while self._clauses_told < heard:
-                self._clauses_told += 1
-                self._observer.observe(AgentClauseHeard(self._at(), speaking.times.turn))
+
+    def _due(self, now: float) -> Sequence[SendAudio | SendMark]:
+        goes_on = self._playout.sounding(now)
+        due = self._playout.due(now)
+        if due:
+            self._told.sent(now, goes_on=goes_on)
+        return due
+
+    def _send_at_once(self, due: Sequence[SendAudio | SendMark]) -> Sequence[SendAudio | SendMark]:
+        """What could not go."""
+        line = self._at_once
+        if line is None:
+            return due
+        for place, action in enumerate(due):
+            sent = line.play_now(action.pcm) if isinstance(action, SendAudio) else line.mark_now(action.name)
+            if not sent:
+                return due[place:]
+        return ()
+
+    async def _send(self, due: Sequence[SendAudio | SendMark]) -> None:
+        try:
+            for action in due:
+                if isinstance(action, SendAudio):
+                    await self._line.send_audio(action.pcm)
+                else:
+                    await self._line.send_mark(action.name)
+        except LineClosed:
+            # The reader learns why, and ends the call.
+            return
+
+    def _note_played(self, now: float) -> None:
+        speaking, playout = self._speaking, self._playout
+        if speaking is None:
+            return
+        if speaking.times.first_played_s is None and playout.started_s is not None:
+            speaking.times = replace(speaking.times, first_played_s=self._clock(playout.started_s))
+        if playout.drained and playout.active:
+            return
+        heard = playout.clauses_heard(now)
+        while self._clauses_told < heard:
+            self._clauses_told += 1
+            self._observer.observe(AgentClauseHeard(self._at(), speaking.times.turn))
 
     def _report_played(self, pieces: list[Played]) -> None:
         for piece in pieces:

@@ -135,6 +135,10 @@ class PlaysAtOnce(Protocol):
         say why not."""
         ...
 
+    def mark_now(self, name: str) -> bool:
+        """`send_mark`, likewise."""
+        ...
+
 
 @runtime_checkable
 class TransfersCalls(Protocol):

@@ -148,13 +148,15 @@ def _cancel_all(loop: VirtualLoop) -> None:
 
 
 class MemorySocket:
-    """One end of a pair; `telephony.socket.Socket`. Messages arrive at once and in order."""
+    """One end of a pair; `telephony.socket.Socket`, that sends and delivers at once as the server's does.
+    Messages arrive at once and in order."""
 
     def __init__(self) -> None:
         self._peer: MemorySocket = self
         self._inbox: deque[str | bytes] = deque()
         self._closed: SocketClosed | None = None
         self._waiting: asyncio.Future[None] | None = None
+        self._take: Callable[[str | bytes], bool] | None = None
 
     @classmethod
     def pair(cls) -> tuple["MemorySocket", "MemorySocket"]:
@@ -173,8 +175,16 @@ class MemorySocket:
     async def send(self, message: str | bytes) -> None:
         if self._closed is not None:
             raise self._closed
-        self._peer._inbox.append(message)
-        self._peer._wake()
+        self._peer._arrives(message)
+
+    def send_now(self, message: str | bytes) -> bool:
+        if self._closed is not None:
+            return False
+        self._peer._arrives(message)
+        return True
+
+    def deliver_to(self, take: Callable[[str | bytes], bool] | None) -> None:
+        self._take = take
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         self._shut(SocketClosed(code, reason))
@@ -188,6 +198,20 @@ class MemorySocket:
             if end._closed is None:
                 end._closed = closed
                 end._wake()
+
+    def _arrives(self, message: str | bytes) -> None:
+        self._inbox.append(message)
+        if self._take is None:
+            self._wake()
+        elif len(self._inbox) == 1:
+            # Not within the sender's own step, as no network does.
+            asyncio.get_running_loop().call_soon(self._deliver)
+
+    def _deliver(self) -> None:
+        while self._inbox and self._take is not None and self._take(self._inbox[0]):
+            self._inbox.popleft()
+        if self._inbox:
+            self._wake()
 
     def _wake(self) -> None:
         if self._waiting is not None and not self._waiting.done():

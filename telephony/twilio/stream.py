@@ -156,6 +156,14 @@ class TwilioLine:
             return False
         return pump.send_at_once(pump.core.media(pcm))
 
+    def mark_now(self, name: str) -> bool:
+        """See `pipeline.line.PlaysAtOnce`."""
+        pump = self._pump
+        if self._absence is not None or pump.over is not None:
+            return False
+        # Where that fails, `send_mark` gives it another serial number, and this one never comes back.
+        return pump.send_at_once(pump.core.mark(name))
+
     async def send_audio(self, pcm: Pcm) -> None:
         if self._must_live() and len(pcm):
             await self._pump.send(self._pump.core.media(pcm))

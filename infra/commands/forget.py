@@ -37,7 +37,7 @@ def forget(
 
     from infra.forgetting import forget_caller
     from infra.records.keys import KeyRing
-    from infra.store.errors import StoreUnavailable
+    from infra.store.errors import StoreError
     from infra.store.serving import open_store
     from infra.store.words import same_number
 
@@ -45,11 +45,13 @@ def forget(
         raise CommandError(f"{number!r} is no caller's number: write it as +12025550123")
     settings = settings_for(config, calls_dir=calls_dir, log_level="warning")
     keys = KeyRing.load(os.environ, settings.recording.key_file)
-    store = open_store(settings, keys, writing=False) if _is_stored(settings) else None
+    no_store, store = "", None
     try:
-        done = forget_caller(settings, number, keys, store)
-    except StoreUnavailable as error:
-        raise CommandError(f"{error}. Nothing of the store was deleted: run it again") from None
+        store = open_store(settings, keys, writing=False) if _is_stored(settings) else None
+    except StoreError as error:
+        no_store = str(error)
+    try:
+        done = forget_caller(settings, number, keys, store, no_store=no_store)
     finally:
         if store is not None:
             store.close()
@@ -91,7 +93,9 @@ def _tell(done: "ForgottenCaller") -> None:
     for folder, why in done.kept.items():
         typer.echo(f"{folder} stays: {why}", err=True)
     for place in done.elsewhere:
-        typer.echo(f"{place} is on another machine: run `maya forget` there too", err=True)
+        typer.echo(f"{place} is on another machine, whose server deletes it within a day", err=True)
+    for what, why in done.failed.items():
+        typer.echo(f"{what} could not be looked up: {why}", err=True)
     for folder in done.unreadable:
         typer.echo(f"{folder} stays: it cannot be read whose call it is", err=True)
     for folder in done.named_in:

@@ -17,9 +17,6 @@ class TextLines(RedactingFormatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s  %(message)s", _CLOCK)
 
-    def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
-
     def formatMessage(self, record: logging.LogRecord) -> str:
         line = super().formatMessage(record)
         call_id = call_of(record)

@@ -142,6 +142,9 @@ def _sources(settings: Settings, calls: Calls, ways: WaysIn | None, lag: LoopLag
         Source("maya_slots", "Places that each model has.", lambda: slots(1), labels=("model",)),
         Source("maya_calls_ringing", "Calls with a place that have not begun.", lambda: admission.ringing),
         Source(
+            "maya_calls_waiting", "Callers who hold the line for a place.", lambda: admission.view().waiting
+        ),
+        Source(
             "maya_calls_turned_away",
             "Calls that found no place, never began, or were ended because they showed no life.",
             turned_away,

@@ -591,6 +591,9 @@ async def test_a_peer_that_takes_nothing_more_is_gone() -> None:
                 await asyncio.Event().wait()
             await super().send(message)
 
+        def send_now(self, message: str | bytes) -> bool:
+            return False
+
     ours, theirs = Stuck(), MemorySocket()
     ours._peer, theirs._peer = theirs, ours
     pump = message_pump(ours, MediaStreamProtocol(now()))

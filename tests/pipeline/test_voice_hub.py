@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from models.base import VAD_WINDOW_SAMPLES, ModelFailed, Samples, VoiceActivityStream
 from models.scripted import EnergyVoiceActivity
 from pipeline.line import LINE_RATE_HZ, Pcm
-from pipeline.voice_hub import VoiceEar, VoiceHub
+from pipeline.voice_hub import TICK_S, VoiceEar, VoiceHub
 from telephony.simulator.virtual_loop import run_virtual
 from tests.pipeline.hand_line import silence
 from tests.pipeline.virtual_calls import tone
@@ -233,3 +234,121 @@ async def test_the_detector_works_off_the_event_loop() -> None:
         async with asyncio.timeout(30):
             await enough.wait()
     assert heard.spans == windows(4)
+
+
+class SlowHub(VoiceHub):
+    """Whose detector takes `takes_s` for a batch, off the loop as it were: meanwhile everything goes on."""
+
+    takes_s = 0.008
+
+    async def _probabilities(self, ears: list[VoiceEar], windows: list[NDArray[np.int16]]) -> Samples:
+        await asyncio.sleep(self.takes_s)
+        return await super()._probabilities(ears, windows)
+
+
+def test_a_backlog_of_one_ear_is_decided_in_its_tick_while_the_others_are_in_the_first_batch() -> None:
+    detector = Detector()
+    late, steady = Heard(), Heard()
+
+    async def house() -> None:
+        hub = SlowHub(detector, inline=True)
+        async with running(hub):
+            behind, ear = late.listen(hub), steady.listen(hub)
+            ear.push(silence(0.032))
+            behind.push(silence(0.16))
+            await asyncio.sleep(TICK_S + 5.5 * hub.takes_s)
+            assert (len(late.spans), len(steady.spans)) == (5, 1)
+
+    run_virtual(house())
+    assert detector.batches == [2, 1, 1, 1, 1]
+    assert late.spans == windows(5)
+
+
+def test_another_ears_sound_that_comes_during_a_tick_waits_for_the_next_one() -> None:
+    detector = Detector()
+    one, other = Heard(), Heard()
+
+    async def house() -> None:
+        hub = SlowHub(detector, inline=True)
+        async with running(hub):
+            first, second = one.listen(hub), other.listen(hub)
+            first.push(silence(0.096))
+            await asyncio.sleep(TICK_S + 0.5 * hub.takes_s)
+            second.push(silence(0.064))
+            await asyncio.sleep(3 * hub.takes_s)
+            assert (len(one.spans), len(other.spans)) == (3, 0)
+            await asyncio.sleep(TICK_S + 2 * hub.takes_s)
+
+    run_virtual(house())
+    assert detector.batches == [1, 1, 1, 1, 1]
+    assert (one.spans, other.spans) == (windows(3), windows(2))
+
+
+@pytest.mark.xfail(strict=True, reason="it is decided in this tick, in a batch of its own")
+def test_what_comes_during_a_tick_for_an_ear_that_is_in_it_waits_for_the_next_one_too() -> None:
+    detector = Detector()
+    calls = [Heard() for _ in range(4)]
+
+    async def house() -> None:
+        hub = SlowHub(detector, inline=True)
+        async with running(hub):
+            ears = [heard.listen(hub) for heard in calls]
+            for ear in ears:
+                ear.push(silence(0.032))
+            await asyncio.sleep(TICK_S + 0.5 * hub.takes_s)
+            ears[0].push(silence(0.032))
+            await asyncio.sleep(hub.takes_s)
+            for ear in ears[1:]:
+                ear.push(silence(0.032))
+            await asyncio.sleep(1.0)
+
+    run_virtual(house())
+    assert all(heard.spans == windows(2) for heard in calls)
+    assert detector.batches == [4, 4]
+
+
+@pytest.mark.parametrize("takes_s", [0.0, 0.003, 0.05])
+def test_nothing_is_lost_or_decided_twice_whatever_comes_while_the_detector_works(takes_s: float) -> None:
+    audio = np.concatenate([silence(0.5), tone("voiced", 0.5)])
+    calls = [Heard() for _ in range(3)]
+
+    async def house() -> None:
+        hub = SlowHub(Detector(), inline=True)
+        hub.takes_s = takes_s
+        async with running(hub):
+
+            async def speaks(ear: VoiceEar, payload: int) -> None:
+                for start in range(0, audio.size, payload):
+                    ear.push(audio[start : start + payload])
+                    await asyncio.sleep(payload / LINE_RATE_HZ)
+
+            async with asyncio.TaskGroup() as group:
+                for heard, payload in zip(calls, (80, 160, 700), strict=True):
+                    group.create_task(speaks(heard.listen(hub), payload))
+            await asyncio.sleep(5.0)
+
+    run_virtual(house())
+    for heard in calls:
+        assert heard.spans == windows(audio.size // VAD_WINDOW_SAMPLES)
+        assert max(heard.probabilities[:15]) < 0.1
+        assert min(heard.probabilities[17:]) > 0.9
+        assert heard.failures == []
+
+
+def test_an_ear_closed_during_a_tick_is_decided_no_further() -> None:
+    detector = Detector()
+    closing, staying = Heard(), Heard()
+
+    async def house() -> None:
+        hub = SlowHub(detector, inline=True)
+        async with running(hub):
+            ears = [closing.listen(hub), staying.listen(hub)]
+            for ear in ears:
+                ear.push(silence(0.096))
+            await asyncio.sleep(TICK_S + 1.5 * hub.takes_s)
+            ears[0].close()
+            await asyncio.sleep(1.0)
+
+    run_virtual(house())
+    assert detector.batches == [2, 2, 1]
+    assert (closing.spans, staying.spans) == (windows(1), windows(3))

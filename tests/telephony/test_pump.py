@@ -3,10 +3,12 @@
 import asyncio
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.line import LineClosed
 from telephony.pump import Patience, PeerFault, Pump
-from telephony.simulator.virtual_loop import run_virtual
+from telephony.simulator.virtual_loop import MemorySocket, run_virtual
 from telephony.socket import SocketClosed
 
 
@@ -246,5 +248,406 @@ def test_what_cannot_be_sent_at_once_is_sent_behind_what_was() -> None:
         wire.sending.set()
         await asyncio.gather(waiting, also_waiting)
         assert wire.sent == ["a", "b", "c", "d", "e", "f"], "nothing overtakes a message that waits"
+
+    run_virtual(main())
+
+
+# Messages that are told at once
+
+
+class Told:
+    """A pump on one end of a pair, with a reader in `next`: what was told directly and what was read, both
+    also in their common order."""
+
+    def __init__(self, core: Words | None = None) -> None:
+        self.near, self.far = MemorySocket.pair()
+        self.pump = Pump[MemorySocket, Words, str](
+            self.near, core or Words(), lambda word: "caller hung up" if word == "bye" else None
+        )
+        self.direct: list[str] = []
+        self.read: list[str] = []
+        self.both: list[str] = []
+        self.failure: Exception | None = None
+
+    def listen(self) -> None:
+        self.pump.listen(self._hear)
+
+    def _hear(self, word: str) -> None:
+        if word == "boom":
+            raise ZeroDivisionError(word)
+        self.direct.append(word)
+        self.both.append(word)
+
+    async def reader(self) -> None:
+        try:
+            while True:
+                word = await self.pump.next()
+                self.read.append(word)
+                self.both.append(word)
+        except (LineClosed, ZeroDivisionError) as ended:
+            self.failure = ended
+
+    @property
+    def reason(self) -> str:
+        assert isinstance(self.failure, LineClosed)
+        return self.failure.reason
+
+
+async def turns(count: int = 20) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def test_what_comes_while_the_reader_waits_is_told_at_once_and_the_rest_is_read() -> None:
+    async def main() -> None:
+        told = Told()
+        told.listen()
+        await told.far.send("one two")
+        await told.far.send("three")
+        await turns()
+        assert told.both == [], "nobody reads yet"
+        reading = asyncio.create_task(told.reader())
+        await turns()
+        assert (told.read, told.direct) == (["one", "two", "three"], [])
+        await told.far.send("four five")
+        await told.far.send("")
+        await told.far.send("six")
+        await turns()
+        assert (told.both[3:], told.direct) == (["four", "five", "six"], ["four", "five", "six"])
+        await told.far.send("seven bye")
+        await reading
+        assert told.both[6:] == ["seven"]
+        assert told.reason == "caller hung up"
+
+    run_virtual(main())
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["send", "send", "send now", "two", "nobody listens", "listen", "reader busy"]),
+            st.integers(0, 4),
+        ),
+        max_size=40,
+    )
+)
+def test_told_or_read_all_events_keep_their_order_and_none_is_lost(steps: list[tuple[str, int]]) -> None:
+    expected: list[str] = []
+
+    async def main() -> list[str]:
+        told = Told()
+        told.listen()
+
+        async def reader() -> None:
+            while True:
+                told.both.append(await told.pump.next())
+                for _ in range(busy):
+                    await asyncio.sleep(0)
+
+        busy = 0
+        reading = asyncio.create_task(reader())
+        for step, pause in steps:
+            if step == "nobody listens":
+                told.near.deliver_to(None)
+            elif step == "listen":
+                told.listen()
+            elif step == "reader busy":
+                busy = pause
+            else:
+                words = [str(len(expected)), str(len(expected) + 1)][: 2 if step == "two" else 1]
+                expected.extend(words)
+                if step == "send now":
+                    assert told.far.send_now(" ".join(words))
+                else:
+                    await told.far.send(" ".join(words))
+            await turns(pause)
+        await turns(10 * len(expected) + 10)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        return told.both
+
+    assert run_virtual(main()) == expected
+
+
+def test_nothing_is_lost_when_whoever_waits_in_next_is_cancelled_and_comes_again() -> None:
+    async def main() -> None:
+        told = Told()
+        told.listen()
+        for number in range(30):
+            reading = asyncio.create_task(told.reader())
+            await turns(number % 3)
+            await told.far.send(str(number))
+            await turns(number % 4)
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+        reading = asyncio.create_task(told.reader())
+        await turns()
+        assert told.both == [str(number) for number in range(30)]
+        assert told.direct
+        assert told.read
+        told.pump.end("done")
+        await reading
+
+    run_virtual(main())
+
+
+def test_a_peers_fault_that_comes_at_once_ends_the_call_with_its_reason() -> None:
+    async def main() -> None:
+        told = Told()
+        told.listen()
+        reading = asyncio.create_task(told.reader())
+        await turns()
+        for message in ("one", "bad"):
+            await told.far.send(message)
+        await reading
+        await told.far.send("two")
+        await turns()
+        assert told.both == ["one"]
+        assert told.reason == told.pump.over == "protocol error: that is no message"
+        assert (told.pump.close_code, told.pump.fault and told.pump.fault.reason) == (
+            1008,
+            "that is no message",
+        )
+        await told.pump.wait_over()
+
+    run_virtual(main())
+
+
+def test_what_the_listener_raises_comes_out_of_next_and_again() -> None:
+    async def main() -> None:
+        told = Told()
+        told.listen()
+        reading = asyncio.create_task(told.reader())
+        await turns()
+        await told.far.send("one")
+        await told.far.send("boom two")
+        await reading
+        assert isinstance(told.failure, ZeroDivisionError)
+        assert str(told.failure) == "boom"
+        with pytest.raises(ZeroDivisionError):
+            await told.pump.next()
+        assert told.both == ["one"]
+
+    run_virtual(main())
+
+
+@pytest.mark.xfail(strict=True, reason="what comes before the reader wakes is told")
+def test_behind_what_the_listener_raised_nothing_is_told() -> None:
+    async def main() -> None:
+        told = Told()
+        told.listen()
+        reading = asyncio.create_task(told.reader())
+        await turns()
+        for message in ("one", "boom", "two"):
+            await told.far.send(message)
+        await reading
+        assert isinstance(told.failure, ZeroDivisionError)
+        assert told.both == ["one"]
+
+    run_virtual(main())
+
+
+class Media(Words):
+    """Silent for a second after the last "media", and the call is over."""
+
+    def receive_message(self, message: str | bytes, now: float) -> list[str]:
+        if message == "media":
+            self.deadline = now + 1.0
+        if message == "soon":
+            self.deadline = now + 0.1
+        return super().receive_message(message, now)
+
+
+def test_silence_ends_the_call_while_other_messages_are_told_at_once() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        told = Told(Media(began + 1.0))
+        told.listen()
+        reading = asyncio.create_task(told.reader())
+        for _ in range(250):
+            await asyncio.sleep(0.02)
+            await told.far.send("media")
+        assert not reading.done(), "each one puts it off"
+        last = loop.time()
+        while not reading.done():
+            await asyncio.sleep(0.02)
+            await told.far.send("mark")
+        assert told.reason == "no media for 1 s"
+        assert told.pump.close_code == 1008
+        assert told.pump.fault is not None
+        assert loop.time() == pytest.approx(last + 1.0, abs=0.03)
+        assert told.both[:250] == ["media"] * 250
+        assert 45 <= told.both.count("mark") <= 51
+        assert len(told.read) <= 7, "one each time that the reader's patience ends"
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("deadline", [None, 5.0])
+def test_a_message_told_at_once_may_bring_an_earlier_deadline(deadline: float | None) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        told = Told(Media(deadline))
+        told.listen()
+        reading = asyncio.create_task(told.reader())
+        await turns()
+        await told.far.send("soon")
+        await reading
+        assert told.direct == ["soon"]
+        assert loop.time() == pytest.approx(0.1)
+        assert told.reason == "no media for 1 s"
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("by", ["us", "the listener"])
+def test_nothing_is_told_after_the_end(by: str) -> None:
+    async def main() -> None:
+        told = Told()
+        heard: list[str] = []
+
+        def hear(word: str) -> None:
+            heard.append(word)
+            if by == "the listener" and word == "two":
+                told.pump.end("we hung up")
+
+        told.pump.listen(hear)
+        reading = asyncio.create_task(told.reader())
+        await turns()
+        await told.far.send("one")
+        await told.far.send("two")
+        if by == "us":
+            await turns()
+            told.pump.end("we hung up")
+        await reading
+        await told.far.send("four")
+        await turns()
+        told.pump.listen(hear)
+        await told.far.send("five")
+        await turns()
+        assert heard == ["one", "two"]
+        assert told.read == []
+        assert told.reason == "we hung up"
+        assert not told.pump.send_at_once("too late")
+
+    run_virtual(main())
+
+
+_TOLD_ON = pytest.mark.xfail(strict=True, reason="the rest of a message, or the next one, still comes")
+
+
+@pytest.mark.parametrize(
+    ("at_once", "messages"),
+    [
+        pytest.param(True, ["one bye two"], marks=_TOLD_ON),
+        pytest.param(True, ["one bye", "two"], marks=_TOLD_ON),
+        pytest.param(True, ["one stop two"], marks=_TOLD_ON),
+        pytest.param(True, ["one", "stop", "two"], marks=_TOLD_ON),
+        pytest.param(True, ["one bad", "bad", "two"], marks=_TOLD_ON),
+        pytest.param(False, ["one bye two"], marks=_TOLD_ON),
+        (False, ["one bye", "two"]),
+        (False, ["one", "stop", "two"]),
+        (False, ["one bad", "bad", "two"]),
+    ],
+)
+def test_nothing_comes_behind_what_ended_the_call(at_once: bool, messages: list[str]) -> None:
+    """`stop` is where whoever hears it ends the call."""
+
+    async def main() -> None:
+        told = Told()
+        heard: list[str] = []
+
+        def hear(word: str) -> None:
+            heard.append(word)
+            if word == "stop":
+                told.pump.end("we hung up")
+
+        async def reader() -> None:
+            while True:
+                hear(await told.pump.next())
+
+        if at_once:
+            told.pump.listen(hear)
+        reading = asyncio.create_task(reader())
+        await turns()
+        for message in messages:
+            await told.far.send(message)
+        with pytest.raises(LineClosed):
+            await reading
+        assert "two" not in heard
+
+    run_virtual(main())
+
+
+def test_a_goodbye_and_a_closed_socket_end_a_call_that_is_told_at_once() -> None:
+    async def main() -> None:
+        for message, reason in (("bye", "caller hung up"), ("", "connection lost")):
+            told = Told()
+            told.listen()
+            reading = asyncio.create_task(told.reader())
+            await turns()
+            await told.far.send(f"last {message}")
+            told.far.abort()
+            await reading
+            assert told.both == ["last"]
+            assert told.reason == reason
+
+    run_virtual(main())
+
+
+def test_nothing_is_left_on_the_loop_by_a_call_that_was_told_at_once() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        told = Told(Media(1.0))
+        told.listen()
+        reading = asyncio.create_task(told.reader())
+        for _ in range(10):
+            await asyncio.sleep(0.02)
+            await told.far.send("media")
+            await told.pump.send("back")
+        told.pump.end("we hung up")
+        await reading
+        await turns()
+        assert [timer for timer in loop._scheduled if not timer.cancelled()] == []  # type: ignore[attr-defined]
+
+    run_virtual(main())
+
+
+def test_what_is_sent_at_once_waits_for_nobody_and_overtakes_nothing() -> None:
+    async def main() -> None:
+        wire = WireAtOnce()
+        pump = Pump[Wire, Words, str](wire, Words(), lambda word: None)
+        assert pump.send_at_once("a")
+        wire.sending = asyncio.Event()
+        wire.room = 0
+        assert not pump.send_at_once("never sent")
+        waiting = asyncio.create_task(pump.send("b"))
+        await asyncio.sleep(0.1)
+        wire.room = 5
+        assert not pump.send_at_once("never sent either"), "b waits"
+        wire.sending.set()
+        await waiting
+        assert pump.send_at_once("c")
+        assert wire.sent == ["a", "b", "c"]
+        pump.end("done")
+        assert not pump.send_at_once("d")
+        assert wire.sent == ["a", "b", "c"]
+
+    run_virtual(main())
+
+
+def test_a_socket_that_cannot_send_or_deliver_at_once_is_only_read_and_sent_to() -> None:
+    async def main() -> None:
+        wire = Wire()
+        pump = pump_of(wire)
+        heard: list[str] = []
+        pump.listen(heard.append)
+        assert not pump.send_at_once("a")
+        await pump.send("b")
+        wire.arriving.put_nowait("one two")
+        assert [await pump.next(), await pump.next()] == ["one", "two"]
+        assert (wire.sent, heard) == (["b"], [])
 
     run_virtual(main())

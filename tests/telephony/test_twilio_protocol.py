@@ -2,6 +2,8 @@
 
 import base64
 import json
+import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -714,3 +716,150 @@ def test_what_twilio_sends_takes_the_short_way(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr("telephony.twilio.protocol.json.loads", never)
     assert audio(protocol.receive_message(MEDIA, 0.02)) == expected
+
+
+# The short way and the long one
+
+
+_NEVER = re.compile(r"(?!)")
+
+
+class BothWays:
+    """Two protocols that are told the same; the second one parses all of it as JSON."""
+
+    def __init__(self, start: str = START, limits: Limits | None = None) -> None:
+        self.short, self.long = MediaStreamProtocol(0.0, limits), MediaStreamProtocol(0.0, limits)
+        for message in (CONNECTED, start):
+            self.tell(message, 0.0)
+        self.tell(MEDIA_SHORT, 0.0)
+
+    def tell(self, message: str | bytes, now: float) -> Any:
+        outcome = _outcome(self.short, message, now)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("telephony.twilio.protocol._TWILIOS_MEDIA", _NEVER)
+            expected = _outcome(self.long, message, now)
+        assert outcome == expected, message
+        assert _all_of(self.short) == _all_of(self.long), message
+        return outcome
+
+
+def _outcome(protocol: MediaStreamProtocol, message: str | bytes, now: float) -> Any:
+    try:
+        events = protocol.receive_message(message, now)
+    except RemoteProtocolError as fault:
+        return str(fault), fault.close_code
+    return [(type(event), _content(event)) for event in events]
+
+
+def _content(event: StreamEvent) -> Any:
+    return (event.pcm.dtype.str, event.pcm.tobytes()) if isinstance(event, AudioReceived) else event
+
+
+def _all_of(protocol: MediaStreamProtocol) -> Any:
+    """What decides on all that it will ever do."""
+    return {
+        name: dict(vars(value)) if hasattr(value, "__dict__") and not isinstance(value, Counter) else value
+        for name, value in vars(protocol).items()
+        if name != "_handlers"
+    }
+
+
+MEDIA_SHORT = MEDIA.replace(PAYLOAD, base64.b64encode(MULAW[:17]).decode())
+"""Short enough to be spoiled in every place; its payload ends in "="."""
+_ODD: list[str] = [
+    *'0"{}[]:,\\/=+-A9.eE_ \n\t\x00\x7f\u00e9\u0663\ud800\u2028\ufeff',
+    "\\u0041",
+    "true",
+    "null",
+]
+
+
+@pytest.mark.parametrize("odd", ["", *_ODD])
+def test_a_message_spoiled_in_any_one_place_means_what_its_json_does(odd: str) -> None:
+    """Something put in, or put in the place of one character or of two; or those left out."""
+    both = BothWays(limits=Limits(messages_per_s=1e9, message_burst=10**9, malformed_burst=10**9))
+    for at in range(len(MEDIA_SHORT) + 1):
+        for gone in range(3):
+            both.tell(MEDIA_SHORT[:at] + odd + MEDIA_SHORT[at + gone :], at / 50)
+    assert both.short.state is State.STREAMING
+
+
+_PARTS = [
+    *('{"event":"media",', '"sequenceNumber":"3",', '"media":{', '"track":"inbound",', '"chunk":"1",'),
+    *('"timestamp":"25",', '"payload":"', base64.b64encode(MULAW[:17]).decode(), '"},'),
+    *(f'"streamSid":"{STREAM}"', "}", '"track":"outbound",', '"event":"stop",', '"timestamp":25,'),
+    *('"payload":"AAAA"', '"streamSid":"MZother"', '"media":null,', f'"}},"streamSid":"{STREAM}"}}', "AAAA"),
+]
+_CHANGES = st.lists(
+    st.tuples(
+        st.integers(0, len(MEDIA_SHORT)),
+        st.integers(0, 40),
+        st.one_of(st.just(""), st.sampled_from([*_ODD, *_PARTS]), st.text(max_size=3)),
+    ),
+    max_size=4,
+)
+
+
+def _spoiled(changes: list[tuple[int, int, str]]) -> str:
+    message = MEDIA_SHORT
+    for at, gone, put_in in changes:
+        message = message[:at] + put_in + message[at + gone :]
+    return message
+
+
+_SPOILED = st.one_of(
+    st.just(MEDIA_SHORT),
+    _CHANGES.map(_spoiled),
+    st.lists(st.sampled_from(_PARTS), max_size=14).map("".join),
+    st.permutations(_PARTS[:11]).map("".join),
+    st.integers(0, 10**16).map(lambda ms: MEDIA_SHORT.replace('"timestamp":"5"', f'"timestamp":"{ms}"')),
+    st.integers(0, 2_000).map(lambda size: media_at(20, size).replace(" ", "")),
+)
+_STREAMS = st.sampled_from([STREAM, "MZ", "MZ\u00e9", 'x"', "a\\b", '"},"streamSid":"', "\u2028", "A" * 128])
+
+
+@settings(max_examples=600, deadline=None)
+@given(_STREAMS, st.lists(st.tuples(_SPOILED, st.floats(0, 4)), max_size=12), st.booleans())
+def test_whatever_becomes_of_a_media_message_it_means_what_its_json_does(
+    sid: str, messages: list[tuple[str, float]], whole_sid: bool
+) -> None:
+    """Also the stream's name, which may have to be written otherwise than it is."""
+    both = BothWays(START.replace(STREAM, json.dumps(sid)[1:-1]), Limits(malformed_burst=6))
+    now = 0.0
+    for message, wait in messages:
+        now += wait
+        spelled = sid if whole_sid else json.dumps(sid)[1:-1]
+        both.tell(message.replace(STREAM, spelled), now)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, len(MEDIA_SHORT)), st.integers(0, 3), st.binary(max_size=4)), max_size=4
+    )
+)
+def test_bytes_changed_on_the_way_mean_what_their_json_does(changes: list[tuple[int, int, bytes]]) -> None:
+    data = MEDIA_SHORT.encode()
+    for at, gone, put_in in changes:
+        data = data[:at] + put_in + data[at + gone :]
+    both = BothWays()
+    both.tell(data.decode(errors="replace"), 0.02)
+    both.tell(data.decode(errors="surrogateescape"), 0.04)
+    both.tell(MEDIA_SHORT, 0.06)
+
+
+def test_the_two_ways_are_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the tests above would compare one with itself."""
+    parsed: list[str] = []
+    both = BothWays()
+
+    def loads(text: str) -> Any:
+        parsed.append(text)
+        return json_loads(text)
+
+    json_loads = json.loads
+    monkeypatch.setattr("telephony.twilio.protocol.json.loads", loads)
+    ((kind, content),) = both.tell(MEDIA_SHORT, 0.02)
+    assert kind is AudioReceived
+    assert content[1] == g711.decode(MULAW[:17]).tobytes()
+    assert parsed == [MEDIA_SHORT]

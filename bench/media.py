@@ -4,8 +4,8 @@ The server (`bench.media_server`) runs in a process of its own, pinned to one co
 the call and its turn-taking, echo and levels, Silero for every call, 24 -> 8 kHz for every reply and 8 -> 16
 kHz for every turn, the recording of every call and whatever else observes it. Its replies outlast the time
 between two interruptions, so packets flow in both directions nearly all the time (`packets_out_per_s` says
-how many). The callers run on another core; each speaks over the agent every `CYCLE_S` seconds. Calls are
-added step by step until the server fails to keep time.
+how many). The callers run on another core; each speaks over the agent every `CYCLE_S` seconds, one after the
+other. Calls are added step by step until the server fails to keep time.
 
 Figures:
 - `added_jitter_p99_ms`: the server sends AudioFrame k of a passage (a stretch of the agent's speech without a
@@ -50,6 +50,7 @@ CYCLE_S = 30.0
 JITTER_LIMIT_MS = 20.0
 _INTERRUPTION = "Sorry, what about the day after tomorrow?"
 _LEAD_PACKETS = 20
+_GOLDEN = (5**0.5 - 1) / 2
 _START_LIMIT_S = 60.0
 _ATTEMPTS = 3
 _DISTURBED = 0.1
@@ -221,8 +222,10 @@ async def _add_callers(pacer: Pacer, port: int, level: int) -> None:
     cycle = round(CYCLE_S / AUDIO_FRAME_S)
     while len(pacer.callers) < level:
         number = len(pacer.callers)
-        # First words within two seconds, so that all talk soon; then spread over the cycle.
-        caller = LoadCaller(number, line, cycle - (number * 7) % 50, 50 + (number * 37) % 100)
+        # First words within two seconds, so that all talk soon; then as far apart as strangers are: multiples
+        # of the golden ratio fall evenly into the cycle, however many there are.
+        earlier = round(number * _GOLDEN % 1.0 * (cycle - len(line)))
+        caller = LoadCaller(number, line, cycle, 50 + (number * 37) % 100, earlier=earlier)
         await caller.open(port)
         pacer.callers.append(caller)
         await asyncio.sleep(0.02)

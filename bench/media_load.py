@@ -36,8 +36,9 @@ class Passage:
 
 
 class LoadCaller(asyncio.Protocol):
-    """One call. `tick()` sends the next 20 ms; it interrupts the agent every `cycle` AudioFrames. `identity`
-    is what its webhook has led to, `headers` go into the handshake."""
+    """One call. `tick()` sends the next 20 ms; it interrupts the agent `offset` AudioFrames after it began,
+    and then every `cycle`, `earlier` sooner the first time: callers who came together are to go on apart.
+    `identity` is what its webhook has led to, `headers` go into the handshake."""
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class LoadCaller(asyncio.Protocol):
         cycle: int,
         offset: int,
         *,
+        earlier: int = 0,
         identity: StreamIdentity | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -65,6 +67,8 @@ class LoadCaller(asyncio.Protocol):
         self._line = line
         self._cycle = cycle
         self._ticks = -offset
+        self._earlier = min(earlier, cycle - len(line) - 1)
+        self._sent = 0
         self._loop = asyncio.get_running_loop()
         self._began_s = time.monotonic()
         self._transport: asyncio.Transport | None = None
@@ -95,6 +99,9 @@ class LoadCaller(asyncio.Protocol):
             return
         number = self._ticks
         self._ticks += 1
+        if number == len(self._line):
+            self._ticks += self._earlier
+        self._sent += 1
         if number < 0:
             audio = _SILENCE
         else:
@@ -102,7 +109,7 @@ class LoadCaller(asyncio.Protocol):
             audio = self._line[place] if place < len(self._line) else _SILENCE
         for mark in self.twilio.advance(self._now()):
             self._send(mark)
-        self._send(self.twilio.media(audio, (number + self._cycle) * 20))
+        self._send(self.twilio.media(audio, self._sent * 20))
 
     def hang_up(self) -> None:
         if self._transport is not None and not self.closed:

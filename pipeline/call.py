@@ -311,7 +311,8 @@ class Call:
         elif isinstance(event, MarkReached):
             if event.heard:
                 self._playout.mark_reached(event.name, _now())
-                self._wake.ring()
+                if self._playout.drained:
+                    self._wake.ring()
         elif isinstance(event, KeyPressed):
             self._observer.observe(KeyReceived(self._at(), event.digit))
             self._tell(KeyTouched(event.digit))
@@ -736,8 +737,9 @@ class Call:
         self._meter(pcm)
         self._playout.append(pcm)
         if first and self._playout.active:
-            self._inbox.append(ReplyAudible())
-        self._wake.ring()
+            self._tell(ReplyAudible())
+        elif self._wake.sleeps_beyond(self._playout.next_deadline()):
+            self._wake.ring()
 
     def _sound_keys(self, tones: Pcm) -> None:
         self._said.append(SpokenClause("", "", "keys"))

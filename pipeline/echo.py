@@ -90,6 +90,8 @@ class EchoMeter:
         if len(pcm) > LONGEST_SAMPLES:
             start_sample += len(pcm) - LONGEST_SAMPLES
             pcm = pcm[-LONGEST_SAMPLES:]
+        if self.delay_samples is None and self._wary(start_sample):
+            return 0.0
         self._lay_down()
         heard = pcm.astype(np.float64)
         if len(heard) < SHORTEST_SAMPLES or np.mean(heard**2) < _SILENCE:
@@ -102,8 +104,6 @@ class EchoMeter:
             known = self._explained(theirs, len(heard), reference, self.delay_samples)
             if known >= LOCK_SHARE or self._wary(start_sample):
                 return known
-        elif self._wary(start_sample):
-            return 0.0
         self._searched_at = start_sample
         delays = self._delays(heard, reference)
         best, delay = max((self._explained(theirs, len(heard), reference, each), each) for each in delays)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from infra.admission.settings import CapacitySettings
 from infra.isolation import MODEL_NICENESS
 from infra.loading import load
 from infra.settings import Settings
@@ -26,7 +27,7 @@ _REPLIES, _TRANSCRIPTIONS = 4, 2
 
 def bundled_models() -> Models:
     """Blocks for seconds. Raises `ModelError`."""
-    return load(Settings(profile="embedded"))
+    return load(Settings(profile="embedded", capacity=CapacitySettings(calls=_REPLIES)))
 
 
 async def saturate(models: Models) -> None:

@@ -97,11 +97,17 @@ async def _serve_saturated(settings: Settings, listener: socket.socket, *, apart
         isolation.SWITCH_INTERVAL_S = 0.005
     models = await asyncio.to_thread(bundled_models)
     working = asyncio.create_task(saturate(models), name="saturation")
+    serving = asyncio.create_task(serve_on(settings, listener, talkative_models), name="server")
     try:
-        await serve_on(settings, listener, talkative_models)
+        # Work never ends by itself: where it does, it has failed, and the bench with it.
+        await asyncio.wait((working, serving), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            await working
+        await serving
     finally:
-        working.cancel()
-        await asyncio.gather(working, return_exceptions=True)
+        for task in (working, serving):
+            task.cancel()
+        await asyncio.gather(working, serving, return_exceptions=True)
         await models.aclose()
 
 

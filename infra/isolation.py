@@ -6,8 +6,8 @@ inherits its niceness: those that compute are made nicer, the loop's stays as it
 lock the loop waits for at most `SWITCH_INTERVAL_S`, for inference itself runs without it.
 
 `maya bench media --saturated`, 20 calls beside the bundled models on two cores, p99 and largest gap between a
-call's packets: 54 and 91 ms without this, 29 and 49 ms with it, 24 and 29 ms with the models in a process of
-their own. So inference stays in threads; whoever wants more puts models into other processes by `--cluster`.
+call's packets: 34 and 45 ms without this, 24 and 30 ms with it; with the models in a process of their own 24
+and 29 ms. So inference stays in threads; whoever wants more puts models into other processes by `--cluster`.
 """
 
 import asyncio

@@ -1,6 +1,8 @@
 """Voice detection for many calls: batches, order, and whose fault a failure is."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -352,3 +354,24 @@ def test_an_ear_closed_during_a_tick_is_decided_no_further() -> None:
     run_virtual(house())
     assert detector.batches == [2, 2, 1]
     assert (closing.spans, staying.spans) == (windows(1), windows(3))
+
+
+def test_a_hub_keeps_nothing_of_a_call_that_is_over() -> None:
+    async def house() -> None:
+        hub = VoiceHub(Detector(), inline=True)
+        async with running(hub):
+            ear = Heard().listen(hub)
+            ear.push(silence(0.05))
+            await asyncio.sleep(0.1)
+            ear.push(silence(0.05))
+            ear.close()
+            await asyncio.sleep(0.1)
+            # The last tick's own are forgotten at the next one.
+            Heard().listen(hub).push(silence(0.032))
+            await asyncio.sleep(0.1)
+            kept = weakref.ref(ear)
+            del ear
+            gc.collect()
+            assert kept() is None
+
+    run_virtual(house())

@@ -268,6 +268,9 @@ class Told:
         self.read: list[str] = []
         self.both: list[str] = []
         self.failure: Exception | None = None
+        self.mistakes: list[object] = []
+        """What was raised where nobody catches it."""
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: self.mistakes.append(context))
 
     def listen(self) -> None:
         self.pump.listen(self._hear)
@@ -365,6 +368,7 @@ def test_told_or_read_all_events_keep_their_order_and_none_is_lost(steps: list[t
         await turns(10 * len(expected) + 10)
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
+        assert told.mistakes == []
         return told.both
 
     assert run_virtual(main()) == expected
@@ -386,6 +390,7 @@ def test_nothing_is_lost_when_whoever_waits_in_next_is_cancelled_and_comes_again
         assert told.both == [str(number) for number in range(30)]
         assert told.direct
         assert told.read
+        assert told.mistakes == []
         told.pump.end("done")
         await reading
 
@@ -610,6 +615,7 @@ def test_nothing_is_left_on_the_loop_by_a_call_that_was_told_at_once() -> None:
         told.pump.end("we hung up")
         await reading
         await turns()
+        assert told.near._take is None
         assert [timer for timer in loop._scheduled if not timer.cancelled()] == []  # type: ignore[attr-defined]
 
     run_virtual(main())

@@ -596,6 +596,36 @@ def test_what_breaks_the_rules_closes_the_connection_behind_what_came_before(wha
     assert peer.network.closing
 
 
+def test_a_message_within_another_breaks_the_rules_in_segments_of_their_own_too() -> None:
+    async def main(peer: Answered) -> None:
+        await peer.arrives(framed("he", final=False), framed("hello"), framed("lo", 0))
+
+    peer = run(main)
+    assert peer.got == peer.offered == []
+    assert [closed.code for closed in peer.closed] == [1002]
+
+
+def test_no_part_of_a_message_is_taken_for_another_one() -> None:
+    """Each part of it, where a segment ends before it, looks like a message: the length, the mask, the
+    content as it is written."""
+    looks = framed("no") * 12
+    mask = bytes([0x82, 0x80, 0x81, 0x80])
+    messages: list[bytes] = []
+    for size in (len(looks), 0x8180):
+        written = (looks * size)[:size]
+        messages.append(bytes(byte ^ mask[at % 4] for at, byte in enumerate(written)))
+
+    async def main(peer: Answered) -> None:
+        for message in messages:
+            data = framed(message, mask=mask)
+            for cut in range(1, 14):
+                peer.got.clear()
+                await peer.arrives(data[:cut], data[cut:])
+                assert peer.got == [message], cut
+
+    assert run(main).offered == []
+
+
 def test_where_messages_may_be_compressed_none_is_handed_over_directly() -> None:
     async def main(peer: Answered) -> None:
         assert b"permessage-deflate" in peer.network.written

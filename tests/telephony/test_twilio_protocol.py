@@ -776,10 +776,11 @@ _ODD: list[str] = [
 
 @pytest.mark.parametrize("odd", ["", *_ODD])
 def test_a_message_spoiled_in_any_one_place_means_what_its_json_does(odd: str) -> None:
-    """Something put in, or put in the place of one character or of two; or those left out."""
+    """Something put in, or put in the place of one character or two, or of as many as the payload has, or one
+    more; or those left out."""
     both = BothWays(limits=Limits(messages_per_s=1e9, message_burst=10**9, malformed_burst=10**9))
     for at in range(len(MEDIA_SHORT) + 1):
-        for gone in range(3):
+        for gone in (0, 1, 2, 24, 25):
             both.tell(MEDIA_SHORT[:at] + odd + MEDIA_SHORT[at + gone :], at / 50)
     assert both.short.state is State.STREAMING
 

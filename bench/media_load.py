@@ -64,6 +64,7 @@ class LoadCaller(asyncio.Protocol):
         self.starved = 0
         """Packets that came after the audio before them had run out, in the middle of a sentence."""
         self.closed = False
+        self._hung_up = False
         self._line = line
         self._cycle = cycle
         self._ticks = -offset
@@ -95,7 +96,7 @@ class LoadCaller(asyncio.Protocol):
             self._send(message)
 
     def tick(self) -> None:
-        if self.closed:
+        if self.closed or self._hung_up:
             return
         number = self._ticks
         self._ticks += 1
@@ -112,9 +113,12 @@ class LoadCaller(asyncio.Protocol):
         self._send(self.twilio.media(audio, self._sent * 20))
 
     def hang_up(self) -> None:
-        if self._transport is not None and not self.closed:
+        """Say so, and leave the rest to the server, as Twilio does: who closes a connection on which there is
+        still something to be read resets it, and takes back what was said last."""
+        if self._transport is not None and not self.closed and not self._hung_up:
             self._send(self.twilio.stop())
-            self._transport.close()
+            self._hung_up = True
+            self._loop.call_later(_CLOSED_WITHIN_S, self._transport.close)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transport is none of asyncio's classes.
@@ -157,6 +161,8 @@ class LoadCaller(asyncio.Protocol):
             elif buffer[start] == _CLOSE:
                 self.closed = True
                 self.close_code = int.from_bytes(buffer[start + header : start + header + 2], "big") or 1005
+                if self._hung_up and self._transport is not None:
+                    self._transport.close()
             start += header + length
         del buffer[:start]
 
@@ -205,6 +211,7 @@ class LoadCaller(asyncio.Protocol):
         return time.monotonic() - self._began_s
 
 
+_CLOSED_WITHIN_S = 2.0
 _BREAK_S = 0.5
 """A longer silence of the agent ends the passage: it had nothing to say. A shorter one is a stall."""
 

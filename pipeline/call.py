@@ -329,7 +329,9 @@ class Call:
         if self._told.caller(pcm, now):
             self._told.tell()
             self._report_played(self._playout.played(now))
-            self._sound.forget(self._core.oldest_needed_sample())
+            # What was decided and is not obeyed yet may name more than the core still needs.
+            if self._wake.waiting and not self._decided:
+                self._sound.forget(self._core.oldest_needed_sample())
         # The ear counts samples as the call does; of silence it says nothing.
         self._ear.push(pcm if to_be_answered else np.zeros_like(pcm))
 
@@ -438,10 +440,11 @@ class Call:
             await self._obey(self._core.receive(PlayedOut(), _now()))
 
     def _due(self, now: float) -> Sequence[SendAudio | SendMark]:
-        goes_on = self._playout.sounding(now)
+        if self._playout.started_s is None:
+            self._told.paused()
         due = self._playout.due(now)
         if due:
-            self._told.sent(now, goes_on=goes_on)
+            self._told.sent(now)
         return due
 
     def _send_at_once(self, due: Sequence[SendAudio | SendMark]) -> Sequence[SendAudio | SendMark]:
@@ -734,6 +737,8 @@ class Call:
 
     def _audio_made(self, pcm: Pcm) -> None:
         first = not self._playout.active
+        if self._playout.ran_dry(_now()):
+            self._told.paused()
         self._meter(pcm)
         self._playout.append(pcm)
         if first and self._playout.active:

@@ -235,9 +235,9 @@ class Playout:
     def _acknowledged_samples(self) -> int:
         return 0 if self._acknowledged is None else self._acknowledged[0]
 
-    def sounding(self, now: float) -> bool:
-        """Something that was sent has not been played to its end."""
-        return self._edge_end_s is not None and self._edge_end_s >= now - HALF_SAMPLE_S
+    def ran_dry(self, now: float) -> bool:
+        """All that was appended has sounded, and nothing waits to be sent: whoever makes it is late."""
+        return not self._waiting and self._edge_end_s is not None and self._edge_end_s < now - HALF_SAMPLE_S
 
     @property
     def active(self) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -108,6 +108,11 @@ class Screening:
         return np.concatenate(self._heard)[start:end]
 
 
+_ABILITIES: Final = ("listen", "play_now", "mark_now", "transfer", "send_keys")
+"""What not every line has (`pipeline.line`). From Python 3.12 on `isinstance` with a protocol does not ask
+`__getattr__`."""
+
+
 class _ScreenedLine:
     """The same line, whose events go on where the screening stopped. What else the line can do, it can."""
 
@@ -115,6 +120,9 @@ class _ScreenedLine:
         self._line = line
         self._rest = events
         self._heard = heard
+        for ability in _ABILITIES:
+            if (method := getattr(line, ability, None)) is not None:
+                setattr(self, ability, method)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._line, name)

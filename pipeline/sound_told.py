@@ -31,11 +31,15 @@ class SoundTold:
         self._came_at = now
         return self._caller_samples >= TOLD_EVERY_SAMPLES
 
-    def sent(self, now: float, *, goes_on: bool) -> None:
-        """A packet of the agent's speech was sent; `goes_on`: behind another one, without a pause."""
-        if goes_on and self._sent_at is not None:
+    def sent(self, now: float) -> None:
+        """Packets of the agent's speech were sent that were due."""
+        if self._sent_at is not None:
             self._agent_gaps.append(now - self._sent_at)
         self._sent_at = now
+
+    def paused(self) -> None:
+        """There is nothing to send: what comes next stands in no gap."""
+        self._sent_at = None
 
     def agent(self, pcm: Pcm, start_sample: int) -> None:
         """(n,) int16 left for the caller at `start_sample` of the call."""

@@ -40,6 +40,11 @@ class VoiceEar:
         if len(self._pending) >= 2 * VAD_WINDOW_SAMPLES:
             self._hub.notify(self)
 
+    @property
+    def windows(self) -> int:
+        """Whole ones that wait."""
+        return len(self._pending) // (2 * VAD_WINDOW_SAMPLES)
+
     def next_window(self) -> NDArray[np.int16] | None:
         size = 2 * VAD_WINDOW_SAMPLES
         if len(self._pending) < size:
@@ -87,9 +92,10 @@ class VoiceHub:
 
     async def _tick(self) -> None:
         """Decide whatever has come, a window of every ear at a time. What comes meanwhile is for the next
-        tick: many small batches cost more than they gain."""
-        due, self._due = list(self._due), {}
-        while due:
+        tick, for many small batches cost more than they gain; but nobody waits until an ear with many windows
+        is through."""
+        due: dict[VoiceEar, int] = {}
+        while due := {**due, **self._taken()}:
             ears: list[VoiceEar] = []
             windows: list[NDArray[np.int16]] = []
             for ear in due:
@@ -99,7 +105,15 @@ class VoiceHub:
                     windows.append(window)
             if ears:
                 await self._decide(ears, windows)
-            due = ears
+            due = {ear: left - 1 for ear, left in due.items() if left > 1}
+            if not due:
+                return
+
+    def _taken(self) -> dict[VoiceEar, int]:
+        """Who is due, and with how many windows."""
+        due = {ear: ear.windows for ear in self._due}
+        self._due.clear()
+        return due
 
     async def _decide(self, ears: list[VoiceEar], windows: list[NDArray[np.int16]]) -> None:
         """A batch that fails is tried again one ear at a time: only what fails alone has failed."""

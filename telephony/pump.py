@@ -187,12 +187,13 @@ class Pump(Generic[AnySocket, AnyCore, AnyEvent]):
 
     async def next(self) -> AnyEvent:
         """The next event. Raises `LineClosed` at the call's end. Safe to cancel, and to call again."""
-        while not self._ready:
+        while True:
             if self._failure is not None:
                 raise self._failure
+            if self._ready:
+                return self._ready.popleft()
             self.must_live()
             await self._read()
-        return self._ready.popleft()
 
     async def send(self, *messages: str | bytes) -> None:
         """In this order. Raises `LineClosed`, with the reader's reason where the reader finds one."""
@@ -289,6 +290,8 @@ class Pump(Generic[AnySocket, AnyCore, AnyEvent]):
             self.end(late.reason, late.close_code)
 
     async def _take(self, message: str | bytes) -> None:
+        if self.over is not None:
+            return
         now = self._loop.time()
         try:
             self._sort(self.core.receive_message(message, now))
@@ -306,10 +309,14 @@ class Pump(Generic[AnySocket, AnyCore, AnyEvent]):
     def _take_at_once(self, message: str | bytes) -> bool:
         """`telephony.socket.DeliversAtOnce`. Refused while the reader has something else to do."""
         reading, listener = self._reading, self._listener
-        if reading is None or listener is None or self._ready or reading.over or self.over is not None:
+        if reading is None or listener is None or reading.over:
+            return False
+        if self._ready or self.over is not None or self._failure is not None:
             return False
         try:
             for event in self.core.receive_message(message, self._loop.time()):
+                if self.over is not None:
+                    break
                 reason = self._ending(event)
                 if reason is None:
                     listener(event)
@@ -332,6 +339,8 @@ class Pump(Generic[AnySocket, AnyCore, AnyEvent]):
 
     def _sort(self, events: Sequence[AnyEvent]) -> None:
         for event in events:
+            if self.over is not None:
+                return
             reason = self._ending(event)
             if reason is None:
                 self._ready.append(event)

@@ -16,7 +16,11 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Opcode
 from websockets.http11 import Request
 from websockets.protocol import State
-from websockets.speedups import apply_mask
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # built without a compiler
+    from websockets.utils import apply_mask
 
 _EXTENSION: Final = "maya.media"
 _MOST_WAITING: Final = 16
@@ -63,6 +67,8 @@ class MediaWebSocket(WebSocketsSansIOProtocol):
             kind, size, head = data[at], data[at + 1] - _MASKED, at + 2
             if size == 126:
                 size, head = data[head] << 8 | data[head + 1], at + 4
+            elif size > 126:  # a length of eight bytes
+                break
             end = head + 4 + size
             if size > _SMALL_BYTES or end > len(data) or kind not in (_FINAL_TEXT, _FINAL_BINARY):
                 break

@@ -29,8 +29,8 @@ from pipeline.line import LineInfo, Pcm
 
 log = logging.getLogger(__name__)
 
-# A second of a hundred and fifty calls' events: beyond it the disk has stalled.
-_QUEUE_EVENTS = 20_000
+# A second of two hundred calls' sound, both sides: beyond it the disk has stalled.
+_QUEUE_EVENTS = 4_000
 _GATHER_S = 0.05
 """A writer that every event wakes would take the interpreter's lock from the event loop thousands of times a
 second."""

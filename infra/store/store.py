@@ -92,7 +92,7 @@ class StoreObserver:
         self._played = 0
 
     def observe(self, event: CallEvent) -> None:
-        # Sound comes a hundred times a second: of it only how far the reply has got is of interest.
+        # Sound comes twenty times a second: of it only how far the reply has got is of interest.
         kind = type(event)
         if kind in _NOT_STORED:
             return

@@ -106,7 +106,9 @@ def test_gaps_between_the_agents_packets_count_only_where_one_goes_on(
     before: float | None = None
     for gap_s, goes_on, report in packets:
         now += gap_s
-        told.sent(now, goes_on=goes_on)
+        if not goes_on:
+            told.paused()
+        told.sent(now)
         if goes_on and before is not None:
             expected[-1].append(now - before)
         before = now
@@ -126,9 +128,9 @@ def test_the_two_sides_count_for_themselves() -> None:
     observer = Observer()
     told = SoundTold(observer)
     told.caller(counted(0, 160), 1.0)
-    told.sent(1.01, goes_on=False)
+    told.sent(1.01)
     told.caller(counted(160, 160), 1.02)
-    told.sent(1.04, goes_on=True)
+    told.sent(1.04)
     told.agent(counted(0, 160), 4_000)
     told.tell()
     (agent,), (caller,) = observer.agent, observer.caller

@@ -183,7 +183,7 @@ class LoadCaller(asyncio.Protocol):
         it."""
         duration_s = new_end_s - max(end_s, now)
         passage = self._passage
-        if passage is None or self._cleared or now - end_s > _BREAK_S:
+        if passage is None or not passage.position_s or self._cleared or now - end_s > _BREAK_S:
             passage = self._passage = Passage()
             self.passages.append(passage)
             self._cleared = False

@@ -28,7 +28,7 @@ from pipeline.events import CallEvent
 log = logging.getLogger(__name__)
 
 GATHER_S: Final = 0.05
-PROGRESS_S: Final = 0.6
+PROGRESS_S: Final = 1.0
 SLOW_S: Final = 1.5
 """A database that takes longer is treated as away, until it answers."""
 BEAT_S: Final = 2.0

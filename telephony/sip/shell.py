@@ -6,6 +6,7 @@ go to `on_event`. A message that makes our own code fail is logged and dropped; 
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
 from collections import OrderedDict
@@ -32,6 +33,8 @@ _IDLE_CONNECTION_S: Final = 900.0
 _CONNECTIONS_PER_SOURCE: Final = 32
 _MOST_UNSENT_BYTES: Final = 1 << 20
 _MOST_QUEUED: Final = 64
+_TRIES_FOR_A_FREE_PORT: Final = 16
+"""With the port left open, the system picks one for UDP that TCP may be using."""
 
 
 class SipShell:
@@ -56,28 +59,40 @@ class SipShell:
         self._closed = False
 
     async def start(self) -> None:
-        """Raises `SipConfigError` where the address or port cannot be had."""
+        """Bind UDP and TCP to one port; where the configuration leaves the port open (0), to one that is
+        free for both. Raises `SipConfigError` where the address or port cannot be had."""
         config = self._config
-        port = config.port
-        try:
-            if config.udp:
-                transport, _ = await self._loop.create_datagram_endpoint(
-                    lambda: _Datagrams(self), local_addr=(config.host, port)
-                )
-                self._udp = transport
-                sock = transport.get_extra_info("socket")
-                with contextlib.suppress(OSError):
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
-                port = sock.getsockname()[1]
-            if config.tcp:
-                self._tcp = await self._loop.create_server(lambda: _Stream(self), config.host, port)
-                port = self._tcp.sockets[0].getsockname()[1]
-        except OSError as wrong:
-            await self.close()
-            raise SipConfigError(
-                f"SIP: cannot bind {config.host}:{config.port}: {wrong.strerror or wrong}. Another server "
-                "may have the port: stop it, or choose another one."
-            ) from None
+        tries = 1 if config.port else _TRIES_FOR_A_FREE_PORT
+        for left in reversed(range(tries)):
+            try:
+                await self._bind(config.port)
+                return
+            except OSError as wrong:
+                if self._udp is not None:
+                    self._udp.abort()
+                    self._udp = None
+                if left and wrong.errno == errno.EADDRINUSE:
+                    continue
+                await self.close()
+                raise SipConfigError(
+                    f"SIP: cannot bind {config.host}:{config.port}: {wrong.strerror or wrong}. Another "
+                    "server may have the port: stop it, or choose another one."
+                ) from None
+
+    async def _bind(self, port: int) -> None:
+        config = self._config
+        if config.udp:
+            transport, _ = await self._loop.create_datagram_endpoint(
+                lambda: _Datagrams(self), local_addr=(config.host, port)
+            )
+            self._udp = transport
+            sock = transport.get_extra_info("socket")
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+            port = sock.getsockname()[1]
+        if config.tcp:
+            self._tcp = await self._loop.create_server(lambda: _Stream(self), config.host, port)
+            port = self._tcp.sockets[0].getsockname()[1]
         self.port = port
 
     async def close(self) -> None:

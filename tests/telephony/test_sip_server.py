@@ -1,6 +1,7 @@
 """Two servers on loopback sockets: they call each other over UDP and TCP, with RTP and all."""
 
 import asyncio
+import errno
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -391,3 +392,19 @@ async def test_a_port_that_is_taken_is_told_to_the_operator() -> None:
         with pytest.raises(SipConfigError, match="cannot bind"):
             async with SipServer(loopback(41_200, port=server.port), nobody):
                 pass
+
+
+async def test_an_open_port_is_one_that_is_free_for_udp_and_tcp(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    create, asked = loop.create_server, list[int]()
+
+    async def taken_twice(factory: Callable[[], asyncio.Protocol], host: str, port: int) -> asyncio.Server:
+        asked.append(port)
+        if len(asked) > 2:
+            return await create(factory, host, port)
+        raise OSError(errno.EADDRINUSE, "address already in use")
+
+    monkeypatch.setattr(loop, "create_server", taken_twice)
+    async with SipServer(loopback(41_000), nobody) as server:
+        assert server.port == asked[2]
+        assert len(set(asked)) == 3

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.line import AUDIO_FRAME_S, AUDIO_FRAME_SAMPLES, LINE_RATE_HZ, Pcm
 from pipeline.playout import (
+    BEAT_S,
     DUCK_DB,
     LEAD_S,
     MARK_EVERY_SAMPLES,
@@ -57,7 +58,7 @@ class Shell:
         self.now = end
 
 
-def test_audio_leaves_in_frames_at_most_the_lead_ahead() -> None:
+def test_audio_leaves_in_frames_at_most_the_lead_and_a_beat_ahead() -> None:
     playout = Playout()
     shell = Shell(playout)
     playout.append(tone(2.0))
@@ -67,8 +68,31 @@ def test_audio_leaves_in_frames_at_most_the_lead_ahead() -> None:
     assert all(p.size == AUDIO_FRAME_SAMPLES for p in shell.sent)
     for index, at in enumerate(shell.sent_at):
         lead = index * AUDIO_FRAME_S - (at - 50.0)
-        assert lead <= LEAD_S + 1e-9
+        assert lead <= LEAD_S + BEAT_S + 1e-9
     assert playout.drained
+
+
+@given(st.floats(0, 1e6), st.floats(0, 0.019))
+def test_calls_that_begin_at_any_moment_send_one_frame_each_on_the_same_beats(
+    began: float, late: float
+) -> None:
+    playout = Playout()
+    playout.append(tone(1.0))
+    frames = playout.due(began)
+    in_advance = sum(isinstance(action, SendAudio) for action in frames)
+    assert LEAD_S <= in_advance * AUDIO_FRAME_S <= LEAD_S + 2 * BEAT_S
+    beats: list[float] = []
+    for index in range(in_advance, 45):
+        beat = playout.next_deadline()
+        assert beat is not None
+        beats.append(beat)
+        # It still is one frame where the process is late, but by less than a beat.
+        due = [action for action in playout.due(beat + late) if isinstance(action, SendAudio)]
+        assert len(due) == 1
+        ahead = began + index * AUDIO_FRAME_S - beat
+        assert LEAD_S - 1e-6 <= ahead <= LEAD_S + BEAT_S + 1e-6
+    assert np.allclose(np.diff(beats), BEAT_S)
+    assert np.allclose(np.round(np.array(beats) / BEAT_S) * BEAT_S, beats)
 
 
 def test_marks_are_unique_and_regular() -> None:

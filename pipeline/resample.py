@@ -28,7 +28,8 @@ STOP_BAND = 0.575
 _PERIODS = 32
 _MAX_RATE_HZ = 384_000
 _CLIP_BLOCK = 4096
-_FULL_SCALE = 32_768.0
+_FULL_SCALE = np.float32(32_768)
+_LOWEST, _HIGHEST = -_FULL_SCALE, _FULL_SCALE - np.float32(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ def resample(samples: Samples, source_rate_hz: int, target_rate_hz: int) -> Samp
 
 def from_pcm(pcm: Pcm) -> Samples:
     """(n,) int16 as (n,) float32 in [-1, 1): full scale is 32,768."""
-    return pcm.astype(np.float32) / np.float32(_FULL_SCALE)
+    return pcm.astype(np.float32) / _FULL_SCALE
 
 
 def to_pcm(samples: Samples) -> Pcm:
@@ -176,12 +177,11 @@ def to_pcm(samples: Samples) -> Pcm:
 
     `to_pcm(from_pcm(pcm))` is `pcm`.
     """
-    scaled = samples * np.float32(_FULL_SCALE)
+    scaled = samples * _FULL_SCALE
     np.rint(scaled, out=scaled)
-    # Both pass NaN on; np.clip and np.nan_to_num take four times as long for 20 ms.
-    np.maximum(scaled, np.float32(-_FULL_SCALE), out=scaled)
-    np.minimum(scaled, np.float32(_FULL_SCALE - 1), out=scaled)
-    if np.isnan(np.add.reduce(scaled)):
-        scaled[scaled != scaled] = 0.0
+    # As a rule nothing needs saturating; NaN is in no range.
+    if scaled.size and not (_LOWEST <= np.minimum.reduce(scaled) and np.maximum.reduce(scaled) <= _HIGHEST):
+        np.nan_to_num(scaled, copy=False)
+        np.clip(scaled, _LOWEST, _HIGHEST, out=scaled)
     pcm: Pcm = scaled.astype(np.int16)
     return pcm

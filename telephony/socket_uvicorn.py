@@ -36,21 +36,29 @@ class MediaWebSocket(WebSocketsSansIOProtocol):
     take: Callable[[str | bytes], bool] | None = None
     """See `telephony.socket.DeliversAtOnce`."""
 
+    _all_delivered = False
+    """Since uvicorn was last given something, or it has dealt with that."""
+
     def data_received(self, data: bytes) -> None:
         if self.take is not None and self._nothing_waits():
             data = self._deliver(data, self.take)
             if not data:
                 return
+        self._all_delivered = False
         super().data_received(data)
 
     def _nothing_waits(self) -> bool:
         """All that came was taken, and what comes begins with a message."""
+        if self.close_sent or self.disconnected or self.conn.state is not State.OPEN:
+            return False
+        if not self._all_delivered:
+            self._all_delivered = self._uvicorn_is_done()
+        return self._all_delivered
+
+    def _uvicorn_is_done(self) -> bool:
         connection = self.conn
         return (
             self.queue.empty()
-            and not self.close_sent
-            and not self.disconnected
-            and connection.state is State.OPEN
             and connection.current_size is None
             and not connection.extensions
             and not connection.reader.buffer

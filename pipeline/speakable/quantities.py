@@ -179,9 +179,13 @@ _VERSION = re.compile(r"(?<![\w.])v?(\d+(?:\.\d+){2,})(?![\w]|\.\d)")
 _LETTERS_AND_DIGITS = re.compile(r"(?<=[^\W\d_])-?(?=\d)|(?<=\d)-?(?=[^\W\d_])")
 _THOUSANDS = re.compile(rf"(?<![\w.,])({_NUMBER})(k|K|M|bn|B)\b")
 _ANY = re.compile(_NUMBER)
+_DIGIT = re.compile(r"\d")
+"""There is none in most sentences, and in everything above."""
 
 
 def speak_quantities(text: str) -> str:
+    if not _DIGIT.search(text):
+        return text
     text = text.replace("24/7", "twenty-four seven").replace("9/11", "nine eleven")
     text = _COMMA_CENTS.sub(r"\1.\2", text)
     text = _MONEY.sub(_money, text)

@@ -293,12 +293,20 @@ class Calls:
             self.live,
             self._ringing + self.admission.ringing,
         )
-        if not await self._wait(limit_s, hurried, stays_s):
-            log.info("saying goodbye to %d live call(s)", self.live)
-            self._service.end_politely()
-            await self._wait(_GOODBYE_S, hurried)
-        if not hurried():
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + limit_s
+        while True:
+            if not await self._wait(deadline - clock(), hurried, stays_s):
+                log.info("saying goodbye to %d live call(s)", self.live)
+                self._service.end_politely()
+                await self._wait(_GOODBYE_S, hurried)
+            if hurried():
+                return
             await asyncio.sleep(_AFTER_S)
+            # Somebody whose line was lost may be on the way back.
+            if not self._waited_for or clock() >= deadline:
+                return
+            stays_s = 0.0
 
     async def _wait(self, limit_s: float, hurried: Callable[[], bool], stays_s: float = 0.0) -> bool:
         loop = asyncio.get_running_loop()

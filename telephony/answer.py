@@ -24,9 +24,10 @@ class Lines(Protocol):
     """The places that calls take, asked by every way in before it takes one. `call_id` is the one that the
     call's `LineInfo` will carry; of a call that we placed, the id of its order."""
 
-    def take(self, call_id: str) -> bool:
+    def take(self, call_id: str, *, goes_on: bool = False) -> bool:
         """A place for this call, kept until `answer` holds it, though not for ever. True again for a call
-        that has one."""
+        that has one. `goes_on`: its line was lost a moment ago, and it is to come back even where no new call
+        is taken."""
         ...
 
     def give_back(self, call_id: str) -> None:
@@ -40,8 +41,8 @@ class WhileAccepting:
     def __init__(self, accepting: Callable[[], bool]) -> None:
         self._accepting = accepting
 
-    def take(self, call_id: str) -> bool:
-        return self._accepting()
+    def take(self, call_id: str, *, goes_on: bool = False) -> bool:
+        return goes_on or self._accepting()
 
     def give_back(self, call_id: str) -> None:
         return None

@@ -78,12 +78,13 @@ class Admission:
 
     # Before a call
 
-    def take(self, call_id: str, *, for_s: float | None = None) -> bool:
+    def take(self, call_id: str, *, for_s: float | None = None, goes_on: bool = False) -> bool:
         """Reserve what the call needs, for `for_s` seconds (None: `ring_s`) if it does not begin. True again
-        for a call that has it."""
+        for a call that has it. `goes_on`: it was on a moment ago, and comes back even where we are closing
+        and before those who wait."""
         until = self._loop.time() + (self._ring_s if for_s is None else for_s)
         known = self._book.lease(call_id) is not None
-        not_now = not known and (self.closing or self._others_go_first(call_id))
+        not_now = not (known or goes_on) and (self.closing or self._others_go_first(call_id))
         if not_now or self._book.reserve(call_id, until) is None:
             if call_id not in self._turns:
                 self._refuse(call_id)

@@ -271,7 +271,7 @@ class StreamDesk:
             del self._endings[call_sid]
         elif ending is Ending.LOST:
             # Whoever comes next must not find the place before this caller is back.
-            self._lines.take(call_sid)
+            self._lines.take(call_sid, goes_on=True)
         logger.info(
             "call %s is over (%s): %s; %s; stream: %s",
             call_sid,

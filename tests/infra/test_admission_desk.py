@@ -212,6 +212,22 @@ def test_a_house_that_closes_takes_those_that_ring_already() -> None:
     virtually(main())
 
 
+def test_a_house_that_closes_takes_back_who_was_lost() -> None:
+    async def main() -> None:
+        house = small(5)
+        async with house.lease("lost"):
+            house.close()
+        assert house.take("lost", goes_on=True)
+        assert not house.take("new")
+        async with house.lease("lost"):
+            assert house.in_use == 1
+        with pytest.raises(NoLineFree):
+            async with house.lease("lost"):
+                pass
+
+    virtually(main())
+
+
 def test_five_hundred_at_once_get_what_there_is() -> None:
     async def main() -> None:
         house = small(40)

@@ -337,6 +337,23 @@ def test_a_call_that_was_promised_before_the_signal_is_taken(handed_over: bool) 
     deployed(run)
 
 
+@pytest.mark.parametrize("after_s", [0.0, 1.0])
+def test_a_server_that_stops_waits_for_a_caller_whose_line_was_lost(after_s: float) -> None:
+    async def run(deploy: Deploy) -> None:
+        talking = asyncio.create_task(deploy.hold("CA1", 5.0))
+        await asyncio.sleep(1.0)
+        draining = asyncio.create_task(deploy.calls.drain(60.0))
+        await talking
+        await asyncio.sleep(after_s)
+        assert deploy.calls.admission.take("CA1", goes_on=True)
+        await asyncio.sleep(5.0)
+        assert not draining.done()
+        assert (await deploy.hold("CA1", 20.0)).completed
+        await draining
+
+    deployed(run)
+
+
 def test_a_socket_that_was_taken_before_it_was_handed_over_may_still_say_whose_it_is() -> None:
     async def run(deploy: Deploy) -> None:
         draining = asyncio.create_task(deploy.calls.drain(60.0, handed_over=True))

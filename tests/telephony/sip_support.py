@@ -47,7 +47,7 @@ class Places:
         self.left = left
         self.taken: list[str] = []
 
-    def take(self, call_id: str) -> bool:
+    def take(self, call_id: str, *, goes_on: bool = False) -> bool:
         if len(self.taken) < self.left:
             self.taken.append(call_id)
             return True

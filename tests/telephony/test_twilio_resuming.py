@@ -52,11 +52,13 @@ class Places:
 
     def __init__(self, most: int = 100) -> None:
         self.most = most
+        self.closing = False
         self.taken: set[str] = set()
         self.free: list[str] = []
 
-    def take(self, call_id: str) -> bool:
-        if call_id not in self.taken and len(self.taken) >= self.most:
+    def take(self, call_id: str, *, goes_on: bool = False) -> bool:
+        full = len(self.taken) >= self.most or (self.closing and not goes_on)
+        if call_id not in self.taken and full:
             return False
         self.taken.add(call_id)
         return True
@@ -211,7 +213,8 @@ async def test_a_line_that_broke_goes_on_in_the_process_that_had_it() -> None:
             await until(lambda: len(here.agent.infos) == 2)
 
 
-async def test_who_was_lost_in_a_full_house_finds_the_place_again() -> None:
+@pytest.mark.parametrize("drains", [False, True])
+async def test_who_was_lost_in_a_full_house_finds_the_place_again(drains: bool) -> None:
     places, elsewhere = Places(most=1), Elsewhere()
 
     class Lets(Agent):
@@ -226,6 +229,7 @@ async def test_who_was_lost_in_a_full_house_finds_the_place_again() -> None:
     async with front_end(elsewhere, agent=Lets(), lines=places) as here:
         async with here.stream(await here.post("/twilio/voice"), "MZ1") as socket:
             await until(lambda: here.agent.infos)
+            places.closing = drains
             socket.transport.abort()
         await until(lambda: CALL in places.free and places.taken)
         elsewhere.found = Found(INFO)

@@ -14,7 +14,14 @@ from pipeline.line import Pcm
 log = logging.getLogger(__name__)
 
 TICK_S = 0.016
-"""Half a window: costs a decision 8 ms on average and makes batches of whoever is due."""
+"""Half a window, at most: costs a decision 8 ms on average and makes batches of whoever is due."""
+TICK_FOR_EACH_S = 0.0005
+"""A few callers need not wait for each other."""
+
+
+def tick_s(ears: int) -> float:
+    return min(TICK_S, ears * TICK_FOR_EACH_S)
+
 
 OnVoice = Callable[[float, int, int], None]
 OnFailure = Callable[[Exception], None]
@@ -60,7 +67,9 @@ class VoiceEar:
             self.on_voice(probability, start, self._start)
 
     def close(self) -> None:
-        self.closed = True
+        if not self.closed:
+            self.closed = True
+            self._hub.closed()
 
 
 class VoiceHub:
@@ -69,11 +78,18 @@ class VoiceHub:
     def __init__(self, model: VoiceActivity, *, inline: bool = False) -> None:
         self._model = model
         self._executor = None if inline else ThreadPoolExecutor(1, thread_name_prefix="vad")
+        self._ears = 0
         self._due: dict[VoiceEar, None] = {}
         self._wake = asyncio.Event()
 
     def open(self, on_voice: OnVoice, on_failure: OnFailure) -> VoiceEar:
-        return VoiceEar(self, self._model.open(), on_voice, on_failure)
+        ear = VoiceEar(self, self._model.open(), on_voice, on_failure)
+        self._ears += 1
+        return ear
+
+    def closed(self) -> None:
+        """An ear says so, once."""
+        self._ears -= 1
 
     def notify(self, ear: VoiceEar) -> None:
         self._due[ear] = None
@@ -83,7 +99,7 @@ class VoiceHub:
         try:
             while True:
                 await self._wake.wait()
-                await asyncio.sleep(TICK_S)
+                await asyncio.sleep(tick_s(self._ears))
                 self._wake.clear()
                 await self._tick()
         finally:

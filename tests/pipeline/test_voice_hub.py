@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from models.base import VAD_WINDOW_SAMPLES, ModelFailed, Samples, VoiceActivityStream
 from models.scripted import EnergyVoiceActivity
 from pipeline.line import LINE_RATE_HZ, Pcm
-from pipeline.voice_hub import TICK_S, VoiceEar, VoiceHub
+from pipeline.voice_hub import VoiceEar, VoiceHub, tick_s
 from telephony.simulator.virtual_loop import run_virtual
 from tests.pipeline.hand_line import silence
 from tests.pipeline.virtual_calls import tone
@@ -258,7 +258,7 @@ def test_a_backlog_of_one_ear_is_decided_in_its_tick_while_the_others_are_in_the
             behind, ear = late.listen(hub), steady.listen(hub)
             ear.push(silence(0.032))
             behind.push(silence(0.16))
-            await asyncio.sleep(TICK_S + 5.5 * hub.takes_s)
+            await asyncio.sleep(tick_s(2) + 5.5 * hub.takes_s)
             assert (len(late.spans), len(steady.spans)) == (5, 1)
 
     run_virtual(house())
@@ -275,7 +275,7 @@ def test_nobody_waits_until_an_ear_with_many_windows_is_through() -> None:
         async with running(hub):
             first, second = one.listen(hub), other.listen(hub)
             first.push(silence(0.160))
-            await asyncio.sleep(TICK_S + 0.5 * hub.takes_s)
+            await asyncio.sleep(tick_s(2) + 0.5 * hub.takes_s)
             second.push(silence(0.064))
             await asyncio.sleep(1.0)
 
@@ -294,9 +294,9 @@ def test_what_comes_during_a_tick_for_an_ear_that_is_in_it_waits_for_the_next_on
             ears = [heard.listen(hub) for heard in calls]
             for ear in ears:
                 ear.push(silence(0.032))
-            await asyncio.sleep(TICK_S + 0.5 * hub.takes_s)
+            await asyncio.sleep(tick_s(4) + 0.5 * hub.takes_s)
             ears[0].push(silence(0.032))
-            await asyncio.sleep(hub.takes_s)
+            await asyncio.sleep(0.6 * hub.takes_s)
             for ear in ears[1:]:
                 ear.push(silence(0.032))
             await asyncio.sleep(1.0)
@@ -344,7 +344,7 @@ def test_an_ear_closed_during_a_tick_is_decided_no_further() -> None:
             ears = [closing.listen(hub), staying.listen(hub)]
             for ear in ears:
                 ear.push(silence(0.096))
-            await asyncio.sleep(TICK_S + 1.5 * hub.takes_s)
+            await asyncio.sleep(tick_s(2) + 1.5 * hub.takes_s)
             ears[0].close()
             await asyncio.sleep(1.0)
 
@@ -372,3 +372,23 @@ def test_a_hub_keeps_nothing_of_a_call_that_is_over() -> None:
             assert kept() is None
 
     run_virtual(house())
+
+
+def test_a_few_callers_wait_less_for_each_other_and_many_half_a_window_at_most() -> None:
+    waited: dict[int, float] = {}
+
+    async def house(count: int) -> None:
+        loop = asyncio.get_running_loop()
+        hub = VoiceHub(Detector(), inline=True)
+        async with running(hub):
+            ears = [Heard().listen(hub) for _ in range(count + 1)]
+            ears.pop().close()
+            told = loop.create_future()
+            ears[0].on_voice = lambda *decision: told.set_result(loop.time())
+            pushed = loop.time()
+            ears[0].push(silence(0.032))
+            waited[count] = await told - pushed
+
+    for count in (1, 4, 100):
+        run_virtual(house(count))
+    assert waited == pytest.approx({1: 0.0005, 4: 0.002, 100: 0.016})

@@ -52,14 +52,14 @@ from pipeline.line import (
     LineEvent,
     MarkReached,
     Pcm,
-    PlaysAtOnce,
     TellsAtOnce,
 )
 from pipeline.persona import Persona
-from pipeline.playout import TIMER_SLACK_S, HeardClause, Played, Playout, SendAudio, SendMark
+from pipeline.playout import TIMER_SLACK_S, HeardClause, Played, Playout
 from pipeline.reply import Reply, Resumed
 from pipeline.resuming import GREETING, CallSoFar, LaterOn, PastTurn
 from pipeline.sample_clock import PlacedAudio
+from pipeline.sending import Sender
 from pipeline.sound_told import SoundTold
 from pipeline.speakable import speakable
 from pipeline.thinking import Thinking
@@ -187,9 +187,7 @@ class Call:
         self._clauses_told = 0
         self._said: list[SpokenClause] = []
         self._told = SoundTold(observer)
-        self._at_once = line if isinstance(line, PlaysAtOnce) else None
-        self._unsent: Sequence[SendAudio | SendMark] = ()
-        """Was due, and could not go at once."""
+        self._sender = Sender(line, self._playout, self._told)
         self._inbox: deque[TurnEvent] = deque()
         self._decided: list[TurnAction] = []
         """Not obeyed yet."""
@@ -372,9 +370,8 @@ class Call:
             while True:
                 if self._failure is not None:
                     raise self._failure
-                if self._unsent:
-                    unsent, self._unsent = self._unsent, ()
-                    await self._send(unsent)
+                if self._sender.owes:
+                    await self._sender.send(_now())
                 if self._decided:
                     actions, self._decided = self._decided, []
                     await self._obey(actions)
@@ -418,12 +415,12 @@ class Call:
         sleeps on; None: it is to wake."""
         now = _now()
         decides_at = self._core.next_deadline()
-        if self._at_once is None or (decides_at is not None and decides_at <= now + TIMER_SLACK_S):
+        if decides_at is not None and decides_at <= now + TIMER_SLACK_S:
             return None
         try:
-            self._unsent = self._send_at_once(self._due(now))
+            sent = self._sender.send_at_once(now)
             playout = self._playout
-            if self._unsent or (playout.drained and playout.active):
+            if not sent or (playout.drained and playout.active):
                 return None
             self._note_played(now)
             return _earlier(decides_at, playout.next_deadline())
@@ -432,42 +429,11 @@ class Call:
             return None
 
     async def _play(self) -> None:
-        if due := self._due(_now()):
-            await self._send(self._send_at_once(due))
+        await self._sender.send(_now())
         playout = self._playout
         self._note_played(_now())
         if playout.drained and playout.active:
             await self._obey(self._core.receive(PlayedOut(), _now()))
-
-    def _due(self, now: float) -> Sequence[SendAudio | SendMark]:
-        if self._playout.started_s is None:
-            self._told.paused()
-        due = self._playout.due(now)
-        if due:
-            self._told.sent(now)
-        return due
-
-    def _send_at_once(self, due: Sequence[SendAudio | SendMark]) -> Sequence[SendAudio | SendMark]:
-        """What could not go."""
-        line = self._at_once
-        if line is None:
-            return due
-        for place, action in enumerate(due):
-            sent = line.play_now(action.pcm) if isinstance(action, SendAudio) else line.mark_now(action.name)
-            if not sent:
-                return due[place:]
-        return ()
-
-    async def _send(self, due: Sequence[SendAudio | SendMark]) -> None:
-        try:
-            for action in due:
-                if isinstance(action, SendAudio):
-                    await self._line.send_audio(action.pcm)
-                else:
-                    await self._line.send_mark(action.name)
-        except LineClosed:
-            # The reader learns why, and ends the call.
-            return
 
     def _note_played(self, now: float) -> None:
         speaking, playout = self._speaking, self._playout
@@ -536,7 +502,7 @@ class Call:
                     self._drop(self._speaking)
                 case ClearPlayout():
                     self._cut_short()
-                    await self._clear_line()
+                    await self._sender.clear()
                 case TruncateReply():
                     # The history was cut together with the playout, at the same instant of the ledger.
                     self._make_ready()
@@ -556,14 +522,8 @@ class Call:
         now = _now()
         if self._playout.duck(now) if down else self._playout.restore(now):
             self._report_played(self._playout.played(now))
-            await self._clear_line()
+            await self._sender.clear()
         self._observer.observe(AgentTurnedDown(self._at(), down))
-
-    async def _clear_line(self) -> None:
-        try:
-            await self._line.clear()
-        except LineClosed:
-            return
 
     # Hearing
 

@@ -180,7 +180,7 @@ def to_pcm(samples: Samples) -> Pcm:
     scaled = samples * _FULL_SCALE
     np.rint(scaled, out=scaled)
     # As a rule nothing needs saturating; NaN is in no range.
-    if scaled.size and not (_LOWEST <= np.minimum.reduce(scaled) and np.maximum.reduce(scaled) <= _HIGHEST):
+    if scaled.size and not (np.minimum.reduce(scaled) >= _LOWEST and np.maximum.reduce(scaled) <= _HIGHEST):
         np.nan_to_num(scaled, copy=False)
         np.clip(scaled, _LOWEST, _HIGHEST, out=scaled)
     pcm: Pcm = scaled.astype(np.int16)

@@ -17,7 +17,7 @@ Figures:
 - `calls_per_core`: the most calls at which that stayed under 20 ms, no packet came too late to be played in
   time, and no call was lost.
 - `kib_per_call`: slope of the server's resident memory over the number of calls (least squares over the
-  steps).
+  steps up to `calls_per_core`: beyond it, what cannot be written in time waits in memory).
 - `cpu_ms_per_call_s`: the server's processor time per second of one call, at `calls_per_core`. `core_busy`
   is the part of its core that the server had, `core_lost` the part that other work on the machine took:
   above a few per cent the figures say more about that work.
@@ -325,8 +325,9 @@ def _report(steps: list[Step]) -> Report:
             "core_busy": best.core_busy,
             "core_lost": best.core_lost,
         }
-    if len(steps) > 1:
-        slope = np.polyfit([step.calls for step in steps], [step.rss_kib for step in steps], 1)[0]
+    in_time = [step for step in steps if best is None or step.calls <= best.calls]
+    if len({step.calls for step in in_time}) > 1:
+        slope = np.polyfit([step.calls for step in in_time], [step.rss_kib for step in in_time], 1)[0]
         figures["kib_per_call"] = round(float(slope))
     return Report(
         figures=figures,

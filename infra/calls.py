@@ -296,15 +296,16 @@ class Calls:
         clock = asyncio.get_running_loop().time
         deadline = clock() + limit_s
         while True:
-            if not await self._wait(deadline - clock(), hurried, stays_s):
+            in_time = await self._wait(deadline - clock(), hurried, stays_s)
+            if not in_time:
                 log.info("saying goodbye to %d live call(s)", self.live)
                 self._service.end_politely()
                 await self._wait(_GOODBYE_S, hurried)
             if hurried():
                 return
             await asyncio.sleep(_AFTER_S)
-            # Somebody whose line was lost may be on the way back.
-            if not self._waited_for or clock() >= deadline:
+            # Somebody whose line was lost may be on the way back, or here again.
+            if not in_time or not self._waited_for:
                 return
             stays_s = 0.0
 

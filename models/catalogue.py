@@ -317,6 +317,7 @@ def _requantised(source: Entry, recipe: str) -> Entry:
 
 
 QWEN_CODER_Q4_0 = _requantised(QWEN_CODER, "q4_0")
+QWEN_CODER_Q8_0 = replace(_requantised(QWEN_CODER, "q8_0"), memory_bytes=2_200 << 20)
 SMOLLM2_Q8_0 = _requantised(SMOLLM2, "q8_0")
 
 _LLAMA_GGUF = "Llama-3.2-3B-Instruct-Q4_K_M.gguf"
@@ -454,6 +455,7 @@ CATALOGUE: dict[str, Entry] = {
         WHISPER_LARGE_V3_TURBO,
         QWEN_CODER,
         QWEN_CODER_Q4_0,
+        QWEN_CODER_Q8_0,
         SMOLLM2,
         SMOLLM2_Q8_0,
         LLAMA_3_2_3B,

@@ -2,7 +2,7 @@
 
 Audio is sent ahead of the caller's ear by a bounded lead: a whole reply sent at once makes `clear`
 late and what was heard unknown; sending exactly on time starves when the process pauses. All calls of a
-process send on the same beat, each a packet of what would fall due before the next: one after another
+process may send on the same beat, each a packet of what would fall due before the next: one after another
 they find the code still in the processor's caches, which with eighty calls saves a tenth of it. A uniquely
 named mark follows every `MARK_EVERY_SAMPLES`; when it comes back, everything before it was played
 (Twilio, Media Streams: mark messages). Marks that our own `clear` sends back prove nothing.
@@ -81,8 +81,10 @@ class HeardClause:
 class Playout:
     """Queue with `begin_clause` and `append`; obey `due(now)`; report marks; ask `heard(now)`."""
 
-    def __init__(self, *, lead_s: float = LEAD_S) -> None:
+    def __init__(self, *, lead_s: float = LEAD_S, phase_s: float = 0.0) -> None:
+        """`phase_s`: so much later than the others' beats are this call's."""
         self._lead_s = lead_s
+        self._phase_s = phase_s
         self._passage = 0
         self._marks_named = 0
         self._start_passage()
@@ -135,7 +137,9 @@ class Playout:
     def next_deadline(self) -> float | None:
         """When to call `due` next; None while there is nothing to wait for."""
         if self._waiting:
-            return 0.0 if self._edge_end_s is None else _beat(self._edge_end_s - self._lead_s) * BEAT_S
+            if self._edge_end_s is None:
+                return 0.0
+            return self._beat(self._edge_end_s - self._lead_s) * BEAT_S + self._phase_s
         if self._edge_end_s is None or self._acknowledged_samples() >= self._sent:
             return None
         return self._edge_end_s + MARK_PATIENCE_S
@@ -143,11 +147,11 @@ class Playout:
     def due(self, now: float) -> list[SendAudio | SendMark]:
         """Audio and marks to send at `now`, in order."""
         actions: list[SendAudio | SendMark] = []
-        beat = _beat(now + TIMER_SLACK_S)
+        beat = self._beat(now + TIMER_SLACK_S)
         while self._sent < self._appended:
             if self._edge_end_s is None or self._edge_end_s < now - HALF_SAMPLE_S:
                 self._edge_end_s = now
-            if _beat(self._edge_end_s - self._lead_s) > beat:
+            if self._beat(self._edge_end_s - self._lead_s) > beat:
                 break
             pcm = self._take(AUDIO_FRAME_SAMPLES)
             if self.started_s is None:
@@ -163,6 +167,10 @@ class Playout:
         if not self._waiting and patience_ends is not None and now >= patience_ends - TIMER_SLACK_S:
             self._acknowledged = (self._sent, now)
         return actions
+
+    def _beat(self, moment: float) -> int:
+        """The last one that is no later. What differs by no more than rounding falls on the same."""
+        return math.floor((moment - self._phase_s) / BEAT_S + 1e-6)
 
     def _mark(self) -> SendMark:
         self._marks_named += 1
@@ -320,11 +328,6 @@ class Playout:
         done = _joined(self._unreported)
         self._start_passage()
         return done
-
-
-def _beat(moment: float) -> int:
-    """The last one that is no later. What differs by no more than rounding falls on the same."""
-    return math.floor(moment / BEAT_S + 1e-6)
 
 
 def _joined(pieces: Iterable[Played]) -> list[Played]:

@@ -19,7 +19,7 @@ class Sender:
         self._unsent: Sequence[SendAudio | SendMark] = ()
 
     def send_at_once(self, now: float) -> bool:
-        """What is due. False: not all of it could go, and `send` has to follow before anything else."""
+        """What is due. False: not all of it could go, and `send_owed` has to follow before anything else."""
         self._unsent = self._sent_at_once(self._due(now))
         return not self._unsent
 
@@ -28,11 +28,13 @@ class Sender:
         """Something was due, and could not go at once."""
         return bool(self._unsent)
 
+    async def send_owed(self) -> None:
+        """What could not go at once."""
+        unsent, self._unsent = self._unsent, ()
+        await self._send(unsent)
+
     async def send(self, now: float) -> None:
-        """What could not go at once, then what is due."""
-        if self._unsent:
-            unsent, self._unsent = self._unsent, ()
-            await self._send(unsent)
+        """What is due; nothing is owed."""
         if due := self._due(now):
             await self._send(self._sent_at_once(due))
 

@@ -42,7 +42,7 @@ class WhileAccepting:
         self._accepting = accepting
 
     def take(self, call_id: str, *, goes_on: bool = False) -> bool:
-        return goes_on or self._accepting()
+        return self._accepting()
 
     def give_back(self, call_id: str) -> None:
         return None

@@ -11,9 +11,9 @@ import gc
 from typing import Final
 
 YOUNG: Final = 2_000
-"""New containers, less those that are gone, at which rings are looked for among them: a fifth of a millisecond
-of work. What a call has made is in rings when it ends, and stays until the next full collection, which comes
-at a hundred times as many: at 20,000, ten thousand short calls left 60 MiB to be used again."""
+"""New containers, less those that are gone, at which rings are looked for among them: a fifth of a
+millisecond of work. What a call has made is in rings when it ends, and stays until the next full collection,
+which comes at a hundred times as many: at 20,000, ten thousand short calls left 60 MiB to be used again."""
 
 
 def spare_what_is_loaded() -> None:

@@ -14,11 +14,16 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from infra.admission.slots import EVERY_MODEL, Capacity, Lease, SlotBook
 from pipeline.events import CallerAudio, CallEvent
 
 log = logging.getLogger(__name__)
+
+
+_BACK_S: Final = 20.0
+"""Within it a caller whose line was lost is back, or is somewhere else."""
 
 
 class NoLineFree(Exception):
@@ -80,9 +85,11 @@ class Admission:
 
     def take(self, call_id: str, *, for_s: float | None = None, goes_on: bool = False) -> bool:
         """Reserve what the call needs, for `for_s` seconds (None: `ring_s`) if it does not begin. True again
-        for a call that has it. `goes_on`: it was on a moment ago, and comes back even where we are closing
-        and before those who wait."""
-        until = self._loop.time() + (self._ring_s if for_s is None else for_s)
+        for a call that has it. `goes_on`: it was on a moment ago, and may come back for `_BACK_S`, even where
+        we are closing, and before those who wait."""
+        if for_s is None:
+            for_s = min(_BACK_S, self._ring_s) if goes_on else self._ring_s
+        until = self._loop.time() + for_s
         known = self._book.lease(call_id) is not None
         not_now = not (known or goes_on) and (self.closing or self._others_go_first(call_id))
         if not_now or self._book.reserve(call_id, until) is None:

@@ -264,14 +264,15 @@ class StreamDesk:
             over.set()
             self._targets.pop(call_sid, None)
             line.end("the call is over")
+            ending = self._endings.get(call_sid, Ending.LOST)
+            if line.over == _REPLAYED:
+                # It was never the call's: where that is on, it is asked for.
+                self._endings.pop(call_sid, None)
+            elif ending is Ending.LOST:
+                # Whoever comes next must not find the place before this caller is back.
+                self._lines.take(call_sid, goes_on=True)
+            # A socket whose other end is gone may take its time.
             await line.close()
-        ending = self._endings[call_sid]
-        if line.over == _REPLAYED:
-            # It was never the call's: where that is on, it is asked for.
-            del self._endings[call_sid]
-        elif ending is Ending.LOST:
-            # Whoever comes next must not find the place before this caller is back.
-            self._lines.take(call_sid, goes_on=True)
         logger.info(
             "call %s is over (%s): %s; %s; stream: %s",
             call_sid,

@@ -354,6 +354,25 @@ def test_a_server_that_stops_waits_for_a_caller_whose_line_was_lost(after_s: flo
     deployed(run)
 
 
+def test_who_comes_back_as_the_time_is_up_hears_a_goodbye() -> None:
+    async def run(deploy: Deploy) -> None:
+        draining = asyncio.create_task(deploy.calls.drain(20.0))
+        assert deploy.calls.admission.take("CA1", goes_on=True)
+        await deploy.hold("CA1", 19.5)
+        assert deploy.calls.admission.take("CA1", goes_on=True)
+        await asyncio.sleep(1.0)
+        line = HandLine()
+        line.info = LineInfo("CA1", "twilio")
+        answering = asyncio.create_task(deploy.calls.answer(line))
+        talking = asyncio.create_task(line.silent(60.0))
+        await draining
+        assert line.hung_up == "shutdown"
+        talking.cancel()
+        await answering
+
+    deployed(run)
+
+
 def test_a_socket_that_was_taken_before_it_was_handed_over_may_still_say_whose_it_is() -> None:
     async def run(deploy: Deploy) -> None:
         draining = asyncio.create_task(deploy.calls.drain(60.0, handed_over=True))

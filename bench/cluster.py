@@ -19,6 +19,8 @@ from infra.cluster.loading import told_of
 from infra.cluster.settings import ClusterSettings
 from infra.loading import load
 from infra.settings import Settings
+from infra.store.settings import StoreSettings
+from infra.store.store import CallStore
 from models.base import STT_RATE_HZ, Message, Models, Samples
 from models.load import load_transcriber
 from models.scripted import EnergyVoiceActivity
@@ -29,7 +31,8 @@ from pipeline.resample import resample
 PROFILE = "tiny"
 PAIRS = 40
 KILLS = 3
-KILL_AT_S = (2.1, 4.4, 6.7)
+KILL_AT_S = (0.3, 2.1, 4.4)
+"""Into the answer. A quick voice has soon made all of it, and only the first kill finds it at work."""
 PACE = 0.8
 STOPPED_S = 5.0
 QUESTIONS = (
@@ -66,7 +69,10 @@ async def _run(
         f"ray_added: the same question through transcriber, language model and voice of profile {profile}, "
         "in turns in this process and on Ray, from audio to first sound; median of the pairs' differences.",
         "tts_kill_gap: longest silence within 3 s of the kill in which a caller had nothing left "
-        "to hear, counted whole; worst of all kills. longest_pause: the voice's own pauses included. "
+        "to hear, counted whole, or by how much longer the answer took than one without a kill, whichever "
+        "is more; worst of all kills. kills_at_work: another replica had to go on with what was being "
+        "spoken. longest_pause: the voice's own pauses included. "
+        "Drills: replicas with stand-in STT and LLM and the bundled voice; turns_lost of the calls' store. "
         "paced: the bundled voice slowed to 0.8 of real time, as one that streams; quick: as it is.",
     ]
     return Report(figures, notes=notes, details=details)
@@ -201,18 +207,26 @@ async def _faults(
                     healed_s = await until_whole(cluster, "tts", 2)
                     progress(
                         f"{name or 'quick '}voice killed: {1e3 * cut.silence_s:.0f} ms of silence (longest "
-                        f"pause {1e3 * cut.longest_s:.0f} ms), "
+                        f"pause {1e3 * cut.longest_s:.0f} ms), the answer took "
+                        f"{1e3 * (cut.spoken_s - whole.spoken_s):.0f} ms longer, "
                         f"{cut.lost} clauses lost, {cut.repeated} repeated; replaced {healed_s:.1f} s later"
                     )
                     cuts.append(cut)
                 lost += sum(cut.lost for cut in cuts)
                 repeated += sum(cut.repeated for cut in cuts)
-                figures[f"tts_{name}kill_gap_ms"] = round(1e3 * worst(cuts))
+                longer_s = max(cut.spoken_s - whole.spoken_s for cut in cuts)
+                figures[f"tts_{name}kill_gap_ms"] = round(1e3 * max(worst(cuts), longer_s))
+                figures[f"tts_{name}kills_at_work"] = f"{sum(cut.moved for cut in cuts)} of {len(cuts)}"
                 figures[f"tts_{name}longest_pause_ms"] = round(1e3 * max(cut.longest_s for cut in cuts))
                 figures[f"tts_{name}longest_pause_no_kill_ms"] = round(1e3 * whole.longest_s)
                 details[f"{name}heard"] = [whole.text, *(cut.text for cut in cuts)]
             if not name and only != "voice":
-                figures |= await _drills(models, cluster, progress)
+                with tempfile.TemporaryDirectory() as folder:
+                    kept = CallStore.open(StoreSettings(), Path(folder))
+                    try:
+                        figures |= await _drills(models, cluster, kept, progress)
+                    finally:
+                        kept.close()
     if only != "drills":
         gaps = [figures[f"tts_{name}kill_gap_ms"] for name in ("", "paced_")]
         figures = {
@@ -224,13 +238,16 @@ async def _faults(
     return figures
 
 
-async def _drills(models: Models, cluster: Cluster, progress: Callable[[str], None]) -> dict[str, object]:
+async def _drills(
+    models: Models, cluster: Cluster, store: CallStore, progress: Callable[[str], None]
+) -> dict[str, object]:
     figures: dict[str, object] = {}
     lost = 0
     spoken = replace(models, voice_activity=EnergyVoiceActivity())
     for role in ("stt", "llm", "tts"):
         for word, number, resume_s in (("killed", SIGKILL, 0.0), ("stopped", SIGSTOP, STOPPED_S)):
-            result = await drill(spoken, cluster, f"{role}-{word}", striking(cluster, role, number, resume_s))
+            strike = striking(cluster, role, number, resume_s)
+            result = await drill(spoken, cluster, f"{role}-{word}", store, strike)
             await until_whole(cluster, role, 2)
             progress(f"{role} {word}: {result}")
             figures[f"{role}_{word}_went_on"] = result.went_on

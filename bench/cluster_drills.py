@@ -17,10 +17,11 @@ import numpy as np
 from bench.cluster_ear import EarLine
 from infra.cluster.front import Cluster
 from infra.cluster.roles import Role
+from infra.store.store import CallStore
 from models.base import STT_RATE_HZ, Message, Models, Transcriber
 from models.scripted import EnergyVoiceActivity, ScriptedChat, ScriptedTranscriber, voiced_signal
-from pipeline.events import AgentTurn, CallerTurn, CallEvent, Fault
-from pipeline.line import LINE_RATE_HZ, Pcm
+from pipeline.events import AgentTurn, CallerTurn, CallEvent, CallObserver, Fault, Observers
+from pipeline.line import LINE_RATE_HZ, LineInfo, Pcm
 from pipeline.persona import Persona
 from pipeline.resample import from_pcm, resample, to_pcm
 from pipeline.service import CallService
@@ -79,16 +80,26 @@ class Cut:
     """The longest one that was not the voice's own, within `AROUND_S` of the loss."""
     longest_s: float
     """The longest one there, the voice's own pauses included."""
+    spoken_s: float
+    """From the answer's first sound to its last."""
+    moved: bool
+    """Another replica had to go on with it."""
     lost: int
     repeated: int
     text: str
 
 
 @asynccontextmanager
-async def call(models: Models, name: str) -> AsyncIterator[tuple[EarLine, Seen]]:
-    """A call that is past its greeting."""
+async def call(
+    models: Models, name: str, store: CallStore | None = None
+) -> AsyncIterator[tuple[EarLine, Seen]]:
+    """A call that is past its greeting, and that the `store` keeps."""
     seen = Seen()
-    service = CallService(models, PERSONA, observe=lambda info: seen)
+
+    def observe(info: LineInfo) -> CallObserver:
+        return seen if store is None else Observers(seen, store.observer(info))
+
+    service = CallService(models, PERSONA, observe=observe)
     await service.start()
     line = EarLine(name)
     answering = asyncio.create_task(service.answer(line))
@@ -126,6 +137,7 @@ async def tts_cut(
         began_s = line.now()
         lost_s = began_s + (at_s or 2.0)
         await asyncio.sleep(at_s or 2.0)
+        moved_before = cluster.fleet.moved["tts"]
         if at_s is not None:
             link = next(link for link in cluster.fleet.links("tts") if link.sessions)
             kill(link.where.pid)
@@ -133,6 +145,7 @@ async def tts_cut(
         await line.until_quiet(1.5, 60.0)
         silences = line.silences()
         end_s = max(silence.start_s for silence in silences)
+        first_s = next((s.end_s for s in silences if s.start_s <= began_s < s.end_s), began_s)
         around = [
             silence
             for silence in silences
@@ -151,7 +164,8 @@ async def tts_cut(
     lost = sum(clause.count(0) >= 2 for clause in counts)
     repeated = sum(sum(count > 1 for count in clause) >= 2 for clause in counts)
     longest_s = max((silence.length_s for silence in around), default=0.0)
-    return Cut(max(caused, default=0.0), longest_s, lost, repeated, text)
+    moved = cluster.fleet.moved["tts"] > moved_before
+    return Cut(max(caused, default=0.0), longest_s, end_s - first_s, moved, lost, repeated, text)
 
 
 async def words(ears: Transcriber, heard: Pcm) -> str:
@@ -175,6 +189,7 @@ class Drill:
     """A call of three turns, in whose second something happens to a replica."""
 
     turns_lost: int
+    """Unanswered, or not in the store as they were."""
     went_on: bool
     wait_s: float
     """From the end of the second question to its answer."""
@@ -191,11 +206,19 @@ def turns_lost(seen: Seen, said: int = QUESTIONS) -> int:
     return max(0, said - len(asked & answered))
 
 
-async def drill(models: Models, cluster: Cluster, name: str, strike: Callable[[], Any]) -> Drill:
+def turns_stored(store: CallStore, call_id: str) -> int:
+    """Turns that are committed with the caller's words and the answer that was heard."""
+    found = store.call(call_id)
+    return 0 if found is None else sum(bool(turn.caller and turn.heard) for turn in found.turns)
+
+
+async def drill(
+    models: Models, cluster: Cluster, name: str, store: CallStore, strike: Callable[[], Any]
+) -> Drill:
     """`strike()` as soon as the second question is over."""
     waits: list[float] = []
     struck: Any = None
-    async with call(models, name) as (line, seen):
+    async with call(models, name, store) as (line, seen):
         for number in range(QUESTIONS):
             line.say(question(number))
             await asyncio.sleep(QUESTION_S)
@@ -210,7 +233,8 @@ async def drill(models: Models, cluster: Cluster, name: str, strike: Callable[[]
         await asyncio.sleep(0.3)
     with contextlib.suppress(asyncio.CancelledError):
         await struck
-    lost = turns_lost(seen)
+    await asyncio.to_thread(store.flush)
+    lost = max(turns_lost(seen), QUESTIONS - await asyncio.to_thread(turns_stored, store, name))
     return Drill(
         turns_lost=lost,
         went_on=line.hung_up is None and lost == 0,

@@ -58,12 +58,13 @@ class _Operator:
 
     def whole_call(self) -> None:
         if self._failed:
-            log.warning("recordings are written again; %d file(s) of calls are incomplete", self._failed)
+            log.warning("recordings are written again; %d file(s) of calls failed meanwhile", self._failed)
             self._failed = 0
 
 
 class _CallFiles:
-    """One call's files; lives on the writer thread. A file that fails is given up, and the rest goes on."""
+    """One call's files; lives on the writer thread. Sound and events that cannot be written are given up,
+    and the rest goes on."""
 
     def __init__(
         self,
@@ -129,7 +130,7 @@ class _CallFiles:
         if isinstance(event, CallEnded):
             self.close()
         elif renew:
-            self._guard(_TRANSCRIPT, lambda: self._write_transcript(storage))
+            self._write_transcript(storage)
 
     def _audio(self, channel: int, start_sample: int, pcm: Pcm) -> None:
         tracks = self._tracks
@@ -138,7 +139,15 @@ class _CallFiles:
             self._guard(RECORDING, lambda: tracks.add(channel, start_sample, silenced))
 
     def _write_transcript(self, storage: Storage) -> None:
-        storage.replace_transcript(json.dumps(self._notes.document(), indent=1, ensure_ascii=False) + "\n")
+        """It is written whole each time: one that failed is whole again with the next."""
+        try:
+            whole = json.dumps(self._notes.document(), indent=1, ensure_ascii=False) + "\n"
+            storage.replace_transcript(whole)
+            self._broken.discard(_TRANSCRIPT)
+        except Exception as error:
+            if _TRANSCRIPT not in self._broken:
+                self._broken.add(_TRANSCRIPT)
+                self._operator.failure(self._call_id, _TRANSCRIPT, error)
 
     def flush(self) -> None:
         if self._tracks is not None and not self._closed:
@@ -154,7 +163,7 @@ class _CallFiles:
         if self._sound is not None:
             # Not guarded: a recording that failed is closed as well, and says by itself that it ended early.
             self._last(RECORDING, self._sound.close)
-        self._guard(_TRANSCRIPT, lambda: self._write_transcript(storage))
+        self._write_transcript(storage)
         self._last(_EVENTS, storage.close)
         if self._lock is not None:
             self._lock.release()

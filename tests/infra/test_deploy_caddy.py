@@ -150,8 +150,10 @@ def test_metrics_stay_inside_and_the_page_is_kept_to_tls(house: House) -> None:
 
 
 def test_what_is_too_long_goes_no_further(house: House) -> None:
-    assert house.ask("POST", "/twilio/voice", b"x" * 2_000_000).status == 413
-    assert house.ask("POST", "/login", b"x" * 100_000).status == 413
+    """The refusal closes the connection on a body that is not read: while Caddy still sends that, it may see
+    the closing alone."""
+    assert house.ask("POST", "/twilio/voice", b"x" * 2_000_000).status in (413, 502)
+    assert house.ask("POST", "/login", b"x" * 100_000).status in (413, 502)
 
 
 def test_a_stranger_who_floods_is_told_apart_by_its_own_address(house: House) -> None:

@@ -32,7 +32,7 @@ PROFILE = "tiny"
 PAIRS = 40
 KILLS = 3
 KILL_AT_S = (0.3, 2.1, 4.4)
-"""Into the answer. A quick voice has soon made all of it, and only the first kill finds it at work."""
+"""Into the answer. A quick voice has made all of it by then: `kills_at_work`."""
 PACE = 0.8
 STOPPED_S = 5.0
 QUESTIONS = (

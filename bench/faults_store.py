@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from bench.small_disk import NoSmallDisk, fill, small_disk
 from infra.store.rows import CallQuery
 from infra.store.settings import StoreSettings
 from infra.store.store import CallStore, StoreObserver
@@ -30,7 +31,6 @@ from pipeline.line import LineInfo
 
 _BACK_S: Final = 30.0
 """How long what waited may take to be stored."""
-_DISK_MIB: Final = 4
 _TURN_EVERY_S: Final = 0.5
 """Of each call: ten times as often as people talk."""
 
@@ -78,19 +78,18 @@ def database_down(seconds: float, calls: int) -> StoreFault:
 
 def disk_full(seconds: float, calls: int) -> StoreFault:
     """SQLite and the journal are on a disk that has no byte left for `seconds`."""
-    with tempfile.TemporaryDirectory(prefix="maya-bench-") as folder:
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_MIB}m,mode=700", "tmpfs", folder]
-        if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-            return _skipped("disk full", "mounting a small disk needs root")
-        filler = Path(folder) / "filler"
+    with tempfile.TemporaryDirectory(prefix="maya-bench-") as name:
+        folder = Path(name)
+        filler = folder / "filler"
         try:
-            store = CallStore.open(StoreSettings(), Path(folder))
-            try:
-                return _through("disk full", store, calls, seconds, lambda: _fill(filler), filler.unlink)
-            finally:
-                store.close()
-        finally:
-            subprocess.run(["umount", "-l", folder], check=True)
+            with small_disk(folder):
+                store = CallStore.open(StoreSettings(), folder)
+                try:
+                    return _through("disk full", store, calls, seconds, lambda: fill(filler), filler.unlink)
+                finally:
+                    store.close()
+        except NoSmallDisk as none:
+            return _skipped("disk full", str(none))
 
 
 class _Talk:
@@ -182,15 +181,6 @@ def _through(
 
 def _skipped(fault: str, why: str) -> StoreFault:
     return StoreFault(fault, 0, 0, 0, 0.0, 0.0, 0.0, why)
-
-
-def _fill(path: Path) -> None:
-    with path.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            return
 
 
 # PostgreSQL

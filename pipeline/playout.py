@@ -3,9 +3,9 @@
 Audio is sent ahead of the caller's ear by a bounded lead: a whole reply sent at once makes `clear`
 late and what was heard unknown; sending exactly on time starves when the process pauses. All calls of a
 process may send on the same beat, each a packet of what would fall due before the next: one after another
-they find the code still in the processor's caches, which with eighty calls saves a tenth of it. A uniquely
-named mark follows every `MARK_EVERY_SAMPLES`; when it comes back, everything before it was played
-(Twilio, Media Streams: mark messages). Marks that our own `clear` sends back prove nothing.
+they find the code still in the processor's caches: with seventy calls on a core, a tenth of the event loop's
+work. A uniquely named mark follows every `MARK_EVERY_SAMPLES`; when it comes back, everything before it was
+played (Twilio, Media Streams: mark messages). Marks that our own `clear` sends back prove nothing.
 
 What was sent lies in the line's buffer at the level it was sent with. To turn the voice down (`duck`) or up
 again (`restore`) the line is cleared, and what was not played yet is sent anew at the other level, from the

@@ -3,8 +3,8 @@
 A full collection looks through every container of the process: with the packages loaded, 80,000 of them and
 more, which stops all calls for 50 ms. In `maya bench sip` the 99.9th percentile of packet gaps was 72 ms with
 it and 25 ms without. What is loaded once lives as long as the process, and need not be looked through again.
-And what calls leave behind is mostly freed by counting references: to look for rings among it at every 700th
-new container, as Python does by itself, finds little, and brings the next full collection nearer.
+Calls leave rings behind, which are to be found before they pile up, though not as often as Python looks by
+itself, at every 700th new container.
 """
 
 import gc

@@ -63,6 +63,13 @@ class Postgres:
         assert self._process is not None
         return self._process.pid
 
+    def backends(self) -> list[int]:
+        """Processes that serve it, one for each connection among them."""
+        done = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(self.pid)], capture_output=True, text=True, check=True
+        )
+        return [int(pid) for pid in done.stdout.split()]
+
     def start(self) -> None:
         options = ["-D", "data", "-k", str(self._folder), "-h", "127.0.0.1", "-p", str(self.port)]
         options += ["-c", "fsync=off", "-c", "shared_buffers=16MB"]

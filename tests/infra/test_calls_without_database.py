@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from bench.small_disk import NoSmallDisk, fill, small_disk
 from infra.local_server import LocalServer, local_server
 from infra.store.errors import StoreError
 from infra.store.journal import FOLDER, journals
@@ -227,7 +228,7 @@ async def test_postgresql_that_hangs_in_mid_call_costs_no_answer_and_no_turn(
     stopped: list[int] = []
 
     def hang() -> None:
-        stopped.extend((postgres.pid, *backends(postgres)))
+        stopped.extend((postgres.pid, *postgres.backends()))
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
 
@@ -249,27 +250,17 @@ async def test_postgresql_that_hangs_in_mid_call_costs_no_answer_and_no_turn(
         go_on()
 
 
-def backends(postgres: Postgres) -> list[int]:
-    done = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(postgres.pid)], capture_output=True, text=True, check=True
-    )
-    return [int(pid) for pid in done.stdout.split()]
-
-
 # The disk
 
 
 @contextmanager
-def small_disk(folder: Path, options: str) -> Iterator[None]:
-    """Four megabytes, mounted at `folder`. Needs root."""
+def soon_full(folder: Path, options: str = "rw") -> Iterator[None]:
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size=4m,mode=700,{options}", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting a small disk needs root")
     try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
+        with small_disk(folder, options):
+            yield
+    except NoSmallDisk as none:
+        pytest.skip(str(none))
 
 
 async def test_a_disk_that_is_full_in_mid_call_costs_no_answer_and_no_turn(tmp_path: Path) -> None:
@@ -277,16 +268,8 @@ async def test_a_disk_that_is_full_in_mid_call_costs_no_answer_and_no_turn(tmp_p
     calls = tmp_path / "calls"
     filler = calls / "filler"
 
-    def fill() -> None:
-        with filler.open("wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(bytes(4096))
-            except OSError:
-                return
-
-    fault = Fault(fill, filler.unlink)
-    with small_disk(calls, "rw"):
+    fault = Fault(lambda: fill(filler), filler.unlink)
+    with soon_full(calls):
         with serving(tmp_path, calls) as server:
             report = await call(server, during=fault)
             assert_answered(report)
@@ -311,7 +294,7 @@ async def test_a_calls_folder_that_is_read_only_is_told_and_costs_no_answer_and_
         subprocess.run(["mount", "-o", "remount,rw", str(calls)], check=True)
 
     fault = Fault(lambda: None, see_to_it)
-    with small_disk(calls, "ro"), serving(tmp_path, calls) as server:
+    with soon_full(calls, "ro"), serving(tmp_path, calls) as server:
         report = await call(server, during=fault)
         assert_answered(report)
         assert_every_turn_once(await at_last(calls, report), report)

@@ -18,6 +18,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
+from bench.small_disk import NoSmallDisk, fill, small_disk
 from infra.records.policy import RecordingPolicy
 from infra.store.account import CallAccount
 from infra.store.database import Database, size_of
@@ -154,7 +155,7 @@ def test_postgresql_that_hangs_is_waited_for_on_disk(postgres: Postgres, tmp_pat
     call = info()
     observer = hold(store, call, began(call))
     assert store.flush()
-    backends = _backends(postgres)
+    backends = postgres.backends()
     for pid in backends:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -170,13 +171,6 @@ def test_postgresql_that_hangs_is_waited_for_on_disk(postgres: Postgres, tmp_pat
     assert store.flush(_PATIENCE_S)
     assert questions(store) == asked(1, 2, 3)
     store.close()
-
-
-def _backends(postgres: Postgres) -> list[int]:
-    done = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(postgres.pid)], capture_output=True, text=True, check=True
-    )
-    return [int(pid) for pid in done.stdout.split()]
 
 
 def test_a_server_starts_while_postgresql_is_down(postgres: Postgres, tmp_path: Path) -> None:
@@ -235,28 +229,25 @@ held.execute("ROLLBACK")
 """
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Four megabytes. Needs root."""
+@pytest.fixture(name="disk")
+def soon_full(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting a small disk needs root")
     try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
+        with small_disk(folder):
+            yield folder
+    except NoSmallDisk as none:
+        pytest.skip(str(none))
 
 
-def test_a_disk_that_becomes_full_loses_no_turn(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
-    store = opened(small_disk)
+def test_a_disk_that_becomes_full_loses_no_turn(disk: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = opened(disk)
     call = info()
     observer = hold(store, call, began(call))
     ask(observer, 1)
     assert store.flush()
-    filler = small_disk / "filler"
-    _fill(filler)
+    filler = disk / "filler"
+    fill(filler)
     numbers = range(2, 60)
     for number in numbers:
         tell(observer, turn(number, f"question {number}", "word " * 500))
@@ -269,25 +260,16 @@ def test_a_disk_that_becomes_full_loses_no_turn(small_disk: Path, caplog: pytest
     assert store.lost == 0
     store.close()
     assert len([r for r in caplog.records if "journal cannot be written" in r.message]) == 1
-    assert journals(small_disk / FOLDER) == []
-
-
-def _fill(path: Path) -> None:
-    with path.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(b"\0" * 4096)
-        except OSError:
-            return
+    assert journals(disk / FOLDER) == []
 
 
 def test_a_journal_without_room_keeps_what_it_can_and_counts_the_rest(
-    small_disk: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    disk: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The database is away, the disk is full, and memory has its limit too."""
-    _fill(small_disk / "filler")
-    (small_disk / "filler").chmod(0o400)
-    store = opened(small_disk, "postgresql://maya:x@127.0.0.1:9/none", journal_mib=1)
+    fill(disk / "filler")
+    (disk / "filler").chmod(0o400)
+    store = opened(disk, "postgresql://maya:x@127.0.0.1:9/none", journal_mib=1)
     call = info()
     observer = hold(store, call, began(call))
     for number in range(1, 150):

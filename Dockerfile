@@ -34,7 +34,8 @@ RUN apt-get update \
 COPY --from=build /opt/maya /opt/maya
 COPY --from=build /opt/models /opt/models
 # All that is written goes to /srv/maya/calls and /tmp, so that the rest may be mounted read-only.
-ENV PATH=/opt/maya/bin:$PATH MAYA_MODELS=/opt/models PORT=8080 XDG_CACHE_HOME=/tmp/cache \
+# Outside the container is whatever publishes the port; the proxy with TLS stands before that.
+ENV PATH=/opt/maya/bin:$PATH MAYA_MODELS=/opt/models MAYA_HOST=0.0.0.0 PORT=8080 XDG_CACHE_HOME=/tmp/cache \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 # By number: Kubernetes' runAsNonRoot knows no names.
 USER 10001:10001

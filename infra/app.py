@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from fastapi import FastAPI, Request, Response
 
 from infra.access import web as access
+from infra.access.tls import neighbour_tls
 from infra.calls import Calls
 from infra.console.console import Console
 from infra.console.routes import create_router as console_router
@@ -47,7 +48,7 @@ def waiting_room(settings: Settings, calls: Calls) -> WaitingRoom | None:
 def create_app(
     settings: Settings, calls: Calls, ways: WaysIn | None = None, observatory: Observatory | None = None
 ) -> FastAPI:
-    """The application over running calls. Raises `TwilioConfigError`."""
+    """The application over running calls. Raises `TwilioConfigError`, `AccessConfigError`."""
     app = FastAPI(title="Maya", docs_url=None, redoc_url=None, openapi_url=None)
     access.install(
         app,
@@ -66,6 +67,7 @@ def create_app(
                 on_order_over=dialler.over if dialler is not None else lambda order, detail: None,
                 elsewhere=calls.resuming,
                 waiting=waiting_room(settings, calls),
+                neighbour_tls=neighbour_tls(settings.access, settings.public_base_url),
             )
         )
     for router in ways.routers if ways is not None else ():

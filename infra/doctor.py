@@ -12,7 +12,8 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from infra.loading import voice_choice
-from infra.settings import Settings, is_loopback
+from infra.loopback import is_loopback
+from infra.settings import Settings
 from models.checks import check_models
 from models.profiles import STAND_INS
 from models.store import Store

@@ -1,8 +1,9 @@
 """Calls that outlive their front-end: what all front-ends know of them by the store, and this one by itself.
 
-A front-end is named in the store after where the others reach it, `<host>_<port>_<six letters>`, so that one
-to which Twilio brings a request about somebody else's call can pass it on, or learns that nobody is there any
-more. Where the store is away, calls that this process itself lost a line of still go on.
+A front-end is named in the store after where the others reach it, `<host>_<port>_<six letters>`, with `tls_`
+before that where it has a certificate, so that one to which Twilio brings a request about somebody else's
+call can pass it on, or learns that nobody is there any more. Where the store is away, calls that this process
+itself lost a line of still go on.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar
 
+from infra.access.tls import is_known
 from infra.records.pauses import NOT_RECORDED
 from infra.settings import Settings
 from infra.store.errors import StoreError
@@ -40,7 +42,7 @@ _GRACE_S: Final = 0.4
 """How long the end of a call may take from its front-end to the store: one that ended on purpose is over."""
 _KEPT_S: Final = 120.0
 """How long a call is remembered after its line was lost."""
-_NAME: Final = re.compile(r"(?P<host>[A-Za-z0-9.-]+)_(?P<port>[0-9]{1,5})_[0-9a-f]+")
+_NAME: Final = re.compile(r"(?P<tls>tls_)?(?P<host>[A-Za-z0-9.-]+)_(?P<port>[0-9]{1,5})_[0-9a-f]+")
 _T = TypeVar("_T")
 
 
@@ -62,25 +64,26 @@ class StoredCalls(Protocol):
 
 
 def front_end_name(settings: Settings) -> str:
-    """A name that tells other front-ends where this one is, new at each start; "" where they cannot reach it
-    over plain HTTP."""
-    if settings.access.tls_certificate is not None:
+    """A name that tells other front-ends where this one is, new at each start; "" where they cannot reach it,
+    or would not take its certificate. Raises `AccessConfigError`."""
+    tls = settings.access.tls_certificate is not None
+    if tls and not is_known(settings.access, settings.public_base_url):
         return ""
     host = settings.bind_host
     if host in ("", "0.0.0.0", "::"):  # noqa: S104  (compared, not bound)
         host = socket.gethostname()
     elif host in ("localhost", "::1"):
         host = "127.0.0.1"
-    name = f"{host}_{settings.port}_{secrets.token_hex(3)}"
+    name = f"{'tls_' if tls else ''}{host}_{settings.port}_{secrets.token_hex(3)}"
     return name if _NAME.fullmatch(name) and len(name) <= 100 else ""
 
 
 def address_of(front_end: str) -> str | None:
-    """Where a front-end of this name is reached: "http://10.0.0.5:8080"."""
+    """Where a front-end of this name is reached: "http://10.0.0.5:8080", or "https://10.0.0.5:8443"."""
     known = _NAME.fullmatch(front_end)
     if known is None or int(known["port"]) > 65_535:
         return None
-    return f"http://{known['host']}:{known['port']}"
+    return f"http{'s' if known['tls'] else ''}://{known['host']}:{known['port']}"
 
 
 @dataclass(frozen=True, slots=True)

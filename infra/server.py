@@ -18,6 +18,7 @@ from infra.app import create_app, twilio_config
 from infra.calls import Calls, open_calls
 from infra.inherited import WEB, inherited_sockets, notify
 from infra.loading import load
+from infra.loopback import is_loopback
 from infra.observe.observatory import check_observe, open_observatory
 from infra.outbound.office import check_outbound, open_outbound
 from infra.resuming import front_end_name
@@ -120,7 +121,14 @@ async def serve_on(
         )
         if not settings.takes_twilio:
             log.info("no calls from Twilio: TWILIO_AUTH_TOKEN is not set")
-        log.info("listening on %s, public URL %s", listener.getsockname()[:2], settings.public_base_url)
+        at, port = listener.getsockname()[:2]
+        log.info("listening on %s port %d, public URL %s", at, port, settings.public_base_url)
+        if not is_loopback(at) and settings.access.tls_certificate is None:
+            log.warning(
+                "%s port %d takes what comes without TLS: let only the proxy that has TLS reach it, or set "
+                "[access] tls_certificate and tls_key",
+                *(at, port),
+            )
         server = _DrainingServer(config, calls, settings.drain_s, handed_over=handed_over)
         # From here on, for uvicorn only listens to signals a moment later. And it raises them again once it
         # has shut down, which by default would end the process before recordings are complete.

@@ -6,7 +6,6 @@ from the environment, or from files that it names (`..._FILE`), and never show i
 
 import difflib
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, cast
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from infra.access.policy import AccessSettings
 from infra.admission.settings import CapacitySettings
 from infra.cluster.settings import ClusterSettings
+from infra.loopback import is_loopback
 from infra.observe.settings import ObserveSettings
 from infra.outbound.policy import OutboundSettings
 from infra.records.policy import RecordingPolicy
@@ -45,8 +45,8 @@ _TRUNK_SECRET = "MAYA_SIP_TRUNK_SECRET"  # noqa: S105  (its name)
 _PATHS = ("persona", "routes", "models_dir", "calls_dir", "mimi", "tokenizer", "voice_prompt")
 _SECTION_PATHS = (
     *(("outbound", "do_not_call"), ("recording", "key_file")),
-    *(("access", "keys_file"), ("access", "tls_certificate"), ("access", "tls_key")),
-    ("cluster", "token_file"),
+    *(("access", "keys_file"), ("cluster", "token_file")),
+    *(("access", "tls_certificate"), ("access", "tls_key"), ("access", "tls_authority")),
 )
 _SECRETS = (
     *("auth_token", "auth_token_secondary", "shared_keys", "talk_password"),
@@ -176,10 +176,12 @@ class Settings(_Settable):
 
     @property
     def bind_host(self) -> str:
-        if self.insecure:
-            return self.host or "127.0.0.1"
+        """Where nothing is said: this machine alone, whose proxy or tunnel has TLS; with a certificate of our
+        own and a public URL, everybody."""
         if self.host:
             return self.host
+        if self.access.tls_certificate is None or self.insecure:
+            return "127.0.0.1"
         return "127.0.0.1" if is_loopback(urlsplit(self.public_base_url).hostname or "") else "0.0.0.0"  # noqa: S104
 
     @property
@@ -219,15 +221,6 @@ class Settings(_Settable):
                 "travels in the open: put a proxy with TLS in front and write https://, or set [access] "
                 "tls_certificate and tls_key."
             )
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def variable_of(field: str) -> str:

@@ -46,6 +46,9 @@ class AccessSettings(BaseModel):
     tls_certificate: Path | None = None
     """A chain in PEM; with it the server speaks https itself. Files that change are read again."""
     tls_key: Path | None = None
+    tls_authority: Path | None = None
+    """In PEM: who signs the certificates of all front-ends, by which they know each other; None: whom this
+    machine trusts."""
 
     @model_validator(mode="after")
     def _pair(self) -> "AccessSettings":

@@ -1,13 +1,15 @@
-"""This server's own certificate, where no proxy has TLS."""
+"""This server's own certificate, where no proxy has TLS; and those of other front-ends."""
 
 import logging
 import ssl
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from infra.access.door import known_keys
 from infra.access.errors import AccessConfigError
 from infra.access.policy import AccessSettings
+from telephony.twilio.elsewhere import NeighbourTls
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +19,43 @@ def check_access(settings: AccessSettings, operator_hashes: Iterable[str] = ()) 
     known_keys(settings, operator_hashes)
     if settings.tls_certificate is not None and settings.tls_key is not None:
         Certificate(settings.tls_certificate, settings.tls_key)
+    neighbour_tls(settings, "")
+
+
+def neighbour_tls(settings: AccessSettings, public_url: str) -> NeighbourTls:
+    """How this front-end knows the others behind `public_url`. Raises `AccessConfigError`."""
+    try:
+        context = ssl.create_default_context(cafile=settings.tls_authority)
+    except (OSError, ValueError) as error:
+        raise AccessConfigError(f"[access] tls_authority: {_said(error)}") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return NeighbourTls(context, urlsplit(public_url).hostname or "")
+
+
+def is_known(settings: AccessSettings, public_url: str) -> bool:
+    """Whether the other front-ends would take this one's certificate, by what it says itself about them; the
+    log says why not. Raises `AccessConfigError`."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return False
+    own = Certificate(settings.tls_certificate, settings.tls_key)
+    others = neighbour_tls(settings, public_url)
+    to_own, to_others = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asking = others.context.wrap_bio(to_others, to_own, server_hostname=others.name)
+    answering = own.context.wrap_bio(to_own, to_others, server_side=True)
+    for side in (asking, answering, asking):
+        try:
+            side.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+        except ssl.SSLError as error:
+            log.warning(
+                "other front-ends would not take the certificate %s for %s (%s): what Twilio brings to them "
+                "about calls of this one is not passed on. Where it is of an authority of your own, name it "
+                "in [access] tls_authority",
+                *(settings.tls_certificate, others.name, getattr(error, "verify_message", error)),
+            )
+            return False
+    return True
 
 
 class Certificate:

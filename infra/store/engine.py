@@ -125,7 +125,11 @@ def said(error: Exception) -> str:
     """What the database says, on one line, without the statement and its values."""
     cause: Any = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return "; ".join(lines[:2]) or type(cause).__name__
+    told = "; ".join(lines[:2]) or type(cause).__name__
+    if "SSL was required" in told:
+        told += "; turn ssl on there. Where nobody can listen between, end the store's url in"
+        told += " ?sslmode=disable"
+    return told
 
 
 def database_time_s(connection: Connection) -> float:

@@ -1,9 +1,12 @@
 """Where calls are stored, and for how long."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+from infra.loopback import is_loopback
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -21,7 +24,9 @@ class StoreSettings(BaseModel):
     enabled: bool = True
     url: SecretStr = SecretStr("")
     """`postgresql://user:password@host/name` or `sqlite:////path/maya.db`; "" is `maya.db` in the calls'
-    folder. Its password never shows: better set MAYA_STORE_URL, or MAYA_STORE_URL_FILE."""
+    folder. Its password never shows: better set MAYA_STORE_URL, or MAYA_STORE_URL_FILE. A database on another
+    machine is spoken to over TLS only, unless the URL ends in `?sslmode=disable`; `?sslmode=verify-full` asks
+    for a certificate of its name, too."""
     retention_days: Annotated[float, Field(gt=0, le=36_500)] | None = None
     """Calls of which nothing was written for longer are deleted; None: as `[recording]` has it."""
     journal_mib: Annotated[int, Field(ge=1, le=65_536)] = 256
@@ -61,4 +66,15 @@ def _parsed(text: str) -> "URL":
         raise ValueError(f"{kind}:// is no database that Maya knows: postgresql:// or sqlite:///")
     if kind == "sqlite" and url.database in (None, "", ":memory:"):
         raise ValueError("sqlite:/// needs a file: sqlite:////var/lib/maya/maya.db")
-    return url.set(drivername=_DRIVERS[kind])
+    url = url.set(drivername=_DRIVERS[kind])
+    return url.update_query_dict({"sslmode": "require"}) if kind != "sqlite" and _in_the_open(url) else url
+
+
+def _in_the_open(url: "URL") -> bool:
+    """libpq by itself speaks without TLS to a server that offers none."""
+    if {"sslmode", "service", "hostaddr"} & url.query.keys() or "PGSSLMODE" in os.environ:
+        return False
+    asked = url.query.get("host") or url.host or os.environ.get("PGHOST", "")
+    hosts = asked if isinstance(asked, tuple) else asked.split(",")
+    # A path is a folder with a socket of this machine.
+    return any(host and not host.startswith("/") and not is_loopback(host) for host in hosts)

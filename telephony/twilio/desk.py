@@ -20,7 +20,13 @@ from telephony.pump import CALLER_HUNG_UP, CONNECTION_LOST
 from telephony.socket import Socket
 from telephony.socket_client import ClientSocket
 from telephony.twilio.config import TwilioConfig
-from telephony.twilio.elsewhere import FRONT_END_PARAMETER, RESUMED_PARAMETER, CallsElsewhere, NowhereElse
+from telephony.twilio.elsewhere import (
+    FRONT_END_PARAMETER,
+    RESUMED_PARAMETER,
+    CallsElsewhere,
+    NeighbourTls,
+    NowhereElse,
+)
 from telephony.twilio.errors import TokenRefused
 from telephony.twilio.protocol import Limits, MediaStreamProtocol, StreamStarted
 from telephony.twilio.relay import reach, relay
@@ -66,6 +72,7 @@ class StreamDesk:
         accepting: Callable[[], bool] = lambda: True,
         lines: Lines | None = None,
         elsewhere: CallsElsewhere | None = None,
+        neighbour_tls: NeighbourTls | None = None,
     ) -> None:
         ttl_s = config.token_ttl_s
         self.tokens = None if config.insecure else StreamTokens(config.auth_tokens, ttl_s, wall, _now)
@@ -77,6 +84,7 @@ class StreamDesk:
         self._answer = answer
         self._lines = lines or WhileAccepting(accepting)
         self._elsewhere = elsewhere or NowhereElse()
+        self._neighbour_tls = neighbour_tls
         self._endings: OrderedDict[str, Ending] = OrderedDict()
         self._over: dict[str, asyncio.Event] = {}
         """Of live calls."""
@@ -173,9 +181,11 @@ class StreamDesk:
         call_sid = started.call_sid
         parameters = dict(started.parameters)
         there = self._elsewhere.address(parameters.pop(FRONT_END_PARAMETER, ""))
-        if there is not None and (other := await reach(there, MEDIA, headers, started)) is not None:
-            logger.info("call %s: its stream is carried to %s", call_sid, there)
-            return other
+        if there is not None:
+            other = await reach(there, MEDIA, headers, started, self._neighbour_tls)
+            if other is not None:
+                logger.info("call %s: its stream is carried to %s", call_sid, there)
+                return other
         token = parameters.pop(TOKEN_PARAMETER, None)
         held, resumed = self.live.get(call_sid), RESUMED_PARAMETER in parameters
         if held is not None and not held.away and not resumed:

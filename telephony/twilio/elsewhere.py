@@ -7,6 +7,7 @@ of them share. Where that one is gone, the call goes on here.
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -98,11 +99,23 @@ class Answered:
     media_type: str
 
 
-class Neighbours:
-    """The other front-ends, asked over HTTP without a thread. One that does not answer in time keeps nobody
-    waiting for a while. `clock()` is monotonic, in seconds."""
+@dataclass(frozen=True, slots=True)
+class NeighbourTls:
+    """How front-ends that have TLS are known: whatever their address, `context` checks that the certificate
+    is for `name`, the host of the public URL that all of them share."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    context: ssl.SSLContext
+    name: str
+
+
+class Neighbours:
+    """The other front-ends, asked over HTTP without a thread; with `tls` at https://, too. One that does not
+    answer in time keeps nobody waiting for a while. `clock()` is monotonic, in seconds."""
+
+    def __init__(
+        self, tls: NeighbourTls | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._tls = tls
         self._clock = clock
         self._silent: dict[str, float] = {}
         """Until when those that did not answer are not asked."""
@@ -113,7 +126,8 @@ class Neighbours:
     ) -> Answered | None:
         """Post to `front_end` what Twilio has posted to us. None where it is gone, or answers an error."""
         url = front_end.rstrip("/") + path + (f"?{query}" if query else "")
-        if not url.startswith("http://") or not self._may_ask(front_end):
+        schemes = ("http://",) if self._tls is None else ("http://", "https://")
+        if not url.startswith(schemes) or not self._may_ask(front_end):
             return None
         passed = {name: headers[name] for name in _PASSED_ON if name in headers} | {FORWARDED_HEADER: "1"}
         try:
@@ -126,7 +140,12 @@ class Neighbours:
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             # It refuses, which costs no time.
             self._silent.pop(front_end, None)
-            logger.info("front-end %s is gone (%s)", front_end, error or type(error).__name__)
+            if (why := not_known(error)) is not None:
+                logger.error(
+                    "front-end %s is there, but its certificate is not good here: %s", front_end, why
+                )
+            else:
+                logger.info("front-end %s is gone (%s)", front_end, error or type(error).__name__)
             return None
         self._silent.pop(front_end, None)
         if answered.status >= 300:
@@ -149,15 +168,29 @@ class Neighbours:
         if self._http is None:
             self._http = httpx.AsyncClient(
                 trust_env=False,  # a proxy for the internet is no way to a neighbour
-                verify=False,  # noqa: S501  (plain HTTP; without it, certificates would be read on the loop)
+                # Where nobody has TLS there is nothing to check; authorities would be read on the loop.
+                verify=self._tls.context if self._tls is not None else False,
                 timeout=None,  # noqa: S113  (the caller has one over all)
                 # No connection waits for the next question: a neighbour that stops would close it under that.
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
             )
-        async with self._http.stream("POST", url, content=body, headers=dict(headers)) as response:
+        named = {"sni_hostname": self._tls.name} if self._tls is not None else {}
+        async with self._http.stream(
+            "POST", url, content=body, headers=dict(headers), extensions=named
+        ) as response:
             told = b""
             async for piece in response.aiter_bytes():
                 told += piece
                 if len(told) > _LARGEST_ANSWER:
                     raise ValueError("its answer is too long")
             return Answered(response.status_code, told, response.headers.get("content-type", "text/plain"))
+
+
+def not_known(error: BaseException) -> str | None:
+    """What is wrong with the other side's certificate, where that is why nothing was asked."""
+    at: BaseException | None = error
+    while at is not None:
+        if isinstance(at, ssl.SSLCertVerificationError):
+            return at.verify_message
+        at = at.__cause__ or at.__context__
+    return None

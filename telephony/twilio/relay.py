@@ -15,7 +15,7 @@ from websockets.exceptions import WebSocketException
 
 from telephony.socket import Socket, SocketClosed
 from telephony.socket_client import ClientSocket
-from telephony.twilio.elsewhere import SIGNATURES
+from telephony.twilio.elsewhere import SIGNATURES, NeighbourTls, not_known
 from telephony.twilio.protocol import StreamStarted
 
 logger = logging.getLogger(__name__)
@@ -28,11 +28,20 @@ _FAR_SIDE_GONE: Final = 1011
 
 
 async def reach(
-    front_end: str, path: str, headers: Mapping[str, str], started: StreamStarted
+    front_end: str,
+    path: str,
+    headers: Mapping[str, str],
+    started: StreamStarted,
+    tls: NeighbourTls | None = None,
 ) -> ClientSocket | None:
-    """The stream that has `started` here, begun once more at `front_end` ("http://10.0.0.5:8080"). `headers`
-    are those of Twilio's handshake, whose signature is good there too. None where nobody answers."""
+    """The stream that has `started` here, begun once more at `front_end` ("http://10.0.0.5:8080", or https://
+    where there is `tls`). `headers` are those of Twilio's handshake, whose signature is good there too. None
+    where nobody answers."""
     url = f"ws{front_end.removeprefix('http')}{path}"
+    if url.startswith("ws:"):
+        tls = None
+    elif tls is None:
+        return None
     signed = {name: headers[name] for name in SIGNATURES if name in headers}
     try:
         connection = await connect(
@@ -43,9 +52,12 @@ async def reach(
             ping_interval=None,
             open_timeout=_OPENED_WITHIN_S,
             max_size=_LARGEST_MESSAGE_BYTES,
+            ssl=tls.context if tls is not None else None,
+            server_hostname=tls.name if tls is not None else None,
         )
     except (OSError, ValueError, WebSocketException) as error:
-        logger.warning("call %s: front-end %s takes no stream: %s", started.call_sid, front_end, error)
+        why = not_known(error) or error
+        logger.warning("call %s: front-end %s takes no stream: %s", started.call_sid, front_end, why)
         return None
     socket = ClientSocket(connection)
     try:

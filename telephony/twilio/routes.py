@@ -35,6 +35,7 @@ from telephony.twilio.elsewhere import (
     CallsElsewhere,
     Found,
     Neighbours,
+    NeighbourTls,
     NowhereElse,
 )
 from telephony.twilio.errors import AccessRefused
@@ -77,6 +78,7 @@ def create_router(
     on_order_over: Callable[[str, str], None] = lambda order, detail: None,
     elsewhere: CallsElsewhere | None = None,
     waiting: WaitingRoom | None = None,
+    neighbour_tls: NeighbourTls | None = None,
 ) -> APIRouter:
     """Endpoints that hand every call to `answer(line)`, each in its own task.
 
@@ -84,7 +86,8 @@ def create_router(
     `accepting()` is its simplest form: whether one more call may come in.
     `wall()` is the time of day, for the tokens' expiry. `on_order_over(order, detail)` hears of calls that we
     placed when they end, or never begin. `elsewhere` knows calls that another process holds, or held until it
-    was lost. With `waiting`, callers for whom there is no place hold the line for a while.
+    was lost; `neighbour_tls` is how such a process is known where it has TLS. With `waiting`, callers for
+    whom there is no place hold the line for a while.
     Run it under uvicorn with `ws="websockets-sansio"`, without compression (mu-law in base64 hardly shrinks)
     and without pings: media flows all the time, and nothing says that Twilio answers them, so that a missing
     pong would end the call. `ws_max_size` of some 2**21 bytes leaves it to the protocol to skip what is too
@@ -92,8 +95,12 @@ def create_router(
     """
     lines = lines or WhileAccepting(accepting)
     elsewhere = elsewhere or NowhereElse()
-    desk = StreamDesk(config, answer, wall=wall, lines=lines, elsewhere=elsewhere)
-    return _Endpoints(config, desk, Doorkeeper(config), lines, on_order_over, elsewhere, waiting).router()
+    desk = StreamDesk(
+        config, answer, wall=wall, lines=lines, elsewhere=elsewhere, neighbour_tls=neighbour_tls
+    )
+    neighbours = Neighbours(neighbour_tls)
+    door = Doorkeeper(config)
+    return _Endpoints(config, desk, door, lines, on_order_over, elsewhere, neighbours, waiting).router()
 
 
 class _Endpoints:
@@ -105,11 +112,12 @@ class _Endpoints:
         lines: Lines,
         on_order_over: Callable[[str, str], None],
         elsewhere: CallsElsewhere,
+        neighbours: Neighbours,
         waiting: WaitingRoom | None,
     ) -> None:
         self._waiting = waiting
         self._elsewhere = elsewhere
-        self._neighbours = Neighbours()
+        self._neighbours = neighbours
         self._on_order_over = on_order_over
         self._config = config
         self._desk = desk

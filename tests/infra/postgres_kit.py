@@ -34,8 +34,10 @@ def free_port() -> int:
 
 
 class Postgres:
-    def __init__(self, binaries: Path, folder: Path) -> None:
+    def __init__(self, binaries: Path, folder: Path, certificate: tuple[Path, Path] | None = None) -> None:
+        """`certificate`: a chain and its key, with which it speaks TLS."""
         self._binaries = binaries
+        self._certificate = certificate
         self._folder = folder
         self.port = free_port()
         self._databases = 0
@@ -47,6 +49,12 @@ class Postgres:
             self._user = {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
             os.chown(folder, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
         self._call("initdb", "-D", str(folder / "data"), "-U", "maya", "-A", "trust", "-N", "-E", "UTF8")
+        for file, name in zip(certificate or (), ("server.crt", "server.key"), strict=False):
+            own = folder / "data" / name
+            shutil.copyfile(file, own)
+            own.chmod(0o600)
+            if self._user:
+                os.chown(own, pwd.getpwnam(str(self._user["user"])).pw_uid, -1)
 
     def _call(self, program: str, *arguments: str) -> None:
         subprocess.run(
@@ -73,6 +81,7 @@ class Postgres:
     def start(self) -> None:
         options = ["-D", "data", "-k", str(self._folder), "-h", "127.0.0.1", "-p", str(self.port)]
         options += ["-c", "fsync=off", "-c", "shared_buffers=16MB"]
+        options += ["-c", "ssl=on"] if self._certificate is not None else []
         deadline = time.monotonic() + _PATIENCE_S
         while time.monotonic() < deadline:
             with (self._folder / "log").open("ab") as log:
@@ -125,7 +134,7 @@ def _known(user: str) -> bool:
 
 
 @contextmanager
-def running_postgres() -> Iterator[Postgres]:
+def running_postgres(certificate: tuple[Path, Path] | None = None) -> Iterator[Postgres]:
     """Skips where it is not installed (infra/setup/programs.sh)."""
     binaries = programs()
     if binaries is None:
@@ -133,7 +142,7 @@ def running_postgres() -> Iterator[Postgres]:
     # Not in tmp_path: whom it runs as could not enter root's.
     folder = Path(tempfile.mkdtemp(prefix="maya-postgres-"))
     try:
-        server = Postgres(binaries, folder)
+        server = Postgres(binaries, folder, certificate)
         try:
             server.start()
             yield server

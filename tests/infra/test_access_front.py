@@ -4,7 +4,6 @@ import asyncio
 import http.client
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -18,8 +17,9 @@ from websockets.sync.client import connect
 from infra.access.errors import AccessConfigError
 from infra.access.front import Front
 from infra.access.policy import AccessSettings
-from infra.access.tls import Certificate, check_access
+from infra.access.tls import Certificate, check_access, is_known
 from infra.access.web import install
+from tests.certificates import certificate
 
 PATIENCE_S = 0.4
 SOON_S = 5.0
@@ -152,21 +152,6 @@ def test_garbage_is_closed_and_the_server_lives(port: int, garbage: bytes) -> No
 # TLS
 
 
-def certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    chain, key = folder / f"{name}.pem", folder / f"{name}.key"
-    made = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
-    subprocess.run(
-        [
-            *made.split(),
-            *("-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", str(key), "-out", str(chain)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return chain, key
-
-
 def test_the_server_speaks_tls_from_a_certificate(tmp_path: Path) -> None:
     chain, key = certificate(tmp_path, "one")
     trusting = ssl.create_default_context(cafile=str(chain))
@@ -224,5 +209,31 @@ def test_files_that_are_no_certificate_stop_the_start(tmp_path: Path) -> None:
         with pytest.raises(AccessConfigError, match="tls_certificate"):
             check_access(AccessSettings(tls_certificate=pair[0], tls_key=pair[1]))
     check_access(AccessSettings(tls_certificate=chain, tls_key=key))
+    for authority in (key, tmp_path / "none"):
+        with pytest.raises(AccessConfigError, match="tls_authority"):
+            check_access(AccessSettings(tls_certificate=chain, tls_key=key, tls_authority=authority))
     with pytest.raises(ValueError, match="belong together"):
         AccessSettings(tls_certificate=chain)
+
+
+@pytest.mark.parametrize(
+    ("url", "authority", "complaint"),
+    [
+        ("https://maya.example.com", "one", ""),
+        ("https://maya.example.com:8443/twilio", "one", ""),
+        ("https://other.example.com", "one", "Hostname mismatch"),
+        ("https://maya.example.com", "two", "self-signed certificate"),
+        ("https://maya.example.com", "", "self-signed certificate"),
+    ],
+)
+def test_a_certificate_that_other_front_ends_would_not_take_is_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, url: str, authority: str, complaint: str
+) -> None:
+    chain, key = certificate(tmp_path, "one", "DNS:maya.example.com")
+    certificate(tmp_path, "two", "DNS:maya.example.com")
+    settings = AccessSettings(
+        tls_certificate=chain, tls_key=key, tls_authority=tmp_path / f"{authority}.pem" if authority else None
+    )
+    assert is_known(settings, url) == (not complaint)
+    assert complaint in caplog.text
+    assert ("tls_authority" in caplog.text) == bool(complaint)

@@ -3,13 +3,14 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from infra.access.policy import AccessSettings
 from infra.resuming import Resuming, address_of, front_end_name, stored_so_far
 from infra.settings import Settings
 from infra.store.errors import StoreUnavailable
@@ -32,6 +33,7 @@ from pipeline.events import (
 )
 from pipeline.hearing import Hearing
 from pipeline.line import LineInfo
+from tests.certificates import certificate
 
 INFO = LineInfo("CA1", "twilio", caller="+15550100", called="+15550199", parameters={"k": "v"})
 GREETING = "Hello, how can I help?"
@@ -121,14 +123,28 @@ async def test_a_call_of_a_front_end_that_was_killed(house: House) -> None:
     assert so_far.at_s >= 5.0, "not before what is known of it"
 
 
-async def test_only_one_front_end_goes_on_with_it(house: House) -> None:
+async def test_of_those_who_read_the_same_only_one_goes_on_with_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     killed, first = house.front_end("10.0.0.1_8080_aaaaaa")
-    others = [house.front_end(f"10.0.0.{n}_8080_bbbbbb")[0] for n in (2, 3, 4)]
     tell(observers(killed, first), *IN_REPLY)
     assert first.flush()
-    for other in others:
-        assert await other.find("CA1")
-    claimed = await asyncio.gather(*(other.claim("CA1") for other in others))
+    others = [house.front_end(f"10.0.0.{n}_8080_bbbbbb") for n in (2, 3, 4)]
+    all_have_read = threading.Barrier(len(others), timeout=20)
+
+    def read_together(store: CallStore) -> Callable[[str], Unfinished | None]:
+        unfinished = store.unfinished
+
+        def read(call_id: str) -> Unfinished | None:
+            found = unfinished(call_id)
+            all_have_read.wait()
+            return found
+
+        return read
+
+    for _, store in others:
+        monkeypatch.setattr(store, "unfinished", read_together(store))
+    claimed = await asyncio.gather(*(other.claim("CA1") for other, _ in others))
     assert sum(one is not None for one in claimed) == 1
 
 
@@ -359,6 +375,17 @@ def test_a_front_ends_name_says_where_it_is(host: str, url: str) -> None:
     assert address_of(name) == url
     assert name != front_end_name(settings), "new at each start"
     assert StoreSettings(front_end=name).front_end == name
+
+
+def test_a_front_end_with_tls_is_named_so_where_the_others_would_take_its_certificate(tmp_path: Path) -> None:
+    chain, key = certificate(tmp_path, "one", "DNS:maya.example.com")
+    access = AccessSettings(tls_certificate=chain, tls_key=key, tls_authority=chain)
+    settings = Settings(host="10.1.2.3", port=8443, public_url="https://maya.example.com", access=access)
+    name = front_end_name(settings)
+    assert address_of(name) == "https://10.1.2.3:8443"
+    assert StoreSettings(front_end=name).front_end == name
+    unknown = access.model_copy(update={"tls_authority": None})
+    assert front_end_name(settings.model_copy(update={"access": unknown})) == ""
 
 
 def test_a_name_that_the_operator_chose_says_nothing() -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -23,6 +24,7 @@ from infra.local_server import LocalServer, free_port, local_server
 from infra.server import bind, serve_on
 from infra.settings import Settings
 from telephony.simulator import Report, Scenario, simulate
+from tests.certificates import certificate
 from tests.infra.served import served
 from tests.telephony.twilio_support import CALL, dtmf, signature, start
 
@@ -160,13 +162,23 @@ menu = { 0 = "transfer:reception" }
 
 
 class Instances:
-    """As systemd has them: processes that are given one listening socket."""
+    """As systemd has them: processes that are given one listening socket. `tls`: they speak it themselves."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, tls: bool) -> None:
         (folder / "desk.toml").write_text(DESK)
         self._folder = folder
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.host = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        host = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.url, self._socket_url = f"http://{host}", f"ws://{host}"
+        self._environ = {"TWILIO_AUTH_TOKEN": TOKEN}
+        self._trusting: ssl.SSLContext | None = None
+        if tls:
+            self.url, self._socket_url = f"https://{host}", f"wss://{host}"
+            chain, key = certificate(folder, "public")
+            self._trusting = ssl.create_default_context(cafile=str(chain))
+            self._environ |= {"MAYA_ACCESS_TLS_CERTIFICATE": str(chain), "MAYA_ACCESS_TLS_KEY": str(key)}
+            self._environ["MAYA_ACCESS_TLS_AUTHORITY"] = str(chain)
+        self._environ["MAYA_PUBLIC_URL"] = self.url
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def start(self, name: str) -> "subprocess.Popen[bytes]":
@@ -175,8 +187,7 @@ class Instances:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind(str(address))
             notify.settimeout(60)
-            environ = {**os.environ, "LISTEN_FDS": "1", "NOTIFY_SOCKET": str(address)}
-            environ |= {"TWILIO_AUTH_TOKEN": TOKEN, "MAYA_PUBLIC_URL": f"http://{self.host}"}
+            environ = {**os.environ, "LISTEN_FDS": "1", "NOTIFY_SOCKET": str(address), **self._environ}
             script = 'exec 3<&"$0"; export LISTEN_PID=$$; exec "$@"'
             command = ["bash", "-c", script, str(self._listener.fileno())]
             command += [sys.executable, "-c", "from infra.cli import main; main()", "serve"]
@@ -203,25 +214,25 @@ class Instances:
 
     async def post(self, path: str, **fields: str) -> str:
         form = {"CallSid": CALL, "From": "+15550100", "To": "+15550199"} | fields
-        signed = {"X-Twilio-Signature": signature(f"http://{self.host}{path}", form, TOKEN)}
-        async with httpx.AsyncClient() as web:
-            answer = await web.post(f"http://{self.host}{path}", data=form, headers=signed, timeout=20)
+        signed = {"X-Twilio-Signature": signature(f"{self.url}{path}", form, TOKEN)}
+        async with httpx.AsyncClient(verify=self._trusting or False) as web:
+            answer = await web.post(f"{self.url}{path}", data=form, headers=signed, timeout=20)
         assert answer.status_code in (200, 204), answer.text
         return answer.text
 
     @asynccontextmanager
     async def stream(self, twiml: str) -> AsyncIterator[Any]:
         parameters = dict(re.findall(r'<Parameter name="(\w+)" value="([^"]+)" />', twiml))
-        url = f"ws://{self.host}/twilio/media"
+        url = f"{self._socket_url}/twilio/media"
         signed = {"X-Twilio-Signature": signature(url, token=TOKEN)}
-        async with websockets.connect(url, additional_headers=signed) as stream:
+        async with websockets.connect(url, additional_headers=signed, ssl=self._trusting) as stream:
             await stream.send(start(**parameters))
             yield stream
 
 
-@pytest.fixture
-def instances(tmp_path: Path) -> Iterator[Instances]:
-    instances = Instances(tmp_path)
+@pytest.fixture(params=[False, True], ids=["plain", "tls"])
+def instances(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Instances]:
+    instances = Instances(tmp_path, tls=request.param)
     yield instances
     instances.end()
 

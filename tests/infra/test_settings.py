@@ -7,6 +7,7 @@ from pipeline.documents import DocumentError
 
 SECRET = "b3a9c1-very-secret"
 TWILIO = {"TWILIO_AUTH_TOKEN": SECRET, "TWILIO_ACCOUNT_SID": "AC1"}
+TLS = {"MAYA_ACCESS_TLS_CERTIFICATE": "c.pem", "MAYA_ACCESS_TLS_KEY": "k.pem"}
 
 
 def settings(environ: dict[str, str] | None = None, **options: object) -> Settings:
@@ -106,7 +107,10 @@ def test_serving_is_refused(environ: dict[str, str], options: dict[str, object],
     ("environ", "options", "host"),
     [
         (TWILIO, {}, "127.0.0.1"),
-        (TWILIO, {"public_url": "https://maya.example.com/"}, "0.0.0.0"),
+        (TWILIO, {"public_url": "https://maya.example.com/"}, "127.0.0.1"),
+        (TWILIO, {"public_url": "https://maya.example.com/", "host": "0.0.0.0"}, "0.0.0.0"),
+        (TWILIO | TLS, {"public_url": "https://maya.example.com/"}, "0.0.0.0"),
+        (TWILIO | TLS, {"public_url": "https://localhost:8080"}, "127.0.0.1"),
         (TWILIO, {"public_url": "https://maya.example.com", "host": "127.0.0.1"}, "127.0.0.1"),
         ({}, {"insecure": True}, "127.0.0.1"),
         ({}, {"insecure": True, "host": "::1"}, "::1"),

@@ -1,22 +1,27 @@
 """Several front-ends behind one public URL: what belongs to one of them finds it, wherever it comes in."""
 
 import asyncio
+import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import websockets
 
 from pipeline.line import AudioReceived, Line
-from telephony.twilio.elsewhere import FRONT_END_PARAMETER
+from telephony.twilio.elsewhere import FRONT_END_PARAMETER, Neighbours, NeighbourTls
 from telephony.twilio.protocol import StreamStarted
 from telephony.twilio.relay import reach
 from telephony.twilio.routes import ANSWERED, ORDER_PARAMETER, STATUS, STREAM_STATUS
+from tests.certificates import certificate
 from tests.telephony.test_twilio_resuming import Agent, Elsewhere, FrontEnd, Places, front_end, until
 from tests.telephony.test_twilio_transfer import Agent as TransferringAgent
 from tests.telephony.twilio_support import CALL, media, stop
 
+NAME = "maya.example.com"
 ORDER = f"{ORDER_PARAMETER}=order-1"
 
 
@@ -104,6 +109,81 @@ async def test_where_the_other_is_gone_already_the_call_is_taken_here() -> None:
         async with here.stream(twiml, "MZ1"):
             await until(lambda: here.agent.infos)
         assert here.agent.infos[0].parameters == {ORDER_PARAMETER: "order-1"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with certificates: for the public name, for another one, and of nobody that we know."""
+    folder = tmp_path_factory.mktemp("tls")
+    for name, host in (("public", NAME), ("other", "elsewhere.example.com"), ("strange", NAME)):
+        certificate(folder, name, f"DNS:{host}")
+    return folder
+
+
+def shown_by(made: Path, name: str) -> tuple[Path, Path]:
+    return made / f"{name}.pem", made / f"{name}.key"
+
+
+def trusting(made: Path) -> NeighbourTls:
+    context = ssl.create_default_context()
+    for name in ("public", "other"):
+        context.load_verify_locations(made / f"{name}.pem")
+    return NeighbourTls(context, NAME)
+
+
+async def test_a_stream_and_a_webhook_go_to_a_front_end_that_has_tls(made: Path) -> None:
+    tls = trusting(made)
+    elsewhere = Elsewhere()
+    async with (
+        front_end(None, certificate=shown_by(made, "public")) as there,
+        front_end(elsewhere, there.host, neighbour_tls=tls) as here,
+    ):
+        elsewhere.others["a"] = f"https://{there.host}"
+        twiml = await here.post(f"{ANSWERED}?{ORDER}&{FRONT_END_PARAMETER}=a", From="+1202", To="+1203")
+        twiml = twiml.replace("</Stream>", f'<Parameter name="{FRONT_END_PARAMETER}" value="a" /></Stream>')
+        async with here.stream(twiml, "MZ1") as socket:
+            await socket.send(media(0, stream_sid="MZ1"))
+            await until(lambda: there.agent.samples)
+            await socket.send(stop(stream_sid="MZ1"))
+            await until(lambda: there.agent.ends)
+        assert here.agent.infos == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("other", "mismatch"), ("strange", "self-signed certificate"), ("", "takes no stream")]
+)
+async def test_who_is_not_the_public_name_is_told_nothing(
+    made: Path, caplog: pytest.LogCaptureFixture, name: str, said: str
+) -> None:
+    """It shows a certificate of another name, one of nobody's, or has no TLS at all."""
+    told: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            told.append(await reader.read(65_536))
+        writer.close()
+
+    context: ssl.SSLContext | None = None
+    if name:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*shown_by(made, name))
+    async with await asyncio.start_server(listen, "127.0.0.1", 0, ssl=context) as server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        tls = trusting(made)
+        begun = StreamStarted("MZ1", CALL, "AC1")
+        signed = {"x-twilio-signature": "secret-signature"}
+        assert await reach(url, "/twilio/media", signed, begun, tls) is None
+        assert await Neighbours(tls).pass_on(url, "/twilio/after", "", signed, b"CallSid=1") is None
+        assert said in caplog.text
+    assert CALL.encode() not in b"".join(told)
+    assert b"secret-signature" not in b"".join(told)
+
+
+async def test_who_knows_no_tls_asks_nobody_that_has_it(made: Path) -> None:
+    async with front_end(None, certificate=shown_by(made, "public")) as there:
+        begun = StreamStarted("MZ1", CALL, "AC1")
+        assert await reach(f"https://{there.host}", "/twilio/media", {}, begun) is None
+        assert await Neighbours().pass_on(f"https://{there.host}", "/twilio/after", "", {}, b"") is None
 
 
 async def test_reports_about_an_order_go_to_who_gave_it() -> None:

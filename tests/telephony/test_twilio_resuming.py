@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -116,7 +117,12 @@ class FrontEnd:
 
 @asynccontextmanager
 async def front_end(
-    elsewhere: Elsewhere | None, public_host: str = "", *, agent: Any = None, **more: Any
+    elsewhere: Elsewhere | None,
+    public_host: str = "",
+    *,
+    agent: Any = None,
+    certificate: tuple[Path, Path] | None = None,
+    **more: Any,
 ) -> AsyncIterator[FrontEnd]:
     import socket
 
@@ -130,6 +136,7 @@ async def front_end(
         uvicorn.Config(
             app, ws="websockets-sansio", ws_ping_interval=None, lifespan="off", log_config=None,
             timeout_graceful_shutdown=2,
+            ssl_certfile=certificate and certificate[0], ssl_keyfile=certificate and certificate[1],
         )
     )  # fmt: skip
     running = asyncio.create_task(server.serve(sockets=[listener]))
@@ -439,7 +446,7 @@ async def test_a_neighbour_that_hangs_takes_no_thread_that_calls_need() -> None:
 async def test_a_neighbour_that_hangs_is_asked_by_one_caller_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("telephony.twilio.elsewhere._ANSWER_LIMIT_S", 0.1)
     clock = Clock()
-    neighbours = Neighbours(clock)
+    neighbours = Neighbours(clock=clock)
     async with silent() as (url, asked), front_end(None) as alive:
         for expected in (1, 1, 1):
             assert await neighbours.pass_on(url, "/", "", {}, b"") is None
@@ -456,7 +463,7 @@ async def test_a_neighbour_that_hangs_is_asked_by_one_caller_a_time(monkeypatch:
 async def test_a_neighbour_that_is_back_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("telephony.twilio.elsewhere._ANSWER_LIMIT_S", 0.1)
     clock = Clock()
-    neighbours = Neighbours(clock)
+    neighbours = Neighbours(clock=clock)
     async with silent() as (url, _):
         assert await neighbours.pass_on(url, "/", "", {}, b"") is None
     port = int(url.rpartition(":")[2])

@@ -16,7 +16,6 @@ from typing import Any, Final, Literal, cast
 import numpy as np
 
 from models.base import SHARED, ChatSession, Glimpse, Voice
-from pipeline.audible import first_audible
 from pipeline.bell import Bell
 from pipeline.call_desk import CallDesk, CallTools
 from pipeline.call_voice import CallVoice
@@ -39,7 +38,6 @@ from pipeline.events import (
     KeysEntered,
     TurnTimes,
 )
-from pipeline.heard import heard_words, written_word_spans
 from pipeline.hearing import Hearing
 from pipeline.history import History
 from pipeline.line import (
@@ -56,8 +54,9 @@ from pipeline.line import (
     PlaysAtOnce,
     TellsAtOnce,
 )
+from pipeline.passage import Passage
 from pipeline.persona import Persona
-from pipeline.playout import BEAT_S, TIMER_SLACK_S, HeardClause, Played, Playout
+from pipeline.playout import BEAT_S, TIMER_SLACK_S, Played, Playout
 from pipeline.reply import Reply, Resumed
 from pipeline.resuming import GREETING, CallSoFar, LaterOn, PastTurn
 from pipeline.sample_clock import PlacedAudio
@@ -135,11 +134,6 @@ class _Attempt:
     transcription: asyncio.Task[None] | None = None
     reply: Reply | None = None
     making: asyncio.Task[None] | None = None
-    made_samples: int = 0
-    audible_at: int | None = None
-    """Position in the reply of its first audible sample."""
-    heard_before: str = ""
-    """Of a reply that was lost in its middle: its clauses that the caller had heard."""
 
 
 class _CallOver(Exception):
@@ -185,9 +179,9 @@ class Call:
         self._conversation = Conversation(voice.takes_context)
         self._attempts: dict[int, _Attempt] = {}
         self._speaking: _Attempt | None = None
+        self._passage = Passage()
+        """Of the agent's, the one in hand or the last one."""
         self._turns = so_far.last_turn if so_far is not None else 0
-        self._clauses_told = 0
-        self._said: list[SpokenClause] = []
         self._told = SoundTold(observer)
         self._sender = Sender(line, self._playout, self._told)
         self._inbox: deque[TurnEvent] = deque()
@@ -445,9 +439,7 @@ class Call:
             speaking.times = replace(speaking.times, first_played_s=self._clock(playout.started_s))
         if playout.drained and playout.active:
             return
-        heard = playout.clauses_heard(now)
-        while self._clauses_told < heard:
-            self._clauses_told += 1
+        for _ in range(self._passage.newly_heard(playout.clauses_heard(now))):
             self._observer.observe(AgentClauseHeard(self._at(), speaking.times.turn))
 
     def _report_played(self, pieces: list[Played]) -> None:
@@ -657,7 +649,7 @@ class Call:
         elif lost.caller:
             self._counters["turns"] += 1
             self._observer.observe(CallerTurn(self._at(), lost.number, lost.caller))
-        attempt = _Attempt(TurnTimes(lost.number), heard_before=lost.heard_clauses)
+        attempt = _Attempt(TurnTimes(lost.number))
         resumes = self._rest_of(lost)
         attempt.reply = Reply(
             self._session,
@@ -674,7 +666,7 @@ class Call:
         )
         attempt.reply.gate.set()
         self._counters["resumed"] += 1
-        self._begin_speaking(attempt)
+        self._begin_speaking(attempt, heard_before=lost.heard_clauses)
         reply = attempt.reply
         attempt.making = self._thinking.reply(lambda: self._make_reply(number, reply))
 
@@ -686,13 +678,12 @@ class Call:
             unheard = (persona.greeting if lost.number == GREETING else persona.go_on,)
         return Resumed(persona.resumed, unheard, " ".join(lost.clauses), goes_on)
 
-    def _begin_speaking(self, attempt: _Attempt) -> None:
+    def _begin_speaking(self, attempt: _Attempt, heard_before: str = "") -> None:
         self._speaking = attempt
-        self._said = []
-        self._clauses_told = 0
+        self._passage = Passage(heard_before)
 
     def _clause_begins(self, clause: SpokenClause) -> None:
-        self._said.append(clause)
+        self._passage.begin_clause(clause)
         self._playout.begin_clause(clause.text)
         turn = self._speaking.times.turn if self._speaking else 0
         self._observer.observe(AgentClause(self._at(), turn, clause.text, clause.filler))
@@ -701,7 +692,7 @@ class Call:
         first = not self._playout.active
         if self._playout.ran_dry(_now()):
             self._told.paused()
-        self._meter(pcm)
+        self._passage.made(pcm)
         self._playout.append(pcm)
         if first and self._playout.active:
             self._tell(ReplyAudible())
@@ -709,19 +700,9 @@ class Call:
             self._wake.ring()
 
     def _sound_keys(self, tones: Pcm) -> None:
-        self._said.append(SpokenClause("", "", "keys"))
+        self._passage.begin_clause(SpokenClause("", "", "keys"))
         self._playout.begin_clause("")
         self._audio_made(tones)
-
-    def _meter(self, pcm: Pcm) -> None:
-        """Find the first audible sample of what the agent says."""
-        speaking = self._speaking
-        if speaking is None or speaking.audible_at is not None:
-            return
-        found = first_audible(pcm)
-        if found is not None:
-            speaking.audible_at = speaking.made_samples + found
-        speaking.made_samples += pcm.size
 
     def _speak_stock(self, phrase: StockPhrase) -> None:
         text = getattr(self._persona, phrase)
@@ -755,19 +736,15 @@ class Call:
         self._report_played(played)
         if attempt is None:
             return
-        text = " ".join(clause.text for clause in self._said if clause.text)
+        passage = self._passage
         if interrupted:
-            self._conversation.agent_cut(self._said, clauses)
-            pairs = zip(self._said, clauses, strict=True)
-            said = [(spoken, self._heard_of(spoken, clause)) for spoken, clause in pairs]
+            self._conversation.agent_cut(passage.clauses, clauses)
         else:
-            self._conversation.agent_said(self._said)
-            said = [(spoken, spoken.text) for spoken in self._said]
-        heard = " ".join(words for _, words in said if words)
-        before = attempt.heard_before
-        text, heard = f"{before} {text}".strip(), f"{before} {heard}".strip()
-        if attempt.audible_at is not None and attempt.times.first_played_s is not None:
-            audible_s = attempt.times.first_played_s + attempt.audible_at / LINE_RATE_HZ
+            self._conversation.agent_said(passage.clauses)
+        said = passage.heard(clauses if interrupted else None, self._word_spans)
+        heard = passage.behind_before(" ".join(words for _, words in said if words))
+        if passage.audible_at is not None and attempt.times.first_played_s is not None:
+            audible_s = attempt.times.first_played_s + passage.audible_at / LINE_RATE_HZ
             attempt.times = replace(attempt.times, first_audible_s=audible_s)
         if attempt.reply is not None:
             made = attempt.reply.times
@@ -780,27 +757,17 @@ class Call:
         if attempt.times.turn > 0 or interrupted:
             # A greeting that was heard to its end is in the persona's prefix already.
             tools = None if attempt.reply is None else attempt.reply.tools
-            answer = self._desk.remember(tools.runs if tools else (), said)
-            answer = f"{before} {answer}".strip()
+            answer = passage.behind_before(self._desk.remember(tools.runs if tools else (), said))
             self._history.agent_said(answer, interrupted=interrupted)
         self._observer.observe(
-            AgentTurn(self._at(), attempt.times.turn, text, heard, interrupted, attempt.times)
+            AgentTurn(self._at(), attempt.times.turn, passage.text, heard, interrupted, attempt.times)
         )
 
-    def _heard_of(self, spoken: SpokenClause, clause: HeardClause) -> str:
-        """The words of one clause that were heard."""
-        if spoken.utterance.startswith(SHARED):
-            phrase = cast(StockPhrase, spoken.utterance.removeprefix(SHARED))
-            spans_s = self._stock[phrase].word_spans_s
-        else:
-            spans_s = self._voice.word_spans(spoken.utterance)
-        return heard_words(
-            clause.text,
-            clause.samples,
-            clause.heard_samples,
-            complete=clause.complete,
-            word_spans=written_word_spans(clause.text, spoken.words, spans_s) if spans_s else None,
-        )
+    def _word_spans(self, clause: SpokenClause) -> Sequence[tuple[float, float]]:
+        if clause.utterance.startswith(SHARED):
+            phrase = cast(StockPhrase, clause.utterance.removeprefix(SHARED))
+            return self._stock[phrase].word_spans_s
+        return self._voice.word_spans(clause.utterance)
 
     # Helpers
 

@@ -1,7 +1,8 @@
 # CPU image of `maya serve` with the bundled models (about 3 GB, half of it models). docs/deploy.md has the rest.
 #   docker build -t maya .
 #   docker run -p 127.0.0.1:8080:8080 --read-only --tmpfs /tmp -v maya-calls:/srv/maya/calls \
-#     -e TWILIO_AUTH_TOKEN -e MAYA_PUBLIC_URL=https://maya.example.com maya
+#     -e TWILIO_AUTH_TOKEN -e MAYA_PUBLIC_URL=https://maya.example.com -e MAYA_HOST=0.0.0.0 maya
+# MAYA_HOST: inside a container loopback is reached by nobody. The port is published to the proxy with TLS alone.
 # llama.cpp is built for AVX2 processors (any x86-64 server since 2015), not for the machine that builds the image.
 ARG BASE=debian:bookworm-slim
 FROM ${BASE} AS build
@@ -34,8 +35,7 @@ RUN apt-get update \
 COPY --from=build /opt/maya /opt/maya
 COPY --from=build /opt/models /opt/models
 # All that is written goes to /srv/maya/calls and /tmp, so that the rest may be mounted read-only.
-# Outside the container is whatever publishes the port; the proxy with TLS stands before that.
-ENV PATH=/opt/maya/bin:$PATH MAYA_MODELS=/opt/models MAYA_HOST=0.0.0.0 PORT=8080 XDG_CACHE_HOME=/tmp/cache \
+ENV PATH=/opt/maya/bin:$PATH MAYA_MODELS=/opt/models PORT=8080 XDG_CACHE_HOME=/tmp/cache \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 # By number: Kubernetes' runAsNonRoot knows no names.
 USER 10001:10001

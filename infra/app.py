@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from fastapi import FastAPI, Request, Response
 
 from infra.access import web as access
-from infra.access.tls import neighbour_tls
 from infra.calls import Calls
 from infra.console.console import Console
 from infra.console.routes import create_router as console_router
@@ -67,7 +66,7 @@ def create_app(
                 on_order_over=dialler.over if dialler is not None else lambda order, detail: None,
                 elsewhere=calls.resuming,
                 waiting=waiting_room(settings, calls),
-                neighbour_tls=neighbour_tls(settings.access, settings.public_base_url),
+                neighbour_tls=app.state.neighbourhood.tls,
             )
         )
     for router in ways.routers if ways is not None else ():

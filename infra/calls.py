@@ -353,7 +353,7 @@ async def open_calls(settings: Settings, load: Callable[[], Models]) -> AsyncIte
     calls.cluster = cluster_of(models)
     calls.store = store
     calls.watchers.append(watch_with(records, store))
-    calls.resuming = Resuming(store)
+    calls.resuming = Resuming(store, tls_only=settings.access.tls_certificate is not None)
     calls.watchers.append(calls.resuming.observer)
     calls.records = records
     watch_house(settings, calls, service, models)

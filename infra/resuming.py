@@ -19,7 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar
 
-from infra.access.tls import is_known
+from infra.access.tls import Certificate, Neighbourhood
+from infra.loopback import is_loopback
 from infra.records.pauses import NOT_RECORDED
 from infra.settings import Settings
 from infra.store.errors import StoreError
@@ -66,10 +67,15 @@ class StoredCalls(Protocol):
 def front_end_name(settings: Settings) -> str:
     """A name that tells other front-ends where this one is, new at each start; "" where they cannot reach it,
     or would not take its certificate. Raises `AccessConfigError`."""
-    tls = settings.access.tls_certificate is not None
-    if tls and not is_known(settings.access, settings.public_base_url):
-        return ""
+    chain, key = settings.access.tls_certificate, settings.access.tls_key
+    tls = chain is not None and key is not None
+    if chain is not None and key is not None:
+        neighbourhood = Neighbourhood(settings.access, settings.public_base_url)
+        if not neighbourhood.knows(Certificate(chain, key)):
+            return ""
     host = settings.bind_host
+    if is_loopback(host) and settings.store.is_shared:
+        return ""
     if host in ("", "0.0.0.0", "::"):  # noqa: S104  (compared, not bound)
         host = socket.gethostname()
     elif host in ("localhost", "::1"):
@@ -123,16 +129,18 @@ class _Kept:
 
 class Resuming:
     """`telephony.twilio.elsewhere.CallsElsewhere` over the store; `claim` before a call goes on. `observer`
-    is a watcher of calls: give it all of them."""
+    is a watcher of calls: give it all of them. `tls_only`: front-ends without TLS are not spoken to."""
 
     def __init__(
         self,
         store: StoredCalls | None,
         *,
+        tls_only: bool = False,
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
+        self._tls_only = tls_only
         self._wall = wall
         self._clock = clock
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
@@ -159,7 +167,9 @@ class Resuming:
 
     def address(self, front_end: str) -> str | None:
         there = address_of(front_end)
-        return None if there == self._own_address else there
+        if there == self._own_address or (self._tls_only and there and not there.startswith("https:")):
+            return None
+        return there
 
     @property
     def _own_address(self) -> str | None:
@@ -183,7 +193,7 @@ class Resuming:
         if kept is not None and known.front_end == self._store.front_end:
             return _found(kept)
         info = LineInfo(call_id, KIND, caller=known.caller, called=known.called)
-        return Found(info, None if self._nobody_to_ask(known) else address_of(known.front_end))
+        return Found(info, None if self._nobody_to_ask(known) else self.address(known.front_end))
 
     async def ended_well(self, call_id: str) -> bool:
         """Another front-end has ended the call as it wanted to."""

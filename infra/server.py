@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
+from urllib.parse import urlsplit
 
 import uvicorn
 
@@ -128,6 +129,16 @@ async def serve_on(
                 "%s port %d takes what comes without TLS: let only the proxy that has TLS reach it, or set "
                 "[access] tls_certificate and tls_key",
                 *(at, port),
+            )
+        if is_loopback(at) and not is_loopback(urlsplit(settings.public_base_url).hostname or ""):
+            log.info(
+                "what is on this machine reaches us there, such as a proxy with TLS; from others: --host"
+            )
+        if is_loopback(at) and settings.store.is_shared:
+            log.warning(
+                "other machines' front-ends cannot reach this one at %s: what Twilio brings to them about "
+                "its calls is not passed on. Give each front-end of the store an address of its own: --host",
+                at,
             )
         server = _DrainingServer(config, calls, settings.drain_s, handed_over=handed_over)
         # From here on, for uvicorn only listens to signals a moment later. And it raises them again once it

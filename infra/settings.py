@@ -78,7 +78,8 @@ class _Settable(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     host: str = ""
-    """Address to bind; "" is every address when `public_url` is set, else loopback."""
+    """Address to bind. "" is this machine's own, for a proxy or a tunnel on it; with [access] tls_certificate
+    and a `public_url`, every address."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     public_url: str = ""
     """Where Twilio reaches this server, e.g. https://maya.example.com; "" is the loopback address."""

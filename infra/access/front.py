@@ -12,7 +12,7 @@ from infra.access.door import Door
 from infra.access.guard import Guard
 from infra.access.patience import Waiting, patient_protocol
 from infra.access.policy import AccessSettings
-from infra.access.tls import Certificate
+from infra.access.tls import Certificate, Neighbourhood
 
 _RENEW_S = 60.0
 """How often the certificate's files are looked at."""
@@ -24,6 +24,7 @@ class Front:
 
     def __init__(self, app: FastAPI, settings: AccessSettings) -> None:
         door: Door = app.state.door
+        self._neighbourhood: Neighbourhood = app.state.neighbourhood
         self._settings = settings
         self.app = Guard(app, door, settings)
         waiting: Waiting[object] = Waiting(settings.max_idle_connections, settings.max_idle_per_address)
@@ -39,7 +40,7 @@ class Front:
         certificate = Certificate(chain, key)
         config.load()
         config.ssl = certificate.context
-        renewing = asyncio.create_task(_renew(certificate), name="certificate")
+        renewing = asyncio.create_task(_renew(certificate, self._neighbourhood), name="certificate")
         try:
             yield
         finally:
@@ -48,7 +49,9 @@ class Front:
                 await renewing
 
 
-async def _renew(certificate: Certificate) -> None:
+async def _renew(certificate: Certificate, neighbourhood: Neighbourhood) -> None:
     while True:
         await asyncio.sleep(_RENEW_S)
-        certificate.renew()
+        changed = neighbourhood.renew(), certificate.renew()
+        if any(changed):
+            neighbourhood.knows(certificate)

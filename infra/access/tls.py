@@ -3,6 +3,7 @@
 import logging
 import ssl
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,43 +20,60 @@ def check_access(settings: AccessSettings, operator_hashes: Iterable[str] = ()) 
     known_keys(settings, operator_hashes)
     if settings.tls_certificate is not None and settings.tls_key is not None:
         Certificate(settings.tls_certificate, settings.tls_key)
-    neighbour_tls(settings, "")
+    Neighbourhood(settings, "")
 
 
-def neighbour_tls(settings: AccessSettings, public_url: str) -> NeighbourTls:
-    """How this front-end knows the others behind `public_url`. Raises `AccessConfigError`."""
-    try:
-        context = ssl.create_default_context(cafile=settings.tls_authority)
-    except (OSError, ValueError) as error:
-        raise AccessConfigError(f"[access] tls_authority: {_said(error)}") from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return NeighbourTls(context, urlsplit(public_url).hostname or "")
+class Neighbourhood:
+    """By what front-ends with TLS know each other: each shows a certificate for the host of `public_url`, of
+    an authority that all of them trust. `tls` is for `telephony.twilio.routes`. Raises `AccessConfigError`
+    where the authority's file does not do."""
 
-
-def is_known(settings: AccessSettings, public_url: str) -> bool:
-    """Whether the other front-ends would take this one's certificate, by what it says itself about them; the
-    log says why not. Raises `AccessConfigError`."""
-    if settings.tls_certificate is None or settings.tls_key is None:
-        return False
-    own = Certificate(settings.tls_certificate, settings.tls_key)
-    others = neighbour_tls(settings, public_url)
-    to_own, to_others = ssl.MemoryBIO(), ssl.MemoryBIO()
-    asking = others.context.wrap_bio(to_others, to_own, server_hostname=others.name)
-    answering = own.context.wrap_bio(to_own, to_others, server_side=True)
-    for side in (asking, answering, asking):
+    def __init__(self, settings: AccessSettings, public_url: str) -> None:
+        self._authority = settings.tls_authority
+        self._seen = None if self._authority is None else _stat(self._authority)
         try:
-            side.do_handshake()
-        except ssl.SSLWantReadError:
-            continue
-        except ssl.SSLError as error:
+            context = ssl.create_default_context(cafile=self._authority)
+        except (OSError, ValueError) as error:
+            said = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+            raise AccessConfigError(
+                f"[access] tls_authority: {self._authority} holds no certificate in PEM ({said})"
+            ) from None
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.tls = NeighbourTls(context, (urlsplit(public_url).hostname or "").rstrip("."))
+
+    def renew(self) -> bool:
+        """Trust what the authority's file says now, too, if it has changed; what it said before stays good,
+        for front-ends change theirs one after another. Whether it was read. Ask now and then."""
+        seen = None if self._authority is None else _stat(self._authority)
+        if seen is None or seen == self._seen:
+            return False
+        self._seen = seen
+        try:
+            self.tls.context.load_verify_locations(self._authority)
+        except (OSError, ValueError) as error:
+            log.error("the authority stays as it was: %s: %s", self._authority, error)
+            return False
+        log.info("%s was read again", self._authority)
+        return True
+
+    def knows(self, own: "Certificate") -> bool:
+        """Whether the others would take our `own`, if they trust whom we trust; the log says why not."""
+        to_own, to_others = ssl.MemoryBIO(), ssl.MemoryBIO()
+        try:
+            asking = self.tls.context.wrap_bio(to_others, to_own, server_hostname=self.tls.name)
+            answering = own.context.wrap_bio(to_own, to_others, server_side=True)
+            for side in (asking, answering, asking):
+                with suppress(ssl.SSLWantReadError):
+                    side.do_handshake()
+        except (ssl.SSLError, ValueError) as error:
             log.warning(
-                "other front-ends would not take the certificate %s for %s (%s): what Twilio brings to them "
-                "about calls of this one is not passed on. Where it is of an authority of your own, name it "
-                "in [access] tls_authority",
-                *(settings.tls_certificate, others.name, getattr(error, "verify_message", error)),
+                "other front-ends would not take the certificate %s (%s): what Twilio brings to them about "
+                "calls of this one is not passed on. It must be for %s, and of an authority that their "
+                "machines trust or that [access] tls_authority names",
+                *(own, getattr(error, "verify_message", error), self.tls.name or "the public URL's host"),
             )
             return False
-    return True
+        return True
 
 
 class Certificate:
@@ -73,6 +91,9 @@ class Certificate:
             self._load()
         except (OSError, ValueError) as error:
             raise AccessConfigError(f"[access] tls_certificate, tls_key: {_said(error)}") from None
+
+    def __str__(self) -> str:
+        return str(self._certificate)
 
     def renew(self) -> bool:
         """Take the files' present content for connections from now on, if it has changed. Whether it was

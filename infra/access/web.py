@@ -21,6 +21,7 @@ from infra.access.errors import AccessRefused
 from infra.access.keys import Principal, Role
 from infra.access.pages import SECURITY_HEADERS, login_page
 from infra.access.policy import AccessSettings
+from infra.access.tls import Neighbourhood
 
 __all__ = ["Principal", "Role", "door_of", "install", "require", "still_admitted", "visit_of"]
 
@@ -41,9 +42,10 @@ def install(
     operator_hashes: Iterable[str] = (),
 ) -> Door:
     """Give `app` its door and the routes to log in by. Raises `ValueError` or `OSError` where the keys' file
-    cannot be read."""
+    cannot be read, `AccessConfigError` where the neighbours' authority cannot."""
     door = Door(settings, public_url=public_url, insecure=insecure, operator_hashes=operator_hashes)
     app.state.door = door
+    app.state.neighbourhood = Neighbourhood(settings, public_url)
     app.include_router(_login_router(door))
     return door
 

@@ -19,7 +19,7 @@ fresh() { # $1: name, $2: content
 
 fresh postgres_password "$(random)"
 fresh grafana_password "$(random)"
-fresh store_url "postgresql://maya:$(cat secrets/postgres_password)@postgres/maya?sslmode=disable"
+fresh store_url "postgresql://maya:$(cat secrets/postgres_password)@postgres/maya"
 KEY=
 new_key() { # $1: role, $2: name; its line goes to the keys' file, the key itself to $KEY
   local made

@@ -42,6 +42,12 @@ class StoreSettings(BaseModel):
             _parsed(url.get_secret_value())
         return url
 
+    @property
+    def is_shared(self) -> bool:
+        """The database is on another machine, for front-ends of several."""
+        text = self.url.get_secret_value()
+        return bool(text) and any(_other_machines(_parsed(text)))
+
     def database(self, calls_dir: Path) -> "URL":
         """With the driver that is used."""
         text = self.url.get_secret_value()
@@ -67,14 +73,25 @@ def _parsed(text: str) -> "URL":
     if kind == "sqlite" and url.database in (None, "", ":memory:"):
         raise ValueError("sqlite:/// needs a file: sqlite:////var/lib/maya/maya.db")
     url = url.set(drivername=_DRIVERS[kind])
-    return url.update_query_dict({"sslmode": "require"}) if kind != "sqlite" and _in_the_open(url) else url
+    # libpq by itself speaks without TLS to a server that offers none.
+    return url.update_query_dict({"sslmode": "require"}) if _needs_tls(url) else url
 
 
-def _in_the_open(url: "URL") -> bool:
-    """libpq by itself speaks without TLS to a server that offers none."""
-    if {"sslmode", "service", "hostaddr"} & url.query.keys() or "PGSSLMODE" in os.environ:
-        return False
-    asked = url.query.get("host") or url.host or os.environ.get("PGHOST", "")
+def _needs_tls(url: "URL") -> bool:
+    told = {"sslmode", "service"} & url.query.keys() or {"PGSSLMODE", "PGSERVICE"} & os.environ.keys()
+    return not told and any(_other_machines(url))
+
+
+def _other_machines(url: "URL") -> list[str]:
+    """Those of libpq's hosts that are not this machine."""
+    if url.get_backend_name() == "sqlite":
+        return []
+    query, environ = url.query, os.environ
+    asked = query.get("hostaddr") or environ.get("PGHOSTADDR") or query.get("host") or url.host
+    asked = asked or environ.get("PGHOST", "")
     hosts = asked if isinstance(asked, tuple) else asked.split(",")
+    names = (host.rpartition(":")[0] if host.count(":") == 1 else host for host in hosts)
     # A path is a folder with a socket of this machine.
-    return any(host and not host.startswith("/") and not is_loopback(host) for host in hosts)
+    return [
+        name for name in names if name and name[0] not in "/@" and not is_loopback(name.lower().strip("[]"))
+    ]

@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 from infra.access.errors import AccessConfigError
 from infra.access.front import Front
 from infra.access.policy import AccessSettings
-from infra.access.tls import Certificate, check_access, is_known
+from infra.access.tls import Certificate, Neighbourhood, check_access
 from infra.access.web import install
 from tests.certificates import certificate
 
@@ -221,6 +221,8 @@ def test_files_that_are_no_certificate_stop_the_start(tmp_path: Path) -> None:
     [
         ("https://maya.example.com", "one", ""),
         ("https://maya.example.com:8443/twilio", "one", ""),
+        ("https://maya.example.com.", "one", ""),
+        ("https://maya..example.com", "one", "maya..example.com"),
         ("https://other.example.com", "one", "Hostname mismatch"),
         ("https://maya.example.com", "two", "self-signed certificate"),
         ("https://maya.example.com", "", "self-signed certificate"),
@@ -229,11 +231,31 @@ def test_files_that_are_no_certificate_stop_the_start(tmp_path: Path) -> None:
 def test_a_certificate_that_other_front_ends_would_not_take_is_in_the_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, url: str, authority: str, complaint: str
 ) -> None:
-    chain, key = certificate(tmp_path, "one", "DNS:maya.example.com")
+    own = Certificate(*certificate(tmp_path, "one", "DNS:maya.example.com"))
     certificate(tmp_path, "two", "DNS:maya.example.com")
-    settings = AccessSettings(
-        tls_certificate=chain, tls_key=key, tls_authority=tmp_path / f"{authority}.pem" if authority else None
-    )
-    assert is_known(settings, url) == (not complaint)
+    settings = AccessSettings(tls_authority=tmp_path / f"{authority}.pem" if authority else None)
+    assert Neighbourhood(settings, url).knows(own) == (not complaint)
     assert complaint in caplog.text
-    assert ("tls_authority" in caplog.text) == bool(complaint)
+    assert ("It must be for" in caplog.text) == bool(complaint)
+
+
+def test_of_an_authority_that_changes_both_are_trusted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Front-ends change theirs one after another."""
+    chain, key = certificate(tmp_path, "own", "DNS:maya.example.com")
+    next_chain, next_key = certificate(tmp_path, "next", "DNS:maya.example.com")
+    before, after = Certificate(chain, key), Certificate(next_chain, next_key)
+    others = Neighbourhood(AccessSettings(tls_authority=chain), "https://maya.example.com")
+    assert not others.renew()
+    assert not others.knows(after)
+    chain.write_bytes(next_chain.read_bytes())
+    assert others.renew()
+    assert others.knows(after)
+    assert others.knows(before)
+    chain.write_text("nothing")
+    assert not others.renew()
+    assert "stays as it was" in caplog.text
+    assert others.knows(after)
+    chain.unlink()
+    assert not others.renew()

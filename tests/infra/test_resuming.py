@@ -388,6 +388,30 @@ def test_a_front_end_with_tls_is_named_so_where_the_others_would_take_its_certif
     assert front_end_name(settings.model_copy(update={"access": unknown})) == ""
 
 
+def test_a_front_end_that_only_its_own_machine_reaches_tells_other_machines_no_address() -> None:
+    shared = StoreSettings.model_validate({"url": "postgresql://maya:x@db.example.com/maya"})
+    beside = StoreSettings.model_validate({"url": "postgresql://maya:x@127.0.0.1/maya"})
+    settings = Settings(public_url="https://maya.example.com", store=shared)
+    assert front_end_name(settings) == ""
+    assert address_of(front_end_name(settings.model_copy(update={"host": "10.1.2.3"})))
+    assert (
+        address_of(front_end_name(settings.model_copy(update={"store": beside}))) == "http://127.0.0.1:8080"
+    )
+
+
+async def test_where_tls_is_spoken_nobody_is_asked_in_the_open(house: House) -> None:
+    killed, first = house.front_end("10.0.0.1_8080_aaaaaa")
+    _, store = house.front_end("tls_10.0.0.2_8443_bbbbbb")
+    second = Resuming(store, tls_only=True)
+    tell(observers(killed, first), *IN_REPLY)
+    assert first.flush()
+    assert second.address("10.0.0.1_8080_aaaaaa") is None
+    assert second.address("tls_10.0.0.3_8443_cccccc") == "https://10.0.0.3:8443"
+    found = await second.find("CA1")
+    assert found is not None
+    assert found.held_by is None
+
+
 def test_a_name_that_the_operator_chose_says_nothing() -> None:
     assert address_of("berlin-1") is None
 

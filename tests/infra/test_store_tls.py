@@ -21,6 +21,12 @@ from tests.infra.store_kit import began, hold, info, opened
         ("postgresql://maya:x@10.0.0.5,127.0.0.1/maya", "require"),
         ("postgresql:///maya?host=127.0.0.1&host=10.0.0.5", "require"),
         ("postgresql:///maya?host=db", "require"),
+        ("postgresql:///maya?host=127.0.0.1:5432&host=10.0.0.5:5432", "require"),
+        ("postgresql://db.example.com/maya?hostaddr=10.0.0.5", "require"),
+        ("postgresql://127.0.0.1/maya?hostaddr=10.0.0.5", "require"),
+        ("postgresql://db.example.com/maya?hostaddr=127.0.0.1", None),
+        ("postgresql:///maya?host=127.0.0.1:5432&host=LOCALHOST:5433", None),
+        ("postgresql://db.example.com/maya?sslmode=prefer", "prefer"),
         ("postgresql://maya:x@db.example.com/maya?sslmode=disable", "disable"),
         ("postgresql://maya:x@db.example.com/maya?sslmode=verify-full", "verify-full"),
         ("postgresql://maya:x@127.0.0.1/maya", None),
@@ -35,7 +41,7 @@ from tests.infra.store_kit import began, hold, info, opened
 def test_only_another_machines_database_must_have_tls(
     url: str, mode: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("PGHOST", "PGSSLMODE"):
+    for name in ("PGHOST", "PGHOSTADDR", "PGSSLMODE", "PGSERVICE"):
         monkeypatch.delenv(name, raising=False)
     settings = StoreSettings.model_validate({"url": url})
     assert settings.database(tmp_path).query.get("sslmode") == mode
@@ -46,6 +52,10 @@ def test_what_libpq_is_told_by_its_own_variables_counts(
 ) -> None:
     monkeypatch.setenv("PGHOST", "db.example.com")
     settings = StoreSettings.model_validate({"url": "postgresql:///maya"})
+    assert settings.database(tmp_path).query["sslmode"] == "require"
+    monkeypatch.setenv("PGHOSTADDR", "127.0.0.1")
+    assert "sslmode" not in settings.database(tmp_path).query
+    monkeypatch.setenv("PGHOSTADDR", "10.0.0.5")
     assert settings.database(tmp_path).query["sslmode"] == "require"
     monkeypatch.setenv("PGSSLMODE", "verify-full")
     assert "sslmode" not in settings.database(tmp_path).query

@@ -156,6 +156,18 @@ async def test_who_is_not_the_public_name_is_told_nothing(
     made: Path, caplog: pytest.LogCaptureFixture, name: str, said: str
 ) -> None:
     """It shows a certificate of another name, one of nobody's, or has no TLS at all."""
+    told = await told_to(made, name, trusting(made))
+    assert said in caplog.text
+    assert CALL.encode() not in told
+    assert b"secret-signature" not in told
+
+
+async def test_who_knows_no_tls_asks_nobody_that_has_it(made: Path) -> None:
+    assert await told_to(made, "public", None) == b""
+
+
+async def told_to(made: Path, name: str, tls: NeighbourTls | None) -> bytes:
+    """What somebody hears at a front-end's address who shows this certificate; "": who has none."""
     told: list[bytes] = []
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -169,21 +181,11 @@ async def test_who_is_not_the_public_name_is_told_nothing(
         context.load_cert_chain(*shown_by(made, name))
     async with await asyncio.start_server(listen, "127.0.0.1", 0, ssl=context) as server:
         url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        tls = trusting(made)
-        begun = StreamStarted("MZ1", CALL, "AC1")
         signed = {"x-twilio-signature": "secret-signature"}
+        begun = StreamStarted("MZ1", CALL, "AC1")
         assert await reach(url, "/twilio/media", signed, begun, tls) is None
         assert await Neighbours(tls).pass_on(url, "/twilio/after", "", signed, b"CallSid=1") is None
-        assert said in caplog.text
-    assert CALL.encode() not in b"".join(told)
-    assert b"secret-signature" not in b"".join(told)
-
-
-async def test_who_knows_no_tls_asks_nobody_that_has_it(made: Path) -> None:
-    async with front_end(None, certificate=shown_by(made, "public")) as there:
-        begun = StreamStarted("MZ1", CALL, "AC1")
-        assert await reach(f"https://{there.host}", "/twilio/media", {}, begun) is None
-        assert await Neighbours().pass_on(f"https://{there.host}", "/twilio/after", "", {}, b"") is None
+    return b"".join(told)
 
 
 async def test_reports_about_an_order_go_to_who_gave_it() -> None:

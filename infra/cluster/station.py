@@ -143,7 +143,7 @@ class Station:
         try:
             await peer.run()
         except (WireError, OSError) as error:
-            log.warning("a front-end's connection ends: %s", error or type(error).__name__)
+            log.warning("a front-end's connection ends: %s", str(error) or type(error).__name__)
         finally:
             self._peers.discard(peer)
             writer.close()

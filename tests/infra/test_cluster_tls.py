@@ -383,7 +383,7 @@ def test_a_replica_that_dies_in_mid_answer_is_missed_at_once(run: Run, identity:
             with pytest.raises(ReplicaLost):
                 while True:
                     await answer.next(1)
-            assert time.monotonic() - began < 0.1
+            assert time.monotonic() - began < 0.5
             assert not seat.link.connected
             with pytest.raises(ReplicaLost):
                 seat.link.ask(header)

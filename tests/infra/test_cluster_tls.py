@@ -3,6 +3,8 @@ front-ends use, and on asyncio's own."""
 
 import asyncio
 import gc
+import os
+import socket
 import ssl
 import stat
 import tempfile
@@ -285,6 +287,13 @@ def test_a_stranger_gets_nothing_costs_nothing_and_is_soon_gone(
 
     trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+
+    def garble(port: int) -> None:
+        """A handshake, and then a record that nobody has encrypted."""
+        with socket.create_connection(("127.0.0.1", port)) as tcp, trusting.wrap_socket(tcp) as tls:
+            os.write(tls.fileno(), b"\x17\x03\x03\x00\x20" + b"x" * 32)
+            time.sleep(0.05)
+
     older = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     older.check_hostname, older.verify_mode = False, ssl.CERT_NONE
     older.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -310,6 +319,7 @@ def test_a_stranger_gets_nothing_costs_nothing_and_is_soon_gone(
                 greeting = await visit(where.port, opening, trusting)
                 (packet,) = Unpacker().feed(greeting)
                 assert packet.header.keys() == {"nonce"}
+            await asyncio.to_thread(garble, where.port)
             await until(lambda: not station._peers)
             plain = Link(replace(where, certificate=""), stall_s=1.0)
             await asyncio.wait_for(plain.run(), 5)

@@ -22,13 +22,13 @@ from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 from ray.util import get_node_ip_address
 
-from infra.access.door import is_loopback
 from infra.cluster.loading import load_role, settings_of
 from infra.cluster.roles import ROLES, Role
 from infra.cluster.settings import ClusterSettings
 from infra.cluster.station import Station
 from infra.cluster.tls import make_identity
 from infra.loading import capacity_of
+from infra.loopback import is_loopback
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from infra.access.door import is_loopback
 from infra.cluster.choice import IDLE_PING_S, PING_S, Candidate, Watch
 from infra.cluster.roles import Role
 from infra.cluster.tls import pinned
 from infra.cluster.wire import NONCE_BYTES, Packet, Unpacker, WireError, error_in, is_proof, proof
+from infra.loopback import is_loopback
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,6 @@ from typing import Any, cast
 
 import numpy as np
 
-from infra.access.door import is_loopback
 from infra.cluster.roles import Role
 from infra.cluster.tls import Identity
 from infra.cluster.wire import (
@@ -36,6 +35,7 @@ from infra.cluster.wire import (
     transcript_out,
     usage_out,
 )
+from infra.loopback import is_loopback
 from models.base import (
     ChatModel,
     ChatSession,

@@ -26,7 +26,9 @@ from infra.cluster.loading import load_role, settings_of
 from infra.cluster.roles import ROLES, Role
 from infra.cluster.settings import ClusterSettings
 from infra.cluster.station import Station
+from infra.cluster.tls import make_identity
 from infra.loading import capacity_of
+from infra.loopback import is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -48,19 +50,21 @@ class Replica:
     """One model in a process of its own, behind a `Station` on a thread of its own."""
 
     def __init__(self, role: Role, models: Mapping[str, Any], gpus: float, host: str) -> None:
-        """Loads the model: seconds to minutes. Listens on `host`; "" is the node's address. Raises
-        `ModelError`."""
+        """Loads the model: seconds to minutes. Listens on `host`; "" is the node's address. Off loopback it
+        speaks TLS. Raises `ModelError`, `OSError`."""
         logging.getLogger("infra").setLevel(logging.INFO)
         self._model, self._slots = load_role(role, models, on_gpu=gpus > 0)
         self._role = role
         self._secret = secrets.token_bytes(32)
         self._host = host or str(get_node_ip_address())  # type: ignore[no-untyped-call]
+        # Made here and kept here: Ray is told the certificate, never the key.
+        self._identity = None if is_loopback(self._host) else make_identity()
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="station", daemon=True).start()
         self._station, self._port = self._submit(self._open(self._model)).result()
 
     async def _open(self, model: Any) -> tuple[Station, int]:
-        station = Station(self._role, model, slots=self._slots, secret=self._secret)
+        station = Station(self._role, model, slots=self._slots, secret=self._secret, identity=self._identity)
         return station, await station.start(self._host)
 
     def _submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
@@ -74,6 +78,7 @@ class Replica:
             "host": self._host,
             "port": self._port,
             "secret": self._secret.hex(),
+            "certificate": "" if self._identity is None else self._identity.certificate,
             "slots": self._slots,
             "pid": os.getpid(),
         }

@@ -176,6 +176,7 @@ def _replica(told: Mapping[str, Any]) -> Replica:
         bytes.fromhex(told["secret"]),
         int(told["slots"]),
         int(told["pid"]),
+        str(told.get("certificate", "")),
     )
 
 

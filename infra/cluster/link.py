@@ -5,13 +5,16 @@ import contextlib
 import itertools
 import logging
 import secrets
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from infra.cluster.choice import IDLE_PING_S, PING_S, Candidate, Watch
 from infra.cluster.roles import Role
+from infra.cluster.tls import pinned
 from infra.cluster.wire import NONCE_BYTES, Packet, Unpacker, WireError, error_in, is_proof, proof
+from infra.loopback import is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,8 @@ class Replica:
     slots: int
     pid: int = 0
     """Of its process, on its machine."""
+    certificate: str = ""
+    """PEM. "" for one on this machine's loopback, which speaks plain TCP."""
 
 
 class Answer:
@@ -101,6 +106,8 @@ class Link:
         self._numbers = itertools.count()
         self._answers: dict[int, Answer] = {}
         self._writer: asyncio.StreamWriter | None = None
+        self._refused = ""
+        """Why it could not be connected last."""
         self._busy = asyncio.Event()
 
     @property
@@ -180,10 +187,11 @@ class Link:
         reason = "it hung up"
         try:
             async with asyncio.timeout(CONNECT_S):
-                reader, self._writer = await asyncio.open_connection(self.where.host, self.where.port)
+                reader, self._writer = await self._open()
                 unpacker = Unpacker()
                 await self._prove(reader, unpacker)
             self.connected = True
+            self._refused = ""
             self._watch = Watch(self._stall_s)
             self._on_change()
             self._on_connected(self)
@@ -193,8 +201,27 @@ class Link:
                 pinging.cancel()
         except* (OSError, WireError, TimeoutError, asyncio.IncompleteReadError) as errors:
             reason = "; ".join(str(error) or type(error).__name__ for error in errors.exceptions)
+            if not self.connected and reason != self._refused:
+                self._refused = reason
+                log.warning("no connection to %s: %s", self.name, reason)
         finally:
             self._lose(reason)
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Raises `OSError`; `WireError` where whoever answers is not whom Ray told of."""
+        where = self.where
+        if not where.certificate and not is_loopback(where.host):
+            raise WireError(
+                f"{where.host} is another machine and Ray told no certificate: upgrade the replica"
+            )
+        try:
+            return await asyncio.open_connection(
+                where.host, where.port, ssl=pinned(where.certificate) if where.certificate else None
+            )
+        except ssl.SSLError as error:
+            raise WireError(
+                f"what answers at {where.host}:{where.port} is not what Ray told of ({error.reason})"
+            ) from error
 
     def _lose(self, reason: str) -> None:
         if self._writer is not None:

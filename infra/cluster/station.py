@@ -18,6 +18,7 @@ from typing import Any, cast
 import numpy as np
 
 from infra.cluster.roles import Role
+from infra.cluster.tls import Identity
 from infra.cluster.wire import (
     NONCE_BYTES,
     Packet,
@@ -34,6 +35,7 @@ from infra.cluster.wire import (
     transcript_out,
     usage_out,
 )
+from infra.loopback import is_loopback
 from models.base import (
     ChatModel,
     ChatSession,
@@ -51,6 +53,9 @@ CHUNK_S = 0.080
 """Shorter pieces of audio wait for the next one: each packet costs both sides a wake-up."""
 LEASE_S = 10.0
 PROOF_S = 3.0
+"""A stranger may take so long over its TLS handshake, and over its proof."""
+CLOSE_S = 1.0
+"""How long the other side may take to answer the end of TLS."""
 _READ_BYTES = 2**16
 _LOOK_S = 0.02
 
@@ -69,15 +74,24 @@ class _Session:
 
 class Station:
     """Made and used on one running loop. `slots` sessions of a language model or a voice are open at a
-    time; a transcriber keeps nothing between requests and takes them all."""
+    time; a transcriber keeps nothing between requests and takes them all. With an `identity` it speaks TLS
+    and nothing else."""
 
     def __init__(
-        self, role: Role, model: Model, *, slots: int, secret: bytes, lease_s: float = LEASE_S
+        self,
+        role: Role,
+        model: Model,
+        *,
+        slots: int,
+        secret: bytes,
+        identity: Identity | None = None,
+        lease_s: float = LEASE_S,
     ) -> None:
         self.role = role
         self.model = model
         self.slots = slots
         self.secret = secret
+        self.identity = identity
         self.lease_s = lease_s
         self.tickets: dict[str, asyncio.Event] = {}
         """What is under way, by the name that the front-end gave it."""
@@ -90,8 +104,18 @@ class Station:
         return len(self.tickets)
 
     async def start(self, host: str, port: int = 0) -> int:
-        """Listen; returns the port."""
-        self._server = await asyncio.start_server(self._meet, host, port)
+        """Listen; returns the port. Raises `OSError`; `ValueError` for an address that others can reach where
+        there is no identity."""
+        tls: dict[str, Any] = {}
+        if self.identity is not None:
+            tls = {
+                "ssl": self.identity.context,
+                "ssl_handshake_timeout": PROOF_S,
+                "ssl_shutdown_timeout": CLOSE_S,
+            }
+        elif not is_loopback(host):
+            raise ValueError(f"a station on {host} needs an identity: plain TCP stays on loopback")
+        self._server = await asyncio.start_server(self._meet, host, port, **tls)
         return int(self._server.sockets[0].getsockname()[1])
 
     async def until_over(self, ticket: str, *, begins_within_s: float = 1.0) -> None:
@@ -111,12 +135,15 @@ class Station:
         await asyncio.gather(*(peer.aclose() for peer in list(self._peers)))
 
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is not None and not self._server.is_serving():
+            writer.transport.abort()  # its handshake has outlasted the station
+            return
         peer = _Peer(self, reader, writer)
         self._peers.add(peer)
         try:
             await peer.run()
-        except (WireError, ConnectionError, TimeoutError) as error:
-            log.warning("a front-end's connection ends: %s", error or type(error).__name__)
+        except (WireError, OSError) as error:
+            log.warning("a front-end's connection ends: %s", str(error) or type(error).__name__)
         finally:
             self._peers.discard(peer)
             writer.close()
@@ -145,7 +172,7 @@ class _Peer:
         }
 
     async def run(self) -> None:
-        """Until the front-end goes. Raises `WireError`, `ConnectionError`, `TimeoutError`."""
+        """Until the front-end goes. Raises `WireError`; `OSError`, of which TLS's and time-outs are some."""
         unpacker = Unpacker()
         try:
             async with asyncio.timeout(PROOF_S):

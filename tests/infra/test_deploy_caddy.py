@@ -3,13 +3,14 @@
 import http.client
 import json
 import os
+import re
 import shutil
 import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from infra.local_server import LocalServer, free_port, local_server
+from tests.certificates import certificate
 
 pytestmark = [
     pytest.mark.realtime,
@@ -64,20 +66,38 @@ class Answer:
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    folder = tmp_path_factory.mktemp("caddy")
+    with behind_caddy(tmp_path_factory.mktemp("caddy"), tls=False) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def secured_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """The front-end has a certificate, too."""
+    with behind_caddy(tmp_path_factory.mktemp("caddy"), tls=True) as made:
+        yield made
+
+
+@contextmanager
+def behind_caddy(folder: Path, *, tls: bool) -> Iterator[House]:
     https, plain = free_port(), free_port()
     told = {"MAYA_PUBLIC_URL": f"https://localhost:{https}"}
+    if tls:
+        chain, key = certificate(folder, "public", "DNS:localhost")
+        told |= {"MAYA_ACCESS_TLS_CERTIFICATE": str(chain), "MAYA_ACCESS_TLS_KEY": str(key)}
+        told["MAYA_ACCESS_TLS_AUTHORITY"] = str(chain)
     with local_server(folder / "calls", folder / "server.log", ["--profile", "scripted"], told) as server:
-        server.wait_until_ready(lambda line: None, limit_s=100)
         # Ports that anybody may have, and nothing put into the machine's own list of authorities.
         ours = f"http_port {plain}\n\thttps_port {https}\n\tadmin off\n\tskip_install_trust\n\tservers {{"
         text = CADDYFILE.read_text().replace("servers {", ours, 1)
+        if tls:
+            text = re.sub(r"^(\t+)#(?=transport http|\ttls_|})", r"\1", text, flags=re.MULTILINE)
         (folder / "Caddyfile").write_text(text)
         environment = os.environ | {
             "XDG_DATA_HOME": str(folder),
             "XDG_CONFIG_HOME": str(folder),
             "MAYA_DOMAIN": "localhost",
-            "MAYA_UPSTREAMS": f"127.0.0.1:{server.port}",
+            "MAYA_UPSTREAMS": f"http{'s' if tls else ''}://127.0.0.1:{server.port}",
+            "MAYA_AUTHORITY": str(folder / "public.pem"),
         }
         with (folder / "caddy.log").open("wb") as log:
             caddy = subprocess.Popen(
@@ -99,18 +119,26 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 def wait_until_serving(house: House, log: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 100
     while True:
         try:
             if house.ask("GET", "/readyz").status == 200:
                 return
         except OSError:
             pass
-        assert time.monotonic() < deadline, log.read_text()
+        assert time.monotonic() < deadline, (house.server.log_lines(), log.read_text())
         time.sleep(0.2)
 
 
 def test_a_call_goes_through_tls(house: House, tmp_path: Path) -> None:
+    call_through(house, tmp_path)
+
+
+def test_a_call_goes_through_tls_on_both_sides_of_the_proxy(secured_house: House, tmp_path: Path) -> None:
+    call_through(secured_house, tmp_path)
+
+
+def call_through(house: House, tmp_path: Path) -> None:
     (tmp_path / "call.yaml").write_text(SCENARIO)
     url = f"wss://localhost:{house.https}/twilio/media"
     done = subprocess.run(

@@ -1,12 +1,14 @@
 """Calls that outlive their front-end: what all front-ends know of them by the store, and this one by itself.
 
 A front-end is named in the store after where the others reach it, `<host>_<port>_<six letters>`, with `tls_`
-before that where it has a certificate, so that one to which Twilio brings a request about somebody else's
-call can pass it on, or learns that nobody is there any more. Where the store is away, calls that this process
-itself lost a line of still go on.
+before that where it has a certificate, and with the host `local-<this machine>` where only its own machine
+does. So one to which Twilio brings a request about somebody else's call can pass it on, or learns that nobody
+is there any more. Where the store is away, calls that this process itself lost a line of still go on.
 """
 
 import asyncio
+import functools
+import hashlib
 import itertools
 import logging
 import re
@@ -17,10 +19,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from infra.access.tls import Certificate, Neighbourhood
-from infra.loopback import is_loopback
 from infra.records.pauses import NOT_RECORDED
 from infra.settings import Settings
 from infra.store.errors import StoreError
@@ -44,6 +46,8 @@ _GRACE_S: Final = 0.4
 _KEPT_S: Final = 120.0
 """How long a call is remembered after its line was lost."""
 _NAME: Final = re.compile(r"(?P<tls>tls_)?(?P<host>[A-Za-z0-9.-]+)_(?P<port>[0-9]{1,5})_[0-9a-f]+")
+_LOCAL: Final = "local-"
+_LOOPBACK: Final = "127.0.0.1"
 _T = TypeVar("_T")
 
 
@@ -74,12 +78,10 @@ def front_end_name(settings: Settings) -> str:
         if not neighbourhood.knows(Certificate(chain, key)):
             return ""
     host = settings.bind_host
-    if is_loopback(host) and settings.store.is_shared:
-        return ""
     if host in ("", "0.0.0.0", "::"):  # noqa: S104  (compared, not bound)
         host = socket.gethostname()
-    elif host in ("localhost", "::1"):
-        host = "127.0.0.1"
+    elif host in ("localhost", _LOOPBACK):
+        host = _this_machine()
     name = f"{'tls_' if tls else ''}{host}_{settings.port}_{secrets.token_hex(3)}"
     return name if _NAME.fullmatch(name) and len(name) <= 100 else ""
 
@@ -89,7 +91,22 @@ def address_of(front_end: str) -> str | None:
     known = _NAME.fullmatch(front_end)
     if known is None or int(known["port"]) > 65_535:
         return None
-    return f"http{'s' if known['tls'] else ''}://{known['host']}:{known['port']}"
+    host = known["host"]
+    if host.startswith(_LOCAL):
+        if host != _this_machine():
+            return None
+        host = _LOOPBACK
+    return f"http{'s' if known['tls'] else ''}://{host}:{known['port']}"
+
+
+@functools.cache
+def _this_machine() -> str:
+    """A name for its loopback that means nothing on another one, nor in another container."""
+    try:
+        number = Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        number = ""
+    return _LOCAL + hashlib.sha256(f"{number}/{socket.gethostname()}".encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True, slots=True)

@@ -388,15 +388,19 @@ def test_a_front_end_with_tls_is_named_so_where_the_others_would_take_its_certif
     assert front_end_name(settings.model_copy(update={"access": unknown})) == ""
 
 
-def test_a_front_end_that_only_its_own_machine_reaches_tells_other_machines_no_address() -> None:
-    shared = StoreSettings.model_validate({"url": "postgresql://maya:x@db.example.com/maya"})
-    beside = StoreSettings.model_validate({"url": "postgresql://maya:x@127.0.0.1/maya"})
-    settings = Settings(public_url="https://maya.example.com", store=shared)
-    assert front_end_name(settings) == ""
-    assert address_of(front_end_name(settings.model_copy(update={"host": "10.1.2.3"})))
-    assert (
-        address_of(front_end_name(settings.model_copy(update={"store": beside}))) == "http://127.0.0.1:8080"
-    )
+@pytest.mark.parametrize("host", ["", "127.0.0.1", "localhost"])
+def test_a_front_end_that_only_its_own_machine_reaches_has_no_address_on_another(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = front_end_name(Settings(public_url="https://maya.example.com", host=host))
+    assert StoreSettings(front_end=name).front_end == name
+    assert address_of(name) == "http://127.0.0.1:8080"
+    monkeypatch.setattr("infra.resuming._this_machine", lambda: "local-0a1b2c3d")
+    assert address_of(name) is None
+
+
+def test_one_that_listens_on_ipv6_alone_is_not_named_after_another_address() -> None:
+    assert front_end_name(Settings(host="::1")) == ""
 
 
 async def test_where_tls_is_spoken_nobody_is_asked_in_the_open(house: House) -> None:

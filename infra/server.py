@@ -132,7 +132,7 @@ async def serve_on(
             )
         if is_loopback(at) and not is_loopback(urlsplit(settings.public_base_url).hostname or ""):
             log.info(
-                "what is on this machine reaches us there, such as a proxy with TLS; from others: --host"
+                "only this machine reaches that address: its proxy with TLS, or a tunnel; else say --host"
             )
         if is_loopback(at) and settings.store.is_shared:
             log.warning(

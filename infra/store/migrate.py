@@ -15,8 +15,6 @@ from infra.store.tables import metadata
 
 log = logging.getLogger(__name__)
 
-logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells each step that it takes
-
 _LOCK: Final = 0x6D617961  # "maya"
 _PATIENCE_MS: Final = 60_000
 

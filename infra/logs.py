@@ -16,7 +16,8 @@ def configure_logging(level: str = "info", log_format: Literal["text", "json"] =
     root.setLevel(level.upper())
     # uvicorn's lines about WebSockets show whole addresses, and with them the secret of Asterisk's.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    # alembic tells each step that it takes, and each of its plugins.
-    chatterers = ("httpx", "httpcore", "filelock", "faster_whisper", "matplotlib", "twilio.http_client")
-    for chatty in (*chatterers, "alembic"):
+    for chatty in (
+        *("httpx", "httpcore", "filelock", "faster_whisper", "matplotlib", "twilio.http_client"),
+        "alembic",  # tells each step that it takes, and each of its plugins
+    ):
         logging.getLogger(chatty).setLevel(logging.WARNING)

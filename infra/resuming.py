@@ -71,18 +71,15 @@ class StoredCalls(Protocol):
 def front_end_name(settings: Settings) -> str:
     """A name that tells other front-ends where this one is, new at each start; "" where they cannot reach it,
     or would not take its certificate. Raises `AccessConfigError`."""
-    chain, key = settings.access.tls_certificate, settings.access.tls_key
-    tls = chain is not None and key is not None
-    if chain is not None and key is not None:
-        neighbourhood = Neighbourhood(settings.access, settings.public_base_url)
-        if not neighbourhood.knows(Certificate(chain, key)):
-            return ""
+    own = Certificate.of(settings.access)
+    if own is not None and not Neighbourhood(settings.access, settings.public_base_url).knows(own):
+        return ""
     host = settings.bind_host
     if host in ("", "0.0.0.0", "::"):  # noqa: S104  (compared, not bound)
         host = socket.gethostname()
     elif host in ("localhost", _LOOPBACK):
         host = _this_machine()
-    name = f"{'tls_' if tls else ''}{host}_{settings.port}_{secrets.token_hex(3)}"
+    name = f"{'tls_' if own is not None else ''}{host}_{settings.port}_{secrets.token_hex(3)}"
     return name if _NAME.fullmatch(name) and len(name) <= 100 else ""
 
 

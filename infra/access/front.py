@@ -33,11 +33,10 @@ class Front:
     @asynccontextmanager
     async def secured(self, config: uvicorn.Config) -> AsyncIterator[None]:
         """`config` speaks TLS where there is a certificate. Raises `AccessConfigError`."""
-        chain, key = self._settings.tls_certificate, self._settings.tls_key
-        if chain is None or key is None:
+        certificate = Certificate.of(self._settings)
+        if certificate is None:
             yield
             return
-        certificate = Certificate(chain, key)
         config.load()
         config.ssl = certificate.context
         renewing = asyncio.create_task(_renew(certificate, self._neighbourhood), name="certificate")

@@ -18,8 +18,7 @@ log = logging.getLogger(__name__)
 def check_access(settings: AccessSettings, operator_hashes: Iterable[str] = ()) -> None:
     """What would otherwise be found out when the models have been loaded. Raises `AccessConfigError`."""
     known_keys(settings, operator_hashes)
-    if settings.tls_certificate is not None and settings.tls_key is not None:
-        Certificate(settings.tls_certificate, settings.tls_key)
+    Certificate.of(settings)
     Neighbourhood(settings, "")
 
 
@@ -91,6 +90,13 @@ class Certificate:
             self._load()
         except (OSError, ValueError) as error:
             raise AccessConfigError(f"[access] tls_certificate, tls_key: {_said(error)}") from None
+
+    @classmethod
+    def of(cls, settings: AccessSettings) -> "Certificate | None":
+        """The server's own, where it has one. Raises `AccessConfigError`."""
+        if settings.tls_certificate is None or settings.tls_key is None:
+            return None
+        return cls(settings.tls_certificate, settings.tls_key)
 
     def __str__(self) -> str:
         return str(self._certificate)
